@@ -1,0 +1,26 @@
+"""The two ways in which slimmoe gives up: the request was wrong, or the work failed.
+
+Both carry one sentence and, where there is one, the next command to type. Anything else that is raised is a
+programmer's mistake and keeps its traceback.
+"""
+
+
+class SlimmoeError(Exception):
+    """A failure that the user can understand; ``exit_status`` is the process's."""
+
+    exit_status = 1
+
+    def __init__(self, sentence: str, *, next_command: str | None = None) -> None:
+        super().__init__(sentence if next_command is None else f"{sentence}\n  next: {next_command}")
+        self.sentence = sentence
+        self.next_command = next_command
+
+
+class RequestError(SlimmoeError):
+    """The request was wrong: an unknown pair, a ratio out of range, a file that is not there (exit status 2)."""
+
+    exit_status = 2
+
+
+class WorkError(SlimmoeError):
+    """The work failed: no disk space, a broken file, a failed check (exit status 1)."""
