@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from jinja2 import TemplateError
+from jinja2 import Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runtime.errors import WorkError
@@ -20,6 +21,16 @@ PLAIN_TEMPLATE = (
 def instruction(pair: Pair, segment: str) -> str:
     """The user's message that asks for a translation of ``segment``."""
     return f"Translate into {pair.target_name}:\n{segment}"
+
+
+@cache
+def _compile(source: str) -> Template:
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = raise_exception
+    return environment.from_string(source)
 
 
 @dataclass(frozen=True)
@@ -47,13 +58,8 @@ class ChatTemplate:
         return cls(source or PLAIN_TEMPLATE, token("bos_token"), token("eos_token"))
 
     def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        def raise_exception(message: str) -> None:
-            raise TemplateError(message)
-
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = raise_exception
         try:
-            return environment.from_string(self.source).render(
+            return _compile(self.source).render(
                 messages=messages,
                 add_generation_prompt=add_generation_prompt,
                 enable_thinking=False,

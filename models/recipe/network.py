@@ -1,0 +1,186 @@
+"""A fast bf16 training pass over transformers' own Qwen3-MoE parameters.
+
+transformers' forward is the definition; this one computes the same function (tests compare them) an order of
+magnitude faster on a CPU with AMX, because everything but attention works on one flat list of tokens of fixed size:
+
+- shapes never change, so the elementwise parts compile once;
+- tokens are sorted by expert, and each expert is three plain matrix products (AMX runs these near its peak);
+- the output layer's loss and gradient are computed chunk by chunk, and only where there is a loss.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Qwen3MoeForCausalLM
+
+CHUNK = 1024  # rows of logits in flight in the output layer
+compiled = torch.compile(dynamic=False)
+
+
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    left, right = x.chunk(2, -1)
+    return x * cos + torch.cat((-right, left), -1) * sin
+
+
+@compiled
+def _queries_keys_values(x, norm, q_proj, k_proj, v_proj, q_norm, k_norm, cos, sin, eps: float, head: int):
+    """Pre-norm and projections. x [N, H] -> q [N, heads, head], k and v [N, kv_heads, head]."""
+    x = _rms_norm(x, norm, eps)
+    q, k, v = (F.linear(x, weight.to(x.dtype)).view(x.shape[0], -1, head) for weight in (q_proj, k_proj, v_proj))
+    q, k = (_rotate(_rms_norm(h, weight, eps).float(), cos, sin).to(x.dtype) for h, weight in ((q, q_norm), (k, k_norm)))
+    return q, k, v
+
+
+@compiled
+def _after_attention(residual, attended, o_proj, norm, router, eps: float, top_k: int):
+    """Output projection, residual, post-norm and routing; the router's softmax is in float32."""
+    residual = residual + F.linear(attended, o_proj.to(attended.dtype))
+    x = _rms_norm(residual, norm, eps)
+    probabilities = F.linear(x.float(), router).softmax(-1)
+    gates, index = probabilities.topk(top_k, -1)
+    return residual, x, probabilities, gates / gates.sum(-1, keepdim=True), index
+
+
+@compiled
+def _combine(residual, outputs, gates):
+    """Residual plus the gated sum of the chosen experts. outputs [N, k, H], gates [N, k]."""
+    return residual + (outputs.float() * gates.unsqueeze(-1)).sum(1).to(residual.dtype)
+
+
+class _Experts(torch.autograd.Function):
+    """Outputs of each token's top-k experts, ungated.
+
+    x [N, H], index [N, k], gate_up [E, 2I, H] and down [E, H, I] -> [N, k, H]; all bf16.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
+        flat, width = index.reshape(-1), index.shape[1]
+        order = flat.argsort(stable=True)
+        bounds = [0, *torch.bincount(flat, minlength=gate_up.shape[0]).cumsum(0).tolist()]
+        rows = x[order // width]
+        hidden = rows.new_empty(rows.shape[0], gate_up.shape[1])
+        result = torch.empty_like(rows)
+        for expert, (start, stop) in enumerate(zip(bounds, bounds[1:])):
+            torch.mm(rows[start:stop], gate_up[expert].T, out=hidden[start:stop])
+            gate, up = hidden[start:stop].chunk(2, -1)
+            torch.mm(F.silu(gate) * up, down[expert].T, out=result[start:stop])
+        ctx.save_for_backward(rows, hidden, order, gate_up, down)
+        ctx.bounds = bounds
+        return torch.empty_like(result).index_copy_(0, order, result).view(*index.shape, -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, hidden, order, gate_up, down = ctx.saved_tensors
+        width = gradients[0].shape[1]
+        upstream = gradients[0].reshape(rows.shape)[order]
+        d_gate_up, d_down, d_rows = torch.zeros_like(gate_up), torch.zeros_like(down), torch.empty_like(rows)
+        for expert, (start, stop) in enumerate(zip(ctx.bounds, ctx.bounds[1:])):
+            if start == stop:
+                continue
+            gate, up = hidden[start:stop].chunk(2, -1)
+            above, sigmoid = upstream[start:stop], gate.sigmoid()
+            silu = gate * sigmoid
+            d_inner = above @ down[expert]
+            torch.mm(above.T, silu * up, out=d_down[expert])
+            d_hidden = torch.cat((d_inner * up * (sigmoid + silu * (1 - sigmoid)), d_inner * silu), -1)
+            torch.mm(d_hidden.T, rows[start:stop], out=d_gate_up[expert])
+            torch.mm(d_hidden, gate_up[expert], out=d_rows[start:stop])
+        d_x = torch.empty_like(d_rows).index_copy_(0, order, d_rows).view(-1, width, rows.shape[1]).sum(1)
+        return d_x, None, d_gate_up, d_down
+
+
+@compiled
+def _chunk_loss(logits, labels, weights):
+    """Weighted cross-entropy of one chunk and its gradient in the logits; no copy of the logits in float32."""
+    wide = logits.float()
+    log_sum = torch.logsumexp(wide, -1)
+    loss = ((log_sum - wide.gather(1, labels[:, None])[:, 0]) * weights).sum()
+    gradient = torch.exp(wide - log_sum[:, None])
+    ids = torch.arange(wide.shape[1])
+    gradient = (gradient - (ids[None, :] == labels[:, None])) * weights[:, None]
+    return loss, gradient.to(logits.dtype)
+
+
+class _OutputLoss(torch.autograd.Function):
+    """Sum over rows of weight * cross-entropy, forward and backward in one sweep over chunks of rows."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        total, narrow = torch.zeros(()), weight.to(x.dtype)
+        d_x, d_weight = torch.empty_like(x), torch.zeros_like(weight)
+        for start in range(0, x.shape[0], CHUNK):
+            part = slice(start, start + CHUNK)
+            loss, gradient = _chunk_loss(x[part] @ narrow.T, labels[part], weights[part])
+            total += loss
+            torch.mm(gradient, narrow, out=d_x[part])
+            d_weight += gradient.T @ x[part]
+        ctx.save_for_backward(d_x, d_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        d_x, d_weight = ctx.saved_tensors
+        return d_x * gradients[0], d_weight * gradients[0], None, None
+
+
+def training_loss(
+    model: Qwen3MoeForCausalLM, tokens: Tensor, labels: Tensor, weights: Tensor, real: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of one batch of right-padded rows.
+
+    Args:
+        model: its parameters are read and get gradients (float32).
+        tokens: ids [B, T]; B * T may be short of the flat size by less than a row.
+        labels: next ids [N], N the flat size; ``weights`` [N] the loss weight of each (0: none); ``real`` [N]
+            marks tokens that are not padding.
+
+    Returns:
+        the summed loss, the summed router balance loss over layers (Switch Transformer, arXiv 2101.03961, section
+        2.2: E * sum of load share times mean probability, 1 when balanced), and the load [layers, E] in tokens.
+    """
+    config, size = model.config, labels.shape[0]
+    rows, length = tokens.shape
+    flat = F.pad(tokens.reshape(-1), (0, size - rows * length))
+    position = F.pad(torch.arange(length).repeat(rows), (0, size - rows * length))
+    cos, sin = model.model.rotary_emb(torch.empty(1), position[None])
+    cos, sin = cos[0, :, None], sin[0, :, None]
+    x = F.embedding(flat, model.model.embed_tokens.weight).bfloat16()
+    balance, loads = torch.zeros(()), []
+    for layer in model.model.layers:
+        attention, moe = layer.self_attn, layer.mlp
+        q, k, v = _queries_keys_values(
+            x, layer.input_layernorm.weight, attention.q_proj.weight, attention.k_proj.weight,
+            attention.v_proj.weight, attention.q_norm.weight, attention.k_norm.weight,
+            cos, sin, config.rms_norm_eps, config.head_dim,
+        )  # fmt: skip
+        q, k, v = (h[: rows * length].view(rows, length, -1, config.head_dim).transpose(1, 2) for h in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        attended = attended.transpose(1, 2).reshape(rows * length, -1)
+        attended = F.pad(attended, (0, 0, 0, size - rows * length))
+        x, normed, probabilities, gates, index = _after_attention(
+            x, attended, attention.o_proj.weight, layer.post_attention_layernorm.weight, moe.gate.weight,
+            config.rms_norm_eps, config.num_experts_per_tok,
+        )  # fmt: skip
+        experts = moe.experts
+        outputs = _Experts.apply(normed, index, experts.gate_up_proj.bfloat16(), experts.down_proj.bfloat16())
+        x = _combine(x, outputs, gates)
+        load = torch.bincount(index[real].reshape(-1), minlength=config.num_experts)
+        share, mean = load / load.sum(), (probabilities * real[:, None]).sum(0) / real.sum()
+        balance = balance + config.num_experts * (share * mean).sum()
+        loads.append(load)
+    where = weights.nonzero()[:, 0]
+    pad = -len(where) % CHUNK  # whole chunks only: one compiled shape
+    where = torch.cat((where, torch.zeros(pad, dtype=where.dtype)))
+    weight = weights[where]
+    weight[len(where) - pad :] = 0
+    x = _rms_norm(x[where], model.model.norm.weight, config.rms_norm_eps)
+    loss: Any = _OutputLoss.apply(x, model.lm_head.weight, labels[where], weight)
+    return loss, balance, torch.stack(loads)
