@@ -4,7 +4,7 @@ transformers' forward is the definition; this one computes the same function (te
 magnitude faster on a CPU with AMX, because everything but attention works on one flat list of tokens of fixed size:
 
 - shapes never change, so the elementwise parts compile once;
-- tokens are sorted by expert, and each expert is three plain matrix products (AMX runs these near its peak);
+- tokens are sorted by expert, and each expert is a few plain matrix products (AMX runs these near its peak);
 - the output layer's loss and gradient are computed chunk by chunk, and only where there is a loss.
 """
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import Qwen3MoeForCausalLM
 
 CHUNK = 1024  # rows of logits in flight in the output layer
+ROWS = 128  # an expert's rows are padded to a multiple of this
 compiled = torch.compile(dynamic=False)
 
 
@@ -38,6 +39,14 @@ def _queries_keys_values(x, norm, q_proj, k_proj, v_proj, q_norm, k_norm, cos, s
     return q, k, v
 
 
+def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [B, heads, T, head], k and v [B, kv_heads, T, head]. For T of a sentence, plain products beat the fused kernel."""
+    group, length = q.shape[1] // k.shape[1], q.shape[2]
+    k, v = (h.repeat_interleave(group, 1) for h in (k, v))
+    future = torch.full((length, length), float("-inf"), dtype=q.dtype).triu(1)
+    return torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT + future, -1) @ v
+
+
 @compiled
 def _after_attention(residual, attended, o_proj, norm, router, eps: float, top_k: int):
     """Output projection, residual, post-norm and routing; the router's softmax is in float32."""
@@ -54,47 +63,72 @@ def _combine(residual, outputs, gates):
     return residual + (outputs.float() * gates.unsqueeze(-1)).sum(1).to(residual.dtype)
 
 
+@compiled
+def _swiglu(hidden):
+    gate, up = hidden.float().chunk(2, -1)
+    return (F.silu(gate) * up).to(hidden.dtype)
+
+
+@compiled
+def _swiglu_backward(hidden, d_inner):
+    """Gradients in gate and up and the forward value again, in one pass."""
+    gate, up = hidden.float().chunk(2, -1)
+    above, sigmoid = d_inner.float(), gate.sigmoid()
+    silu = gate * sigmoid
+    d_gate = above * up * (sigmoid + silu * (1 - sigmoid))
+    return d_gate.to(hidden.dtype), (above * silu).to(hidden.dtype), (silu * up).to(hidden.dtype)
+
+
 class _Experts(torch.autograd.Function):
     """Outputs of each token's top-k experts, ungated.
 
     x [N, H], index [N, k], gate_up [E, 2I, H] and down [E, H, I] -> [N, k, H]; all bf16.
+
+    Each expert's rows are padded to a multiple of ROWS: oneDNN builds a kernel for each new shape, which takes longer
+    than the product itself, so only a handful of shapes may occur.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
-        flat, width = index.reshape(-1), index.shape[1]
+        flat, width, experts = index.reshape(-1), index.shape[1], gate_up.shape[0]
         order = flat.argsort(stable=True)
-        bounds = [0, *torch.bincount(flat, minlength=gate_up.shape[0]).cumsum(0).tolist()]
-        rows = x[order // width]
+        count = torch.bincount(flat, minlength=experts)
+        padded = (count + ROWS - 1) // ROWS * ROWS
+        shift = (padded.cumsum(0) - padded) - (count.cumsum(0) - count)
+        slot = torch.empty_like(order)  # where a (token, choice) stands among the rows
+        slot[order] = torch.arange(len(flat)) + shift[flat[order]]
+        origin = torch.zeros(len(flat) + experts * ROWS, dtype=torch.long).index_copy_(
+            0, slot, torch.arange(len(flat)) // width
+        )
+        bounds = [0, *padded.cumsum(0).tolist()]
+        rows = x[origin]
         hidden = rows.new_empty(rows.shape[0], gate_up.shape[1])
-        result = torch.empty_like(rows)
         for expert, (start, stop) in enumerate(zip(bounds, bounds[1:])):
             torch.mm(rows[start:stop], gate_up[expert].T, out=hidden[start:stop])
-            gate, up = hidden[start:stop].chunk(2, -1)
-            torch.mm(F.silu(gate) * up, down[expert].T, out=result[start:stop])
-        ctx.save_for_backward(rows, hidden, order, gate_up, down)
+        inner, result = _swiglu(hidden), torch.empty_like(rows)
+        for expert, (start, stop) in enumerate(zip(bounds, bounds[1:])):
+            torch.mm(inner[start:stop], down[expert].T, out=result[start:stop])
+        ctx.save_for_backward(rows, hidden, slot, gate_up, down)
         ctx.bounds = bounds
-        return torch.empty_like(result).index_copy_(0, order, result).view(*index.shape, -1)
+        return result[slot].view(*index.shape, -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        rows, hidden, order, gate_up, down = ctx.saved_tensors
+        rows, hidden, slot, gate_up, down = ctx.saved_tensors
         width = gradients[0].shape[1]
-        upstream = gradients[0].reshape(rows.shape)[order]
+        upstream = torch.zeros_like(rows).index_copy_(0, slot, gradients[0].reshape(-1, rows.shape[1]))
+        spans = list(enumerate(zip(ctx.bounds, ctx.bounds[1:])))
+        d_inner = hidden.new_empty(rows.shape[0], down.shape[2])
+        for expert, (start, stop) in spans:
+            torch.mm(upstream[start:stop], down[expert], out=d_inner[start:stop])
+        *halves, inner = _swiglu_backward(hidden, d_inner)
+        d_hidden = torch.cat(halves, -1)
         d_gate_up, d_down, d_rows = torch.zeros_like(gate_up), torch.zeros_like(down), torch.empty_like(rows)
-        for expert, (start, stop) in enumerate(zip(ctx.bounds, ctx.bounds[1:])):
-            if start == stop:
-                continue
-            gate, up = hidden[start:stop].chunk(2, -1)
-            above, sigmoid = upstream[start:stop], gate.sigmoid()
-            silu = gate * sigmoid
-            d_inner = above @ down[expert]
-            torch.mm(above.T, silu * up, out=d_down[expert])
-            d_hidden = torch.cat((d_inner * up * (sigmoid + silu * (1 - sigmoid)), d_inner * silu), -1)
-            torch.mm(d_hidden.T, rows[start:stop], out=d_gate_up[expert])
-            torch.mm(d_hidden, gate_up[expert], out=d_rows[start:stop])
-        d_x = torch.empty_like(d_rows).index_copy_(0, order, d_rows).view(-1, width, rows.shape[1]).sum(1)
-        return d_x, None, d_gate_up, d_down
+        for expert, (start, stop) in spans:
+            torch.mm(upstream[start:stop].T, inner[start:stop], out=d_down[expert])
+            torch.mm(d_hidden[start:stop].T, rows[start:stop], out=d_gate_up[expert])
+            torch.mm(d_hidden[start:stop], gate_up[expert], out=d_rows[start:stop])
+        return d_rows[slot].view(-1, width, rows.shape[1]).sum(1), None, d_gate_up, d_down
 
 
 @compiled
@@ -162,7 +196,7 @@ def training_loss(
             cos, sin, config.rms_norm_eps, config.head_dim,
         )  # fmt: skip
         q, k, v = (h[: rows * length].view(rows, length, -1, config.head_dim).transpose(1, 2) for h in (q, k, v))
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        attended = _causal_attention(q, k, v)
         attended = attended.transpose(1, 2).reshape(rows * length, -1)
         attended = F.pad(attended, (0, 0, 0, size - rows * length))
         x, normed, probabilities, gates, index = _after_attention(
