@@ -1,0 +1,95 @@
+"""Files that appear whole or not at all: outputs are written beside their place and moved there when complete."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from runtime.errors import RequestError, WorkError
+
+
+def _nearest_folder(path: Path) -> Path:
+    folder = path.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    return folder
+
+
+def require_space(path: Path, size: int) -> None:
+    """Refuse before any work is done where ``size`` bytes do not fit beside ``path``."""
+    free = shutil.disk_usage(_nearest_folder(path)).free
+    if free < size:
+        raise WorkError(
+            f"Not enough disk space for {path}: {size / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free.",
+            next_command="df -h .   (then choose another place with -o or OUT=...)",
+        )
+
+
+@contextlib.contextmanager
+def _full_disk_is_a_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            raise WorkError(
+                f"The disk is full; {path} was not written.",
+                next_command="df -h .   (then choose another place with -o or OUT=...)",
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends, and vanishes when it fails."""
+    path = Path(path)
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder; a file name is needed.")
+    with _full_disk_is_a_sentence(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            _sync(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Like ``new_file`` for a folder. An existing folder is replaced only if it is empty.
+
+    Raises:
+        RequestError: ``path`` exists and holds something.
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RequestError(f"{path} exists already and is kept as it is.", next_command=f"rm -r {path}   (or another -o)")
+    with _full_disk_is_a_sentence(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
