@@ -1,0 +1,66 @@
+"""Checkpoints as transformers models: loading, choosing a device, and masking experts instead of cutting them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+from prune.checkpoint import Checkpoint
+from prune.plan import Plan
+
+
+def choose_device() -> tuple[torch.device, str]:
+    """The device to work on, and why."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), f"GPU found: {torch.cuda.get_device_name(0)}"
+    return torch.device("cpu"), "no CUDA GPU found"
+
+
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """A checkpoint folder in evaluation mode. Safetensors only; no code from the folder is run."""
+    logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    return model.to(device).eval()
+
+
+class _MaskLogits(TorchFunctionMode):
+    """Within it, every linear layer's outputs in the ``dropped`` columns are -inf."""
+
+    def __init__(self, dropped: list[int]) -> None:
+        super().__init__()
+        self.dropped = dropped
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.nn.functional.linear:
+            result[..., self.dropped] = float("-inf")
+        return result
+
+
+@contextlib.contextmanager
+def masked(model: PreTrainedModel, checkpoint: Checkpoint, plan: Plan) -> Iterator[None]:
+    """Within it, the whole model routes as if it were cut by ``plan``: what a cut must agree with.
+
+    The router's own forward runs, with the logits of dropped experts at -inf, so nothing about its form is assumed.
+    """
+    originals = []
+    for layer in plan.layers:
+        router: Any = model.get_submodule(checkpoint.family.router_module.format(layer=layer.layer))
+        dropped = sorted(set(range(layer.experts)) - set(layer.keep))
+
+        def forward(*args: Any, original: Any = router.forward, dropped: list[int] = dropped, **kwargs: Any) -> Any:
+            with _MaskLogits(dropped):
+                return original(*args, **kwargs)
+
+        originals.append(router)
+        router.forward = forward
+    try:
+        yield
+    finally:
+        for router in originals:
+            del router.forward  # the class's own shows again
