@@ -55,7 +55,9 @@ def _pieces(checkpoint: Checkpoint, plan: Plan) -> Iterator[_Piece]:
         raise WorkError(f"{checkpoint.folder} lacks {len(missing)} expert tensors, first {missing[0]}.")
     strange = [name for name in left if ".experts." in name]
     if strange:
-        raise WorkError(f"{len(strange)} expert tensors are not described by the family file: {', '.join(strange[:5])}.")
+        raise WorkError(
+            f"{len(strange)} expert tensors are not described by the family file: {', '.join(strange[:5])}."
+        )
     for name in left:
         yield _Piece(name, name)
 
@@ -69,7 +71,11 @@ def _check(checkpoint: Checkpoint, plan: Plan) -> None:
     if {layer.layer: layer.experts for layer in plan.layers} != checkpoint.moe_layers:
         raise RequestError("The plan's layers are not the model's layers.")
     for layer in plan.layers:
-        valid = layer.keep and layer.keep == sorted(set(layer.keep)) and 0 <= layer.keep[0] <= layer.keep[-1] < layer.experts
+        valid = (
+            layer.keep
+            and layer.keep == sorted(set(layer.keep))
+            and 0 <= layer.keep[0] <= layer.keep[-1] < layer.experts
+        )
         if not valid:
             raise RequestError(f"The plan's keep-list of layer {layer.layer} is empty, unsorted or out of range.")
     if len({len(layer.keep) for layer in plan.layers}) > 1:

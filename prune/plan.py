@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from prune.budget import kept_count
 from prune.criteria import find_criterion
 from prune.stats import Stats
 from runtime.errors import RequestError
@@ -71,27 +72,6 @@ class Plan:
             return cls(layers=layers, **{name: data[name] for name in names})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RequestError(f"{path} is not a readable plan ({error!r}).") from None
-
-
-def kept_count(experts: int, ratio: float) -> int:
-    """How many of ``experts`` stay at a pruning ratio (the share that is cut), rounded to the nearest whole expert.
-
-    Raises:
-        RequestError: the ratio is not in [0, 1), or no expert would stay.
-    """
-    if not 0 <= ratio < 1:
-        raise RequestError(
-            f"A ratio is the share of experts to cut, from 0 up to (not including) 1; {ratio:g} is not.",
-            next_command="make export PAIR=en-de RATIO=0.75",
-        )
-    kept = experts - round(experts * ratio)
-    if kept < 1:
-        highest = int((1 - 1 / experts) * 100) / 100
-        raise RequestError(
-            f"A ratio of {ratio:g} would leave none of {experts} experts in a layer.",
-            next_command=f"make export PAIR=en-de RATIO={highest:g}",
-        )
-    return kept
 
 
 def make_plan(stats: Stats, ratio: float, criterion: str = "reap", seed: int = 0) -> Plan:

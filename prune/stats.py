@@ -71,7 +71,7 @@ class Stats:
         try:
             with safe_open(path, "numpy") as file:
                 metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         except SafetensorError as error:
             raise WorkError(f"{path} is damaged ({error}); calibrate again.") from None
         if metadata.get("format") != FORMAT:

@@ -18,7 +18,14 @@ from pathlib import Path
 from runtime.errors import SlimmoeError, WorkError
 from runtime.llama_paths import HOME, TOOLS, VERSION
 
-_OFF = ("LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_SERVER", "LLAMA_BUILD_APP", "LLAMA_CURL", "LLAMA_OPENSSL")
+_OFF = (
+    "LLAMA_BUILD_TESTS",
+    "LLAMA_BUILD_EXAMPLES",
+    "LLAMA_BUILD_SERVER",
+    "LLAMA_BUILD_APP",
+    "LLAMA_CURL",
+    "LLAMA_OPENSSL",
+)
 
 
 def _run(step: str, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
@@ -30,7 +37,8 @@ def _run(step: str, command: list[str], log: Path, environment: dict[str, str] |
         raise WorkError(f"llama.cpp: {step} failed; the end of {log}:\n{tail}", next_command="make setup")
 
 
-def _require_compiler() -> None:
+def require_compiler() -> None:
+    """Refuse at once where nothing can be compiled."""
     compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
     if compiler is None or shutil.which(compiler.split()[0]) is None:
         raise WorkError(
@@ -43,7 +51,7 @@ def build() -> Path:
     """Download, compile and install; returns the folder of the installation. Does nothing where it is already there."""
     if (HOME / "version").exists() and (HOME / "version").read_text().strip() == VERSION:
         return HOME
-    _require_compiler()
+    require_compiler()
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     jobs = str(os.cpu_count() or 2)
     shutil.rmtree(HOME, ignore_errors=True)
@@ -63,7 +71,9 @@ def build() -> Path:
             options.append("-DGGML_CUDA=ON")
         _run("configure", ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(objects), *options], log)
         targets = ["llama", *TOOLS]
-        _run("compile (about 5 minutes on 2 cores)", ["cmake", "--build", str(objects), "-j", jobs, "-t", *targets], log)
+        _run(
+            "compile (about 5 minutes on 2 cores)", ["cmake", "--build", str(objects), "-j", jobs, "-t", *targets], log
+        )
         bare = os.environ | {"CMAKE_ARGS": "-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF"}
         _run("install the Python binding", [*pip, "install", "-q", "--no-deps", str(package)], log, bare)
         shutil.copytree(objects / "bin", HOME / "bin", symlinks=True)

@@ -69,7 +69,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RequestError(f"{path} exists already and is kept as it is.", next_command=f"rm -r {path}   (or another -o)")
+        raise RequestError(
+            f"{path} exists already and is kept as it is.", next_command=f"rm -r {path}   (or another -o)"
+        )
     with _full_disk_is_a_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))

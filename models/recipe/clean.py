@@ -115,4 +115,4 @@ def sentence_pairs(english: str, other: str, language: str, accelerators: str = 
 
 def is_sentence(text: str) -> bool:
     """A full sentence of 5 to 40 words: what the held-out sets consist of."""
-    return 5 <= len(text.split()) <= 40 and text[0].isupper() and text.rstrip("\"”»“)")[-1:] in ".!?"
+    return 5 <= len(text.split()) <= 40 and text[0].isupper() and text.rstrip('"”»“)')[-1:] in ".!?"

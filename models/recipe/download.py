@@ -54,6 +54,13 @@ def download(work: Path) -> Path:
             address, file, _, checksum = line.split()
             wanted = re.search(spec["archive"], file) and not re.search(r"\.(asc|dsc)$|\.debian\.tar", file)
             if wanted and not (packages / file).exists():
-                fetch = ["/usr/lib/apt/apt-helper", "-q", "download-file", address.strip("'"), packages / file, checksum]
+                fetch = [
+                    "/usr/lib/apt/apt-helper",
+                    "-q",
+                    "download-file",
+                    address.strip("'"),
+                    packages / file,
+                    checksum,
+                ]
                 subprocess.run(fetch, check=True, stdout=subprocess.DEVNULL)
     return packages

@@ -1,7 +1,7 @@
 """Read segment pairs out of the downloaded packages: one reader per format, all yielding the same rows."""
 
-import glob
 import gettext
+import glob
 import hashlib
 import io
 import itertools

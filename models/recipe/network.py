@@ -35,7 +35,9 @@ def _queries_keys_values(x, norm, q_proj, k_proj, v_proj, q_norm, k_norm, cos, s
     """Pre-norm and projections. x [N, H] -> q [N, heads, head], k and v [N, kv_heads, head]."""
     x = _rms_norm(x, norm, eps)
     q, k, v = (F.linear(x, weight.to(x.dtype)).view(x.shape[0], -1, head) for weight in (q_proj, k_proj, v_proj))
-    q, k = (_rotate(_rms_norm(h, weight, eps).float(), cos, sin).to(x.dtype) for h, weight in ((q, q_norm), (k, k_norm)))
+    q, k = (
+        _rotate(_rms_norm(h, weight, eps).float(), cos, sin).to(x.dtype) for h, weight in ((q, q_norm), (k, k_norm))
+    )
     return q, k, v
 
 

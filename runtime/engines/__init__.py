@@ -73,4 +73,6 @@ def open_engine(artefact: Path, threads: int | None = None, context: int = 1024,
         from runtime.engines.onnx import OnnxEngine
 
         return OnnxEngine(artefact, threads, context)
-    raise RequestError(f"{artefact} is neither a .gguf file nor an ONNX folder.", next_command="slimmoe gguf DIR -o FILE.gguf")
+    raise RequestError(
+        f"{artefact} is neither a .gguf file nor an ONNX folder.", next_command="slimmoe gguf DIR -o FILE.gguf"
+    )

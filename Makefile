@@ -1,0 +1,132 @@
+# slimmoe: `make export PAIR=en-de RATIO=0.75` does everything, set-up included. `make help` lists the rest.
+
+PAIR ?= en-de
+RATIO ?= 0.75
+RATIOS ?= 0 0.25 0.5 0.7 0.75 0.9
+MODEL ?= models/default
+QUANT ?= Q4_K_M
+CRITERION ?= reap
+CORPUS ?= data/calibration
+DEV ?= data/dev
+TEST ?= data/test
+STEPS ?= 100
+TEXT ?= The file could not be opened.
+OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
+PYTHON ?= python3
+
+READY := .venv/.ready
+SLIMMOE := .venv/bin/slimmoe
+BASE := $(OUT)/unpruned
+RUN := $(OUT)/$(CRITERION)-$(RATIO)$(if $(RECOVER),-recovered)
+CUT := $(OUT)/$(CRITERION)-$(RATIO)/checkpoint
+FINAL := $(if $(RECOVER),$(RUN)/checkpoint,$(CUT))
+GGUF := $(RUN)/model-$(QUANT).gguf
+ONNX := $(RUN)/onnx
+BASE_GGUF := $(BASE)/model-$(QUANT).gguf
+BASE_ONNX := $(BASE)/onnx
+MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.PHONY: help setup export report bench sweep translate test test-slow lint clean preflight
+
+help: ## list the targets
+	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1] [QUANT=Q4_K_M] [CRITERION=reap] [OUT=folder]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## environment in .venv, dependencies, llama.cpp
+
+$(READY): pyproject.toml constraints.txt runtime/setup.py runtime/build_llama.py
+	@$(PYTHON) -m runtime.setup
+
+preflight:
+	@$(PYTHON) -m prune.preflight --pair "$(PAIR)" --ratio "$(RATIO)" --model "$(MODEL)"
+
+export: preflight ## prune for PAIR by RATIO, write GGUF and ONNX, verify, measure, report
+	@if $(MAKE) -q --no-print-directory $(RUN)/report.md 2>/dev/null; then \
+	  echo "Nothing to do: $(RUN)/report.md is up to date (rm -r $(RUN) to do it again)."; \
+	else $(MAKE) --no-print-directory $(RUN)/report.md; fi
+
+$(OUT)/stats.safetensors: $(MODEL_FILES) | $(READY)
+	@$(SLIMMOE) calibrate $(MODEL) --pair $(PAIR) --corpus $(CORPUS) -o $@
+
+$(OUT)/$(CRITERION)-$(RATIO)/plan.json: $(OUT)/stats.safetensors
+	@$(SLIMMOE) plan $< --ratio $(RATIO) --criterion $(CRITERION) -o $@
+
+$(CUT)/config.json: $(OUT)/$(CRITERION)-$(RATIO)/plan.json
+	@rm -rf $(CUT)
+	@$(SLIMMOE) prune $(MODEL) --plan $< -o $(CUT)
+	@touch $@
+
+ifdef RECOVER
+$(RUN)/plan.json: $(OUT)/$(CRITERION)-$(RATIO)/plan.json
+	@mkdir -p $(RUN) && cp $< $@
+
+$(FINAL)/config.json: $(CUT)/config.json $(RUN)/plan.json
+	@rm -rf $(FINAL)
+	@$(SLIMMOE) recover $(CUT) --pair $(PAIR) --corpus $(CORPUS) --dev $(DEV) --steps $(STEPS) -o $(FINAL)
+	@touch $@
+endif
+
+$(GGUF): $(FINAL)/config.json
+	@$(SLIMMOE) gguf $(FINAL) --quant $(QUANT) -o $@
+
+$(ONNX)/config.json: $(FINAL)/config.json
+	@rm -rf $(ONNX)
+	@$(SLIMMOE) onnx $(FINAL) --quant int4 -o $(ONNX)
+	@touch $@
+
+$(BASE_GGUF): $(MODEL_FILES) | $(READY)
+	@$(SLIMMOE) gguf $(MODEL) --quant $(QUANT) -o $@
+
+$(BASE_ONNX)/config.json: $(MODEL_FILES) | $(READY)
+	@rm -rf $(BASE_ONNX)
+	@$(SLIMMOE) onnx $(MODEL) --quant int4 -o $(BASE_ONNX)
+	@touch $@
+
+# The cut is compared with the masked original, the unquantised artefacts with the cut, the quantised ones too.
+$(RUN)/verify.jsonl: $(CUT)/config.json $(GGUF) $(ONNX)/config.json
+	@rm -rf $(RUN)/exact $@.part
+	@$(SLIMMOE) gguf $(FINAL) --quant F32 -o $(RUN)/exact/model-F32.gguf
+	@$(SLIMMOE) onnx $(FINAL) --quant none -o $(RUN)/exact/onnx
+	@$(SLIMMOE) verify $(CUT) --against $(MODEL) --pair $(PAIR) --corpus $(DEV) --json >> $@.part
+	@for artefact in $(RUN)/exact/model-F32.gguf $(RUN)/exact/onnx $(GGUF) $(ONNX); do \
+	  $(SLIMMOE) verify $$artefact --against $(FINAL) --pair $(PAIR) --corpus $(DEV) --json >> $@.part || exit 1; done
+	@rm -rf $(RUN)/exact
+	@mv $@.part $@
+	@echo "verified: the cut equals the masked model, both formats equal the cut: $@"
+
+$(RUN)/bench.jsonl: $(RUN)/verify.jsonl $(BASE_GGUF) $(BASE_ONNX)/config.json
+	@$(SLIMMOE) bench $(BASE_GGUF) $(BASE_ONNX) $(GGUF) $(ONNX) --pair $(PAIR) --test $(TEST) -o $@
+
+$(RUN)/report.md: $(RUN)/bench.jsonl
+	@$(SLIMMOE) report $(RUN) -o $@
+
+report: preflight ## print the table of PAIR and RATIO again
+	@$(MAKE) --no-print-directory $(RUN)/bench.jsonl
+	@$(SLIMMOE) report $(RUN) -o $(RUN)/report.md
+
+bench: preflight ## measure the artefacts of PAIR and RATIO again
+	@rm -f $(RUN)/bench.jsonl
+	@$(MAKE) --no-print-directory $(RUN)/report.md
+
+sweep: preflight ## export at each of RATIOS
+	@for ratio in $(RATIOS); do $(MAKE) --no-print-directory export RATIO=$$ratio || exit 1; done
+
+translate: export ## translate TEXT with the pruned GGUF of PAIR and RATIO
+	@$(SLIMMOE) translate $(GGUF) --pair $(PAIR) "$(TEXT)"
+
+test: lint ## lint, import contract and tests
+	@.venv/bin/python -m pytest
+
+test-slow: $(READY) ## the tests that take minutes
+	@.venv/bin/python -m pytest -m slow
+
+lint: $(READY) ## ruff, pyright and the import contract
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/pyright
+	@.venv/bin/lint-imports
+
+clean: ## remove runs/ (not .venv)
+	@rm -rf runs

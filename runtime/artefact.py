@@ -1,0 +1,39 @@
+"""What an artefact says about itself: its weight type and where it comes from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+_ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model": "f32"}
+
+
+def onnx_file(artefact: Path) -> Path:
+    """The graph of an ONNX folder: the smallest variant that is there; or the file itself."""
+    if artefact.suffix == ".onnx":
+        return artefact
+    files = [artefact / "onnx" / f"{stem}.onnx" for stem in _ONNX_TYPES]
+    return next((file for file in files if file.exists()), files[0])
+
+
+def _from_gguf(artefact: Path) -> tuple[str, dict[str, Any]]:
+    from gguf import GGUFReader, LlamaFileType
+
+    fields = GGUFReader(artefact).fields
+    found = {key.removeprefix("slimmoe."): fields[key].contents() for key in fields if key.startswith("slimmoe.")}
+    name = LlamaFileType(int(fields["general.file_type"].contents())).name
+    return name.removeprefix("MOSTLY_").removeprefix("ALL_"), found
+
+
+def describe(artefact: Path) -> dict[str, Any]:
+    """``{"type": ..., "provenance": {...}}``; provenance is empty for a model that slimmoe did not cut."""
+    if artefact.suffix == ".gguf":
+        kind, found = _from_gguf(artefact)
+    else:
+        file = onnx_file(artefact)
+        kind, path = _ONNX_TYPES.get(file.stem, file.stem), file.parent.parent / "slimmoe.json"
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    names = ("plan", "hash", "pair", "criterion", "ratio")
+    provenance = {name: found[name] for name in names if name in found}
+    if found.get("recovery") or found.get("recovered"):
+        provenance["recovered"] = True
+    return {"type": kind, "provenance": provenance}

@@ -1,0 +1,292 @@
+"""The ``slimmoe`` command: one verb for each stage. A verb parses, calls its room and prints; it does nothing else."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from runtime.errors import RequestError, SlimmoeError
+from runtime.pairs import Pair, parse_pair
+
+app = typer.Typer(
+    help="Cut a translation mixture-of-experts down to what one language pair needs, and run it on a laptop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console()
+DATA = Path(__file__).parent / "data"  # our own small parallel set, see data/README.md
+
+PairOption = Annotated[Pair, typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="for example en-de")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program to read")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="default: every core this process may use")]
+Corpus = Annotated[
+    Path, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)", show_default=False)
+]
+
+
+def _resolve(model: str) -> Path:
+    from prune.hub import resolve_model
+
+    return resolve_model(model)
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    pair: PairOption,
+    output: Output,
+    corpus: Corpus = DATA / "calibration",
+    tokens: Annotated[int | None, typer.Option(help="stop after so many tokens")] = None,
+) -> None:
+    """Sum up what each expert does on a pair's text: one pass over whole conversations."""
+    from prune.calibrate import calibrate
+
+    stats, device = calibrate(_resolve(model), pair, corpus, tokens)
+    stats.save(output)
+    used = stats.calibration
+    total = used["prompt_tokens"] + used["response_tokens"]
+    _say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s on {device}: {output}")
+
+
+@app.command()
+def plan(
+    stats: Annotated[Path, typer.Argument(help="what calibrate wrote")],
+    ratio: Annotated[float, typer.Option(help="share of the experts to cut, 0 up to 1")],
+    output: Output,
+    criterion: Annotated[str, typer.Option(help="reap, frequency, saliency or random")] = "reap",
+    seed: Annotated[int, typer.Option(help="of the random criterion")] = 0,
+) -> None:
+    """Choose which experts stay."""
+    from prune.plan import make_plan
+    from prune.stats import Stats
+
+    known = Stats.load(stats)
+    made = make_plan(known, ratio, criterion, seed)
+    made.save(output)
+    kept, experts = len(made.layers[0].keep), made.layers[0].experts
+    _say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
+    if made.top_k < known.top_k:
+        _say(f"only {kept} experts stay, so top-k is lowered from {known.top_k} to {made.top_k}")
+
+
+@app.command()
+def prune(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    plan: Annotated[Path, typer.Option(help="what plan wrote")],
+    output: Output,
+) -> None:
+    """Cut the other experts out of the checkpoint."""
+    from prune.cut import prune
+    from prune.plan import Plan
+
+    prune(_resolve(model), Plan.load(plan), output)
+    size = sum(path.stat().st_size for path in output.glob("*.safetensors"))
+    _say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {output}")
+
+
+@app.command()
+def recover(
+    folder: Annotated[Path, typer.Argument(help="the pruned checkpoint")],
+    pair: PairOption,
+    output: Output,
+    corpus: Corpus = DATA / "calibration",
+    dev: Annotated[Path, typer.Option(help="held-out text that decides which weights are kept")] = DATA / "dev",
+    steps: Annotated[int, typer.Option(min=1, help="of about 2000 tokens each")] = 100,
+) -> None:
+    """Mend a pruned checkpoint by a short SFT on the pair's text."""
+    from prune.recover import recover
+
+    about = recover(folder, pair, corpus, dev, output, steps)
+    before, after = about["dev_loss_before"], about["dev_loss_after"]
+    _say(
+        f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} (step {about['best_step']}): {output}"
+    )
+
+
+@app.command()
+def gguf(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint")],
+    output: Output,
+    quant: Annotated[str, typer.Option(help="llama.cpp's name of the type, for example Q4_K_M, Q8_0, F16")] = "Q4_K_M",
+    imatrix: Annotated[Path | None, typer.Option(help="importance matrix by llama-imatrix")] = None,
+) -> None:
+    """Write a GGUF file for llama.cpp."""
+    from export.gguf import export_gguf
+
+    path = export_gguf(_resolve(model), output, quant, imatrix)
+    _say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
+
+
+@app.command()
+def onnx(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint")],
+    output: Output,
+    quant: Annotated[str, typer.Option(help="none, int8 or int4")] = "int4",
+) -> None:
+    """Write an ONNX folder for ONNX Runtime."""
+    from export.onnx import export_onnx
+    from runtime.bench import file_size
+
+    path = export_onnx(_resolve(model), output, quant)
+    _say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
+
+
+@app.command()
+def verify(
+    artefact: Annotated[Path, typer.Argument(help="a pruned checkpoint, a GGUF file or an ONNX folder")],
+    against: Annotated[str, typer.Option(help="the checkpoint it was made from")],
+    pair: PairOption = Pair("en", "de"),  # type: ignore[assignment]
+    corpus: Corpus = DATA / "dev",
+    as_json: AsJson = False,
+) -> None:
+    """Check that an artefact computes what its source computes."""
+    from export.verify import verify
+    from runtime.errors import WorkError
+
+    result = verify(artefact, _resolve(against), corpus, pair)
+    if as_json:
+        print(json.dumps(asdict(result)))
+    verdict = "agrees with" if result.passed else "DIFFERS from"
+    text = (
+        f"{artefact} {verdict} {against}: largest logit difference {result.largest_difference:.2g}, "
+        f"top-1 agreement {result.top1_agreement:.1%}, divergence {result.divergence:.2g} nats over {result.tokens} tokens"
+    )
+    if not result.passed:
+        raise WorkError(f"{text}; the bar is {result.bar}.")
+    if not as_json:
+        _say(text)
+
+
+@app.command()
+def translate(
+    artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
+    pair: PairOption,
+    texts: Annotated[list[str] | None, typer.Argument(help="text, or text files; standard input when none")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="file for the translation")] = None,
+    threads: Threads = None,
+) -> None:
+    """Translate text, line by line."""
+    from runtime.engines import open_engine
+    from runtime.files import new_file
+    from runtime.translate import translate
+
+    def lines() -> Iterator[str]:
+        if not texts:
+            yield from (line.rstrip("\n") for line in sys.stdin)
+        for text in texts or []:
+            path = Path(text)
+            if len(text) < 256 and path.is_file():
+                try:
+                    yield from path.read_text(encoding="utf-8").splitlines()
+                except UnicodeDecodeError:
+                    raise RequestError(f"{path} is not UTF-8 text.") from None
+            else:
+                yield from text.splitlines()
+
+    with contextlib.closing(open_engine(artefact, threads)) as engine:
+        results = translate(engine, pair, lines())
+        if output is None:
+            for result in results:
+                print(result.text, flush=True)
+        else:
+            with new_file(output) as temporary, temporary.open("w", encoding="utf-8") as file:
+                for result in results:
+                    file.write(result.text + "\n")
+            _say(f"translation: {output}")
+
+
+@app.command()
+def evaluate(
+    artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
+    pair: PairOption,
+    test: Annotated[Path, typer.Option(help="parallel text: TSV, PO or Moses stem", show_default=False)] = DATA
+    / "test",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score an artefact's translations: BLEU, chrF++ and failures."""
+    from runtime.corpus import read_segments
+    from runtime.engines import open_engine
+    from runtime.evaluate import evaluate
+
+    segments = read_segments(test, pair)
+    with contextlib.closing(open_engine(artefact, threads)) as engine:
+        result = evaluate(engine, pair, segments)
+        name = engine.name
+    if as_json:
+        print(json.dumps(asdict(result) | {"engine": name, "artefact": str(artefact), "test": str(test)}))
+        return
+    _say(f"chrF++ {result.chrf:.2f}  {result.chrf_signature}")
+    _say(f"BLEU   {result.bleu:.2f}  {result.bleu_signature}")
+    failed = ", ".join(f"{count} {kind}" for kind, count in result.failures.items() if count) or "none"
+    _say(f"{result.segments} segments with {name}, {result.tokens_per_second:.0f} tokens/s; failed outputs: {failed}")
+
+
+@app.command()
+def bench(
+    artefacts: Annotated[list[Path], typer.Argument(help="GGUF files and ONNX folders")],
+    output: Output,
+    pair: PairOption = Pair("en", "de"),  # type: ignore[assignment]
+    test: Annotated[Path | None, typer.Option(help="also translate and score this test set")] = None,
+    threads: Threads = None,
+) -> None:
+    """Measure speed, memory and size, one process for each artefact."""
+    from rich.progress import Progress
+
+    from runtime.bench import bench
+    from runtime.files import new_file
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("bench", total=len(artefacts))
+        rows = []
+        for artefact in artefacts:
+            progress.update(task, description=f"bench {artefact}")
+            rows.append(bench(artefact, pair, test, threads))
+            progress.advance(task)
+    with new_file(output) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    _say(f"{len(rows)} artefacts measured: {output}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="a folder with bench.jsonl")],
+    output: Output,
+) -> None:
+    """Print the table of a run and write its report."""
+    from runtime.report import print_table, write_report
+
+    print_table(write_report(run, output, f"slimmoe: {run}"), console)
+    _say(f"report: {output}")
+
+
+def main() -> None:
+    """Run the command; failures that a user can understand are one sentence and an exit status."""
+    try:
+        app(standalone_mode=True)
+    except SlimmoeError as error:
+        print(f"slimmoe: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        print("slimmoe: stopped; nothing was half-written.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
