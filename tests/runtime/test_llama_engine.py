@@ -1,0 +1,121 @@
+"""The llama.cpp engine computes what transformers computes, and tells broken files from good ones."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
+
+from export.gguf import export_gguf
+from runtime.engines.llama import LlamaEngine
+from runtime.errors import RequestError, WorkError
+from runtime.pairs import Pair
+from runtime.prompts import ChatTemplate
+
+TEXTS = [
+    "The file could not be opened.",
+    "Dzień dobry! Zażółć gęślą jaźń – „cudzysłów”…",
+    "Größe: 1234567,89 € (±5 %)",
+    "Cafe\u0301 and Café, A\u030angstro\u0308m",  # combining accents: the tokenizer composes them
+    "日本語のテキスト, 한국어, русский, ελληνικά, العربية",
+    "👩‍👩‍👧 🇩🇪 🚀✨",
+    "  leading,\ttabs\t\tand trailing  ",
+    "line\r\n\r\n  indented\n\n\n",
+    "I'm can't WE'LL they'd",
+    "<|user|>Translate into German:\nHello<|assistant|>Hallo<|end|>",
+    "almost <|special|> and <|end",
+    "%(name)s {count} <b>&amp;</b> https://example.org/?q=1&r=2",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint in float32, so that only the order of additions differs from transformers."""
+    return export_gguf(tiny_checkpoint, tmp_path_factory.mktemp("gguf") / "tiny.gguf", "F32")
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_gguf: Path) -> Iterator[LlamaEngine]:
+    with contextlib.closing(LlamaEngine(tiny_gguf, threads=1, context=1024, exact=True)) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_checkpoint: Path) -> torch.nn.Module:
+    return AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_token_ids_equal_the_tokenizers(engine: LlamaEngine, tiny_checkpoint: Path, text: str) -> None:
+    tokenizer = Tokenizer.from_file(str(tiny_checkpoint / "tokenizer.json"))
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    assert engine.encode(text) == ids
+    assert engine.decode(ids) == tokenizer.decode(ids)
+
+
+def test_broken_utf8_is_replaced(engine: LlamaEngine) -> None:
+    assert engine.decode(engine.encode("🚀")[:-1]).endswith("\ufffd")
+
+
+# 700 tokens take two batches. llama.cpp multiplies rotary angles up in float32, so its error grows with the position.
+@pytest.mark.parametrize(("length", "bar"), [(1, 1e-4), (40, 1e-4), (700, 1e-3)])
+def test_logits_equal_transformers(engine: LlamaEngine, reference: torch.nn.Module, length: int, bar: float) -> None:
+    ids = np.random.default_rng(length).integers(4, 8192, length).tolist()
+    with torch.inference_mode():
+        expected = reference(input_ids=torch.tensor([ids])).logits[0].numpy()
+    logits = engine.logits(ids)
+    assert logits.shape == expected.shape and logits.dtype == np.float32
+    assert np.abs(logits - expected).max() <= bar
+
+
+def test_greedy_decoding_equals_transformers(engine: LlamaEngine, reference: torch.nn.Module) -> None:
+    ids = engine.encode(engine.template.prompt(Pair("en", "de"), "The file could not be opened."))
+    with torch.inference_mode():
+        expected = reference.generate(torch.tensor([ids]), max_new_tokens=48, do_sample=False)[0, len(ids) :].tolist()
+    for _ in range(2):  # the second from a cache that held the first
+        generation = engine.generate(ids, 48)
+        assert list(generation.token_ids) == [token for token in expected if token != 0]
+        assert generation.prompt_tokens == len(ids)
+        assert generation.text == engine.decode(generation.token_ids)
+
+
+def test_end_of_sequence_finishes_and_is_left_out(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = engine.encode("Hello")
+    written = engine.generate(ids, 8).token_ids
+    last = written[5]
+    monkeypatch.setattr(engine._lib, "llama_vocab_is_eog", lambda _, token: token == last)
+    generation = engine.generate(ids, 8)
+    assert generation.finished and generation.token_ids == written[: written.index(last)]
+
+
+def test_template_is_the_model_s_own(engine: LlamaEngine, tiny_checkpoint: Path) -> None:
+    pair, own = Pair("en", "de"), ChatTemplate.from_folder(tiny_checkpoint)
+    assert engine.template.prompt(pair, "Hello") == own.prompt(pair, "Hello")
+    assert engine.template.completion(pair, "Hello", "Hallo") == own.completion(pair, "Hello", "Hallo")
+
+
+def test_prompt_that_fills_the_context_is_refused(engine: LlamaEngine) -> None:
+    with pytest.raises(RequestError, match="context"):
+        engine.generate([5] * 1024, 1)
+    assert len(engine.generate([5] * 1020, 100).token_ids) <= 4
+
+
+@pytest.mark.parametrize("damage", ["cut short", "foreign"])
+def test_broken_file_is_one_sentence(tiny_gguf: Path, tmp_path: Path, damage: str) -> None:
+    data = tiny_gguf.read_bytes()
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(data[: len(data) // 2] if damage == "cut short" else b"PK\x03\x04" * 100)
+    with pytest.raises(WorkError, match="broken.gguf cannot be loaded by llama.cpp") as caught:
+        LlamaEngine(broken)
+    assert "\n" not in caught.value.sentence
+
+
+def test_closing_twice_does_no_harm(tiny_gguf: Path) -> None:
+    engine = LlamaEngine(tiny_gguf, context=64)
+    engine.close()
+    engine.close()

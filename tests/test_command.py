@@ -1,0 +1,76 @@
+"""The command and the Makefile as a user meets them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
+
+
+def slimmoe(*arguments: str) -> subprocess.CompletedProcess:
+    return run(sys.executable, "slimmoe.py", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"RATIO": "1.2"}, "share of experts to cut"),
+        ({"RATIO": "0.99"}, "leave none of 32 experts"),
+        ({"RATIO": "much"}, "not a ratio"),
+        ({"PAIR": "xx-yy"}, "not a language pair"),
+        ({"MODEL": "/nowhere"}, "no model folder /nowhere"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_any_set_up(arguments: dict[str, str], sentence: str, tmp_path) -> None:
+    out = tmp_path / "out"
+    result = run("make", "export", f"OUT={out}", *(f"{name}={value}" for name, value in arguments.items()))
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("make")]
+    assert result.returncode == 2
+    assert len(lines) == 2 and sentence in lines[0] and lines[1].startswith("  next: ")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("calibrate", "/nowhere", "--pair", "en-de", "-o", "x"), "no model folder"),
+        (("calibrate", "models/default", "--pair", "en-xx", "-o", "x"), "not a language pair"),
+        (("plan", "/nowhere", "--ratio", "0.5", "-o", "x"), "no statistics file"),
+        (("translate", "/nowhere.gguf", "--pair", "en-de", "Hi"), "no artefact"),
+        (("translate", "README.md", "--pair", "en-de", "Hi"), "neither a .gguf file nor an ONNX folder"),
+        (("report", "/nowhere", "-o", "x"), "no bench.jsonl"),
+        (("gguf", "models", "-o", "x.gguf"), "no config.json"),
+        (("onnx", "models", "-o", "x"), "no config.json"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence_and_exit_status_2(arguments: tuple[str, ...], sentence: str) -> None:
+    result = slimmoe(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("slimmoe: ") and sentence in result.stderr and "Traceback" not in result.stderr
+    assert not (ROOT / "x").exists() and not (ROOT / "x.gguf").exists()
+
+
+def test_help_is_quick_and_needs_no_torch() -> None:
+    code = "import sys, slimmoe; assert not {'torch', 'transformers', 'onnxruntime', 'llama_cpp'} & set(sys.modules)"
+    assert run(sys.executable, "-c", code).returncode == 0
+    assert "calibrate" in slimmoe("--help").stdout
+
+
+def test_every_make_target_has_its_line_of_help() -> None:
+    result = run("make", "help")
+    for target in ("export", "setup", "test", "lint", "bench", "sweep", "report", "translate"):
+        assert f"make {target} " in result.stdout
+
+
+def test_no_compiler_is_one_sentence(tmp_path) -> None:
+    code = "from runtime.build_llama import require_compiler; require_compiler()"
+    environment = {name: value for name, value in os.environ.items() if name != "CXX"} | {"PATH": str(tmp_path)}
+    result = run(sys.executable, "-c", code, env=environment)
+    assert "No C++ compiler was found" in result.stderr and "next: sudo apt-get install g++" in result.stderr
