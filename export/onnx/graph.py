@@ -3,20 +3,22 @@
 Inputs ``input_ids`` [B, S], ``attention_mask`` [B, past + S] (padded on the right) and ``past_key_values.N.key/value``
 [B, KV heads, past, head]; outputs ``logits`` [B, S, vocabulary] and ``present.N.key/value``. Positions come from the
 mask. Where past and present share one buffer, it may be longer than the mask, which says how much of it is in use.
+The optional input ``num_logits_to_keep`` [1] restricts ``logits`` to the last positions (0, the default: all of them).
 """
 
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from export.onnx.quantise import MICROSOFT, Storage
+from export.onnx.quantise import MICROSOFT, Float32, Storage
 from export.onnx.tensors import Tensors
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
 from runtime.errors import RequestError
 
 OPSET, IR_VERSION = 23, 11  # the first with RMSNormalization
+KEEP = "num_logits_to_keep"
 
 
 class Graph:
@@ -26,6 +28,7 @@ class Graph:
         self.weights = weights
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
+        self._optional: dict[str, tuple[int, list]] = {}
 
     def node(self, op: str, inputs: list[str], output: str | list[str], domain: str = "", **attributes: Any) -> str:
         """Append a node; returns the name of its first output."""
@@ -38,11 +41,22 @@ class Graph:
         self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 
+    def optional_input(self, name: str, default: np.ndarray) -> str:
+        """An input that need not be fed: an initialiser which callers may override."""
+        constant = self._constants[self.constant(name, default)]
+        self._optional[name] = constant.data_type, list(constant.dims)
+        return name
+
     def model(self, inputs: dict[str, tuple[int, list]], outputs: dict[str, tuple[int, list]]) -> ModelProto:
         """The finished model; inputs and outputs by name with data type and shape."""
-        sides = [[helper.make_tensor_value_info(name, *kind) for name, kind in side.items()] for side in (inputs, outputs)]
+
+        def values(side: dict[str, tuple[int, list]]) -> list[ValueInfoProto]:
+            return [helper.make_tensor_value_info(name, dtype, shape) for name, (dtype, shape) in side.items()]
+
         initializers = [*self._constants.values(), *self.weights.protos.values()]
-        graph = helper.make_graph(self._nodes, "decoder", *sides, initializers)
+        graph = helper.make_graph(
+            self._nodes, "decoder", values(inputs | self._optional), values(outputs), initializers
+        )
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="slimmoe")
 
@@ -61,7 +75,7 @@ def _require_plain(config: dict[str, Any]) -> None:
     if config.get("hidden_act", "silu") != "silu":
         raise RequestError(f"The ONNX export knows the activation 'silu' only, not {config['hidden_act']!r}.")
     if config.get("use_sliding_window"):
-        raise RequestError("The ONNX export does not know sliding-window attention (use_sliding_window in config.json).")
+        raise RequestError("The ONNX export does not know sliding-window attention, which this model uses.")
 
 
 class _Decoder:
@@ -80,11 +94,12 @@ class _Decoder:
 
     def _rope(self, weights: Weights) -> list[str]:
         """Cosines and sines [positions, head / 2], in float32 throughout as transformers computes them."""
-        frequencies = 1 / np.float32(_rope_theta(self.config)) ** (np.arange(0, self.head, 2, dtype=np.float32) / self.head)
+        exponents = np.arange(0, self.head, 2, dtype=np.float32) / self.head
+        frequencies = 1 / np.float32(_rope_theta(self.config)) ** exponents
         angles = np.outer(np.arange(self.config["max_position_embeddings"], dtype=np.float32), frequencies)
         weights.declare([("rope.cos", TensorProto.FLOAT, angles.shape)], lambda: [(np.cos(angles),)])
         weights.declare([("rope.sin", TensorProto.FLOAT, angles.shape)], lambda: [(np.sin(angles),)])
-        return ["rope.cos", "rope.sin"]
+        return [weights.use("rope.cos"), weights.use("rope.sin")]
 
     def _lengths(self) -> list[str]:
         """From the mask: the last position of each sequence [B], and the longest length."""
@@ -94,6 +109,14 @@ class _Decoder:
         last = graph.node("Sub", [used, one], "mask.last")
         total = graph.node("Shape", ["attention_mask"], "mask.length", start=1, end=2)
         return [graph.node("Cast", [name], f"{name}.int32", to=TensorProto.INT32) for name in (last, total)]
+
+    def keep(self, *names: str) -> list[str]:
+        """Of hidden states [B, S, hidden] the last ``num_logits_to_keep`` positions, or all where that is 0."""
+        graph = self.graph
+        start = graph.node("Neg", [graph.optional_input(KEEP, np.array([0]))], "kept.start")
+        end = graph.constant("kept.end", np.array([np.iinfo(np.int64).max]))
+        axis = graph.constant("kept.axis", np.array([1]))
+        return [graph.node("Slice", [name, start, end, axis], f"{name}.kept") for name in names]
 
     def norm(self, role: str, x: str, **place: int) -> str:
         """RMS norm over the last axis."""
@@ -126,7 +149,8 @@ class _Decoder:
     def attention(self, x: str, layer: int) -> str:
         query, key = (self.projection(role, x, layer) for role in ("query", "key"))
         value = self.linear("value", x, layer)
-        past, present = ([f"{side}.{layer}.{part}" for part in ("key", "value")] for side in ("past_key_values", "present"))
+        past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
+        present = [f"present.{layer}.{part}" for part in ("key", "value")]
         mixed = self.graph.node(
             "GroupQueryAttention",
             [query, key, value, *past, *self.lengths, *self.rope],
@@ -141,9 +165,10 @@ class _Decoder:
 
     def experts(self, x: str, layer: int, count: int) -> str:
         graph, tensors = self.graph, self.tensors
-        weight = graph.constant(f"{layer}.router.weight", tensors.values("router", layer=layer).T)
+        # Never quantised: a little noise in a router changes which experts run.
+        weight = tensors.matrix(f"{layer}.router.weight", "router", layer=layer)
+        router = Float32().linear(graph, x, weight, f"{layer}.router")
         rows = graph.constant(f"{layer}.router.shape", np.array([-1, count]))
-        router = graph.node("MatMul", [x, weight], f"{layer}.router")
         normalise = self.config.get(self.checkpoint.family.decoder["normalise_gates"])
         return self.storage.experts(
             graph,
@@ -167,7 +192,10 @@ class _Decoder:
         x = self.storage.embedding(self.graph, "input_ids", embedding)
         normed = self.norm("input_norm", x, layer=0)
         for layer in range(self.layers):
-            normed, x = self.add_norm("post_norm", x, self.attention(normed, layer), layer=layer)
+            mixed = self.attention(normed, layer)
+            if layer + 1 == self.layers:  # nothing after the last attention looks at other positions
+                x, mixed = self.keep(x, mixed)
+            normed, x = self.add_norm("post_norm", x, mixed, layer=layer)
             count = self.checkpoint.moe_layers.get(layer)
             mixed = self.experts(normed, layer, count) if count else self.dense(normed, layer)
             if layer + 1 < self.layers:

@@ -66,7 +66,9 @@ class Storage(Protocol):
 
     def output(self, graph: "Graph", x: str, matrix: Matrix, output: str) -> str: ...
 
-    def experts(self, graph: "Graph", x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: float) -> str:
+    def experts(
+        self, graph: "Graph", x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int
+    ) -> str:
         """Routed SwiGLU experts.
 
         Args:
@@ -93,7 +95,7 @@ class Float32:
             graph.weights.declare(
                 [(matrix.name, TensorProto.FLOAT, matrix.shape)], lambda: ((piece,) for piece in matrix.pieces())
             )
-        return matrix.name
+        return graph.weights.use(matrix.name)
 
     def embedding(self, graph: "Graph", ids: str, matrix: Matrix) -> str:
         return graph.node("Gather", [self._store(graph, matrix), ids], "embedding")
@@ -103,7 +105,9 @@ class Float32:
 
     output = linear
 
-    def experts(self, graph: "Graph", x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: float) -> str:
+    def experts(
+        self, graph: "Graph", x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int
+    ) -> str:
         inputs = [x, router, self._store(graph, up), "", self._store(graph, down)]
         return graph.node("MoE", inputs, output, MICROSOFT, **_SWIGLU, **routing)
 
@@ -115,7 +119,10 @@ class Blockwise:
     bits: int
     accuracy_level: int  # 4: activations in int8, too, where the kernel can; 0: in float32
 
-    def _store(self, graph: "Graph", matrix: Matrix, bits: int) -> tuple[str, str]:
+    def _store(
+        self, graph: "Graph", matrix: Matrix, bits: int, shape: tuple[int, ...] | None = None
+    ) -> tuple[str, str]:
+        """Initialisers of integers, in their own or another ``shape``, and of scales."""
         *rows, columns = matrix.shape
         if columns % BLOCK:
             raise RequestError(f"{matrix.name} has rows of {columns}, not a multiple of {BLOCK}: use --quant none.")
@@ -131,14 +138,13 @@ class Blockwise:
             shapes = (*rows, columns * bits // 8), (*rows, columns // BLOCK)
             dtypes = TensorProto.UINT8, TensorProto.FLOAT
             graph.weights.declare(list(zip(names, dtypes, shapes, strict=True)), values)
-        return names
+        return graph.weights.use(names[0], shape), graph.weights.use(names[1])
 
     def _multiply(self, graph: "Graph", x: str, matrix: Matrix, output: str, bits: int) -> str:
         rows, columns = matrix.shape
-        packed, scales = self._store(graph, matrix, bits)
-        blocks = graph.weights.view(f"{packed}.blocks", packed, (rows, columns // BLOCK, BLOCK * bits // 8))
+        packed, scales = self._store(graph, matrix, bits, (rows, columns // BLOCK, BLOCK * bits // 8))
         attributes = {"K": columns, "N": rows, "bits": bits, "block_size": BLOCK, "accuracy_level": self.accuracy_level}
-        return graph.node("MatMulNBits", [x, blocks, scales], output, MICROSOFT, **attributes)
+        return graph.node("MatMulNBits", [x, packed, scales], output, MICROSOFT, **attributes)
 
     def embedding(self, graph: "Graph", ids: str, matrix: Matrix) -> str:
         packed, scales = self._store(graph, matrix, 8)
@@ -151,7 +157,9 @@ class Blockwise:
     def output(self, graph: "Graph", x: str, matrix: Matrix, output: str) -> str:
         return self._multiply(graph, x, matrix, output, 8)
 
-    def experts(self, graph: "Graph", x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: float) -> str:
+    def experts(
+        self, graph: "Graph", x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int
+    ) -> str:
         inputs = [x, router, *self._store(graph, up, self.bits), "", *self._store(graph, down, self.bits)]
         attributes = {"expert_weight_bits": self.bits, "block_size": BLOCK, "accuracy_level": self.accuracy_level}
         return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU, **attributes, **routing)

@@ -22,12 +22,6 @@ class _Stored:
     def size(self) -> int:
         return math.prod(self.shape) * helper.tensor_dtype_to_np_dtype(self.dtype).itemsize
 
-    def proto(self, shape: tuple[int, ...], name: str, location: str) -> TensorProto:
-        tensor = TensorProto(name=name, data_type=self.dtype, dims=shape, data_location=TensorProto.EXTERNAL)
-        for key, value in (("location", location), ("offset", self.offset), ("length", self.size)):
-            tensor.external_data.add(key=key, value=str(value))
-        return tensor
-
 
 class Weights:
     """Initialisers in the external data file ``location``, which lies beside the graph."""
@@ -35,12 +29,12 @@ class Weights:
     def __init__(self, location: str) -> None:
         self.location = location
         self.size = 0  # bytes of the file
-        self.protos: dict[str, TensorProto] = {}
+        self.protos: dict[str, TensorProto] = {}  # the initialisers in use
         self._stored: dict[str, _Stored] = {}
         self._jobs: list[tuple[list[_Stored], Callable[[], Iterable[tuple[np.ndarray, ...]]]]] = []
 
     def __contains__(self, name: str) -> bool:
-        return name in self.protos
+        return name in self._stored
 
     def declare(
         self,
@@ -55,18 +49,21 @@ class Weights:
         for name, dtype, shape in tensors:
             stored = _Stored(name, dtype, shape, -(-self.size // ALIGNMENT) * ALIGNMENT)
             self._stored[name] = stored
-            self.protos[name] = stored.proto(shape, name, self.location)
             self.size = stored.offset + stored.size
             group.append(stored)
         self._jobs.append((group, values))
 
-    def view(self, name: str, of: str, shape: tuple[int, ...]) -> str:
-        """A second initialiser over the bytes of ``of``, for an operator that wants them in another shape."""
-        if name not in self:
-            stored = self._stored[of]
-            assert math.prod(shape) == math.prod(stored.shape)
-            self.protos[name] = stored.proto(shape, name, self.location)
-        return name
+    def use(self, name: str, shape: tuple[int, ...] | None = None) -> str:
+        """The initialiser of a declared tensor, or a second one that shows the same bytes in another shape."""
+        stored = self._stored[name]
+        shape = shape or stored.shape
+        assert math.prod(shape) == math.prod(stored.shape), (name, shape)
+        label = name if shape == stored.shape else f"{name}.{'x'.join(map(str, shape))}"
+        proto = TensorProto(name=label, data_type=stored.dtype, dims=shape, data_location=TensorProto.EXTERNAL)
+        for key, value in (("location", self.location), ("offset", stored.offset), ("length", stored.size)):
+            proto.external_data.add(key=key, value=str(value))
+        self.protos[label] = proto
+        return label
 
     def write(self, path: Path) -> None:
         """Stream all values into the file; one piece is in memory at a time."""

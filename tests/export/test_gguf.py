@@ -108,7 +108,7 @@ def test_missing_importance_matrix_is_refused(tiny_checkpoint: Path, tmp_path: P
 
 
 def test_type_that_needs_an_importance_matrix_says_so(cut_gguf: Path, tmp_path: Path) -> None:
-    with pytest.raises(WorkError, match="requires an imatrix.*\n.*--imatrix"):
+    with pytest.raises(WorkError, match=r"requires an imatrix.*\n.*--imatrix"):
         quantise(cut_gguf, tmp_path / "x.gguf", "IQ2_XXS")
 
 
@@ -137,6 +137,6 @@ def strange_tokenizer(tiny_checkpoint: Path, tmp_path: Path) -> Iterator[Path]:
 
 def test_unknown_tokenizer_is_refused_and_nothing_is_left(strange_tokenizer: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "x.gguf"
-    with pytest.raises(WorkError, match="tokenizer is unknown to llama.cpp"):
+    with pytest.raises(WorkError, match="tokenizer is unknown"):
         export_gguf(strange_tokenizer, output, "Q8_0")
     assert list(output.parent.iterdir()) == []

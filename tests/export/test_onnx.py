@@ -42,7 +42,9 @@ def onnx_logits(artefact: Path, ids: list[int] = IDS) -> np.ndarray:
 def rewritten(source: Path, target: Path, change) -> Path:
     """A copy of a checkpoint with ``change`` applied to its dict of tensors."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("model*.safetensors*"))
-    tensors = {name: tensor for shard in sorted(source.glob("*.safetensors")) for name, tensor in load_file(shard).items()}
+    tensors = {}
+    for shard in source.glob("*.safetensors"):
+        tensors |= load_file(shard)
     change(tensors)
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
     return target
@@ -77,10 +79,11 @@ def test_greedy_ids_equal_transformers(tiny_checkpoint, tiny_onnx):
 
 def test_dense_layers_and_an_output_layer_of_its_own(tmp_path):
     folder = write_tiny_checkpoint(tmp_path / "model", mlp_only_layers=[0], tie_word_embeddings=False)  # type: ignore
-    for quant, bar in (("none", 1e-4), ("int8", 1.0)):
-        export_onnx(folder, tmp_path / "onnx", quant)
-        difference = onnx_logits(tmp_path / "onnx" / "onnx" / FILES[quant]) - torch_logits(reference(folder))
-        assert np.abs(difference).max() <= bar
+    export_onnx(folder, tmp_path / "onnx", "none")
+    assert np.abs(onnx_logits(tmp_path / "onnx") - torch_logits(reference(folder))).max() <= 1e-4
+    export_onnx(folder, tmp_path / "onnx", "int8")
+    difference = np.abs(onnx_logits(tmp_path / "onnx") - torch_logits(reference(folder)))
+    assert np.median(difference) <= 0.1  # not the maximum: a token whose router is undecided may take other experts
 
 
 @pytest.mark.parametrize("kept", [5, 1])  # 1 is less than the config's top-k
@@ -111,9 +114,7 @@ def test_int4_equals_transformers_with_the_same_quantised_weights(tiny_checkpoin
                 bits = 8 if "embed_tokens" in name else 4
                 values = fake_quantised(weight.numpy().reshape(-1, weight.shape[-1]), bits)
                 weight.copy_(torch.from_numpy(values).reshape(weight.shape))
-    # The output layer's 8-bit kernel has int8 activations at every accuracy level, so logits differ by its rounding.
-    expected, actual = torch_logits(model), onnx_logits(tmp_path / "onnx")
-    assert np.abs(actual - expected).max() <= 1e-4
+    assert np.abs(onnx_logits(tmp_path / "onnx") - torch_logits(model)).max() <= 1e-4
 
 
 @pytest.mark.parametrize(("bits", "bar"), [(4, 0.0067), (8, 3e-5)])
@@ -144,16 +145,17 @@ def test_standard_inputs_suffice(tiny_onnx, quant):
     names = [value.name for value in session.get_inputs()]
     cache = [f"past_key_values.{layer}.{part}" for layer in (0, 1) for part in ("key", "value")]
     assert names == ["input_ids", "attention_mask", *cache]
-    ids = np.array([IDS])
-    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)} | dict.fromkeys(cache, np.zeros((1, 2, 0, 64), np.float32))
-    assert np.shape(session.run(["logits"], feeds)[0]) == (1, len(IDS), 8192)
+    ids, empty = np.array([IDS]), np.zeros((1, 2, 0, 64), np.float32)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)} | dict.fromkeys(cache, empty)
+    assert np.asarray(session.run(["logits"], feeds)[0]).shape == (1, len(IDS), 8192)
 
 
-def test_tied_embedding_is_stored_once(tiny_onnx):
-    vocabulary = 8192 * 256
-    sizes = {quant: (tiny_onnx / "onnx" / f"{FILES[quant]}_data").stat().st_size for quant in FILES}
-    parameters = sum(np.prod(t.shape) for t in Checkpoint(tiny_onnx.parent / "none").tensors.values()) if False else None
-    assert parameters is None and sizes["int8"] < 2 * vocabulary * 9 / 8 + 5e6
+def test_data_files_hold_every_weight_once(tiny_checkpoint, tiny_onnx):
+    """The tied embedding is a quarter of this model, so a second copy would show."""
+    parameters = sum(np.prod(tensor.shape) for tensor in Checkpoint(tiny_checkpoint).tensors.values())
+    for quant, bytes_per_weight in (("none", 4), ("int8", 1 + 4 / BLOCK)):
+        size = (tiny_onnx / "onnx" / f"{FILES[quant]}_data").stat().st_size
+        assert size <= 1.1 * bytes_per_weight * parameters
 
 
 def test_folder_is_complete_and_points_to_the_smallest_variant(tiny_checkpoint, tiny_onnx):
@@ -208,10 +210,12 @@ def test_every_tensor_has_a_place(tiny_checkpoint, tmp_path):
     def add_bias(tensors):
         tensors["model.layers.0.self_attn.q_proj.bias"] = torch.zeros(256)
 
+    more = rewritten(tiny_checkpoint, tmp_path / "more", add_bias)
     with pytest.raises(RequestError, match=r"no place for: model\.layers\.0\.self_attn\.q_proj\.bias"):
-        export_onnx(rewritten(tiny_checkpoint, tmp_path / "more", add_bias), tmp_path / "onnx", "none")
+        export_onnx(more, tmp_path / "onnx", "none")
+    less = rewritten(tiny_checkpoint, tmp_path / "less", lambda tensors: tensors.pop("model.norm.weight"))
     with pytest.raises(WorkError, match=r"lacks 1 tensors, first model\.norm\.weight"):
-        export_onnx(rewritten(tiny_checkpoint, tmp_path / "less", lambda t: t.pop("model.norm.weight")), tmp_path / "onnx", "none")
+        export_onnx(less, tmp_path / "onnx", "none")
 
 
 def test_families_without_decoder_facts_are_refused(tiny_checkpoint, tmp_path, monkeypatch):

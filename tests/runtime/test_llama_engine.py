@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def engine(tiny_gguf: Path) -> Iterator[LlamaEngine]:
 
 
 @pytest.fixture(scope="module")
-def reference(tiny_checkpoint: Path) -> torch.nn.Module:
+def reference(tiny_checkpoint: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32).eval()
 
 
@@ -64,7 +65,7 @@ def test_broken_utf8_is_replaced(engine: LlamaEngine) -> None:
 
 # 700 tokens take two batches. llama.cpp multiplies rotary angles up in float32, so its error grows with the position.
 @pytest.mark.parametrize(("length", "bar"), [(1, 1e-4), (40, 1e-4), (700, 1e-3)])
-def test_logits_equal_transformers(engine: LlamaEngine, reference: torch.nn.Module, length: int, bar: float) -> None:
+def test_logits_equal_transformers(engine: LlamaEngine, reference: Any, length: int, bar: float) -> None:
     ids = np.random.default_rng(length).integers(4, 8192, length).tolist()
     with torch.inference_mode():
         expected = reference(input_ids=torch.tensor([ids])).logits[0].numpy()
@@ -73,7 +74,7 @@ def test_logits_equal_transformers(engine: LlamaEngine, reference: torch.nn.Modu
     assert np.abs(logits - expected).max() <= bar
 
 
-def test_greedy_decoding_equals_transformers(engine: LlamaEngine, reference: torch.nn.Module) -> None:
+def test_greedy_decoding_equals_transformers(engine: LlamaEngine, reference: Any) -> None:
     ids = engine.encode(engine.template.prompt(Pair("en", "de"), "The file could not be opened."))
     with torch.inference_mode():
         expected = reference.generate(torch.tensor([ids]), max_new_tokens=48, do_sample=False)[0, len(ids) :].tolist()
@@ -110,7 +111,7 @@ def test_broken_file_is_one_sentence(tiny_gguf: Path, tmp_path: Path, damage: st
     data = tiny_gguf.read_bytes()
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(data[: len(data) // 2] if damage == "cut short" else b"PK\x03\x04" * 100)
-    with pytest.raises(WorkError, match="broken.gguf cannot be loaded by llama.cpp") as caught:
+    with pytest.raises(WorkError, match="cannot be loaded") as caught:
         LlamaEngine(broken)
     assert "\n" not in caught.value.sentence
 

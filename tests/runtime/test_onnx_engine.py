@@ -60,8 +60,10 @@ def test_end_of_sequence_ends_and_is_left_out(folder):
 def test_the_context_bounds_a_generation(tiny_onnx):
     engine = OnnxEngine(tiny_onnx, threads=1, context=48)
     assert len(engine.generate(IDS, 100).token_ids) == 8
-    with pytest.raises(RequestError, match="context is 48"):
+    with pytest.raises(RequestError, match="the context 48"):
         engine.generate(IDS * 2, 10)
+    with pytest.raises(RequestError, match="context of 48"):
+        engine.logits(IDS * 2)
     assert OnnxEngine(tiny_onnx, threads=1, context=10**6).context == 1024  # no more than the model has positions for
 
 

@@ -1,0 +1,240 @@
+"""The llama.cpp engine: GGUF files through llama_cpp's ctypes layer, one sequence at a time."""
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import time
+import types
+import unicodedata
+from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.engines import Generation
+from runtime.errors import RequestError, WorkError
+from runtime.llama_paths import HOME
+from runtime.prompts import PLAIN_TEMPLATE, ChatTemplate
+
+BATCH = 512  # tokens that one call evaluates
+_ERROR = 4  # ggml's log level
+_PLAIN = ("0", "1", "32")  # general.file_type of F32, F16 and BF16
+_NFC = ("qwen2",)  # pre-tokenisers whose Hugging Face twin normalises first, which llama.cpp leaves out
+
+_errors: deque[str] = deque(maxlen=20)  # llama.cpp's last error lines
+_callbacks: list[Any] = []  # the library calls them as long as the process lives: Python must not collect them
+
+
+def _import_bindings() -> Any:
+    """llama_cpp's ctypes layer alone.
+
+    The package's ``__init__`` would load its high-level API too, whose dependencies set-up does not install; so an
+    empty package stands in its place during the import.
+    """
+    if "llama_cpp" in sys.modules:
+        return importlib.import_module("llama_cpp.llama_cpp")
+    found = importlib.util.find_spec("llama_cpp")
+    if found is None:
+        raise ImportError("llama_cpp is not installed")
+    package = types.ModuleType("llama_cpp")
+    package.__path__ = list(found.submodule_search_locations or [])
+    sys.modules["llama_cpp"] = package
+    try:
+        return importlib.import_module("llama_cpp.llama_cpp")
+    finally:
+        del sys.modules["llama_cpp"]
+
+
+@cache
+def _library() -> Any:
+    """llama_cpp on the environment's own build of llama.cpp, else on what LLAMA_CPP_LIB_PATH or its wheel brings."""
+    if (HOME / "bin").is_dir():
+        os.environ.setdefault("LLAMA_CPP_LIB_PATH", str(HOME / "bin"))
+    try:
+        library = _import_bindings()
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # AttributeError: a build of another version
+        raise WorkError(f"llama.cpp cannot be loaded ({error}).", next_command="make setup") from None
+
+    def log(level: int, text: bytes, _: Any) -> None:
+        if level == _ERROR:
+            _errors.append(text.decode(errors="replace").strip())
+
+    _callbacks.append(library.llama_log_callback(log))
+    library.llama_log_set(_callbacks[-1], None)
+    library.llama_backend_init()
+    return library
+
+
+def _own_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LlamaEngine:
+    """A GGUF file loaded by llama.cpp (see ``Engine``). With a GPU all layers go there.
+
+    Raises:
+        WorkError: the library is missing, or the file is damaged or of an architecture that it does not know.
+    """
+
+    def __init__(self, artefact: Path, threads: int | None = None, context: int = 1024, exact: bool = False) -> None:
+        self._model = self._context = None
+        self._lib = lib = _library()
+        self.name = f"llama.cpp {importlib.metadata.version('llama_cpp_python')}"
+        self.threads = threads or _own_cores()
+        self.context = context
+        _errors.clear()
+        self._load(artefact)
+        params = lib.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
+        params.n_threads = params.n_threads_batch = self.threads
+        if exact:
+            params.type_k = params.type_v = lib.GGML_TYPE_F32
+            params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        self._context = lib.llama_init_from_model(self._model, params)
+        if not self._context:
+            reason = self._reason()
+            self.close()
+            raise WorkError(f"llama.cpp cannot start on {artefact} with a context of {context} tokens: {reason}")
+        self._memory = lib.llama_get_memory(self._context)
+        self._vocab = lib.llama_model_get_vocab(self._model)
+        self._vocabulary = lib.llama_vocab_n_tokens(self._vocab)
+        self._normalises = self._metadata("tokenizer.ggml.pre") in _NFC
+        source = lib.llama_model_chat_template(self._model, None)
+        self.template = ChatTemplate(
+            source.decode() if source else PLAIN_TEMPLATE,
+            self._piece(lib.llama_vocab_bos(self._vocab)),
+            self._piece(lib.llama_vocab_eos(self._vocab)),
+        )
+
+    def _load(self, artefact: Path) -> None:
+        """Map the file, or read it where ggml rearranges the weights for the CPU: mapped, they would be held twice."""
+        lib = self._lib
+
+        def load(params: Any) -> Any:
+            model = lib.llama_model_load_from_file(os.fsencode(artefact), params)
+            if not model:
+                raise WorkError(f"{artefact} cannot be loaded by llama.cpp: {self._reason()}")
+            return model
+
+        params = lib.llama_model_default_params()
+        params.vocab_only = True
+        self._model = load(params)  # the header alone, for the type of the weights
+        plain = self._metadata("general.file_type") in _PLAIN
+        self.close()
+        on_gpu = lib.llama_supports_gpu_offload()
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = -1 if on_gpu else 0
+        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plain or on_gpu else lib.LLAMA_LOAD_MODE_NONE
+        self._model = load(params)
+
+    def _reason(self) -> str:
+        """llama.cpp's own explanation: of the lines it logs while it gives up, the first is nearest to the cause."""
+        if not _errors:
+            return "no reason was given."
+        return _errors[0].partition(": ")[2].removeprefix("error loading model: ").rstrip(".") + "."
+
+    def _metadata(self, key: str) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        length = self._lib.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode() if length >= 0 else ""
+
+    def _piece(self, token: int) -> str:
+        """Text of one special token; empty where the vocabulary has none (-1)."""
+        if token < 0:
+            return ""
+        buffer = ctypes.create_string_buffer(256)
+        length = self._lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
+        return buffer.raw[: max(length, 0)].decode(errors="replace")
+
+    def encode(self, text: str) -> list[int]:
+        data = (unicodedata.normalize("NFC", text) if self._normalises else text).encode()
+        size = len(data) + 8  # a token has at least one byte
+        buffer = (ctypes.c_int32 * size)()
+        count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, size, False, True)
+        if count < 0:
+            raise WorkError(f"llama.cpp cannot tokenise a text of {len(data)} bytes.")
+        return buffer[:count]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        ids = (ctypes.c_int32 * len(token_ids))(*token_ids)
+        size = 16 * len(ids) + 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = self._lib.llama_detokenize(self._vocab, ids, len(ids), buffer, size, False, False)
+            if length >= 0:  # else minus the size that is needed
+                return buffer.raw[:length].decode(errors="replace")
+            size = -length
+
+    def _evaluate(self, batch: Any) -> None:
+        status = self._lib.llama_decode(self._context, batch)
+        if status:
+            raise WorkError(f"llama.cpp stopped with status {status}: {self._reason()}")
+
+    def _batches(self, token_ids: Sequence[int]) -> Iterator[Any]:
+        """Batches from an empty cache; each asks for the logits of its last token and is valid until the next."""
+        _errors.clear()
+        self._lib.llama_memory_clear(self._memory, True)
+        for start in range(0, len(token_ids), BATCH):
+            chunk = token_ids[start : start + BATCH]
+            ids = (ctypes.c_int32 * len(chunk))(*chunk)  # the batch only points to it
+            yield self._lib.llama_batch_get_one(ids, len(chunk))
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        if len(token_ids) > self.context:
+            raise RequestError(f"{len(token_ids)} tokens do not fit into a context of {self.context}.")
+        result = np.empty((len(token_ids), self._vocabulary), np.float32)
+        for i, batch in enumerate(self._batches(token_ids)):
+            wanted = (ctypes.c_int8 * batch.n_tokens)(*[1] * batch.n_tokens)
+            batch.logits = wanted
+            self._evaluate(batch)
+            rows = self._lib.llama_get_logits(self._context)
+            view = np.ctypeslib.as_array(rows, (batch.n_tokens, self._vocabulary))
+            result[i * BATCH : i * BATCH + batch.n_tokens] = view
+        return result
+
+    def _most_likely(self) -> int:
+        row = self._lib.llama_get_logits_ith(self._context, -1)
+        return int(np.ctypeslib.as_array(row, (self._vocabulary,)).argmax())
+
+    def generate(self, prompt_ids: Sequence[int], limit: int) -> Generation:
+        """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
+
+        Raises:
+            RequestError: the prompt alone fills the context.
+        """
+        room = self.context - len(prompt_ids)
+        if room < 1:
+            raise RequestError(
+                f"The prompt has {len(prompt_ids)} tokens and the context {self.context}: split the text."
+            )
+        limit = min(limit, room)
+        started = time.perf_counter()
+        for batch in self._batches(prompt_ids):
+            self._evaluate(batch)
+        token = self._most_likely()
+        prefilled = time.perf_counter()
+        written: list[int] = []
+        next_id = (ctypes.c_int32 * 1)()
+        step = self._lib.llama_batch_get_one(next_id, 1)
+        while not (finished := self._lib.llama_vocab_is_eog(self._vocab, token)) and len(written) < limit:
+            written.append(token)
+            next_id[0] = token
+            self._evaluate(step)
+            token = self._most_likely()
+        decoded = time.perf_counter()
+        return Generation(
+            tuple(written), self.decode(written), finished, len(prompt_ids), prefilled - started, decoded - prefilled
+        )
+
+    def close(self) -> None:
+        """Free the cache and the model; twice does no harm."""
+        if self._context:
+            self._lib.llama_free(self._context)
+        if self._model:
+            self._lib.llama_model_free(self._model)
+        self._context = self._model = None

@@ -1,0 +1,174 @@
+"""ONNX folders on onnxruntime: greedy decoding in place, with neither torch nor transformers.
+
+The key-value cache is allocated once for the whole context and bound as both past and present, so no step copies it.
+"""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.engines import Generation
+from runtime.errors import RequestError, WorkError
+from runtime.prompts import ChatTemplate
+
+VARIANTS = ("model_q4.onnx", "model_int8.onnx", "model.onnx")  # the smallest first
+
+
+def graph_file(artefact: Path) -> Path:
+    """The graph that an artefact stands for: itself, or the smallest variant of a folder.
+
+    Raises:
+        RequestError: the folder has none.
+    """
+    if artefact.suffix == ".onnx":
+        return artefact
+    found = next((path for name in VARIANTS if (path := artefact / "onnx" / name).exists()), None)
+    if found is None:
+        sentence = f"{artefact} holds no {' or '.join(VARIANTS)}."
+        raise RequestError(sentence, next_command=f"slimmoe onnx DIR -o {artefact}")
+    return found
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError:
+        raise WorkError(f"{path} is not valid JSON.") from None
+
+
+def _end_ids(folder: Path) -> frozenset[int]:
+    """End-of-sequence ids: generation_config.json's before config.json's."""
+    for name in ("generation_config.json", "config.json"):
+        ids = _read_json(folder / name).get("eos_token_id")
+        if ids is not None:
+            return frozenset([ids] if isinstance(ids, int) else ids)
+    return frozenset()
+
+
+class OnnxEngine:
+    """An ONNX folder, or one graph in its ``onnx/``; see ``runtime.engines.Engine``."""
+
+    def __init__(self, artefact: Path, threads: int | None = None, context: int = 1024) -> None:
+        """Load the graph.
+
+        Raises:
+            RequestError: there is no graph, or no tokenizer beside it.
+            WorkError: a file is damaged, the graph is not of our kind, or onnxruntime is missing.
+        """
+        path = graph_file(Path(artefact))
+        folder = path.absolute().parent.parent
+        if not (folder / "tokenizer.json").exists():
+            sentence = f"{folder} has no tokenizer.json: not an ONNX folder."
+            raise RequestError(sentence, next_command="slimmoe onnx DIR -o DIR")
+        try:
+            import onnxruntime as ort
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise WorkError(f"The ONNX engine needs {error.name}.", next_command=f"pip install {error.name}") from None
+        self.name = f"onnxruntime {ort.__version__}"
+        self.threads = threads or _cores()
+        self.template = ChatTemplate.from_folder(folder)
+        self._ends = _end_ids(folder)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 4  # failures come as exceptions
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises no narrower class
+            raise WorkError(f"{folder / 'tokenizer.json'} is damaged: {error}") from None
+        try:
+            self._session: Any = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200]
+            sentence = f"{path} or its data file is damaged or incomplete ({reason})."
+            raise WorkError(sentence, next_command=f"slimmoe onnx DIR -o {folder}") from None
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        self._past = [name for name in inputs if name.startswith("past_key_values.")]
+        unknown = set(inputs) - {"input_ids", "attention_mask", *self._past}
+        if unknown or not self._past:
+            raise WorkError(f"{path} is not a graph that slimmoe wrote (inputs: {', '.join(inputs)}).")
+        _, kv_heads, _, head = inputs[self._past[0]].shape
+        vocabulary = next(value.shape[-1] for value in self._session.get_outputs() if value.name == "logits")
+        longest = _read_json(folder / "config.json").get("max_position_embeddings", context)
+        self.context = min(context, longest)
+
+        self._empty = np.zeros((1, kv_heads, 0, head), np.float32)
+        self._mask = np.ones((1, self.context), np.int64)
+        self._token = np.zeros((1, 1), np.int64)
+        self._one = np.ones(1, np.int64)
+        self._logits = np.zeros((1, 1, vocabulary), np.float32)
+        cache = {
+            name: ort.OrtValue.ortvalue_from_shape_and_type([1, kv_heads, self.context, head], np.float32)
+            for name in self._past
+        }
+        self._binding: Any = self._session.io_binding()
+        for name, value in cache.items():
+            self._binding.bind_ortvalue_input(name, value)
+            self._binding.bind_ortvalue_output(name.replace("past_key_values", "present"), value)
+        self._bind("num_logits_to_keep", self._one)
+        self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
+
+    def encode(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        if len(token_ids) > self.context:
+            raise RequestError(f"{len(token_ids)} tokens do not fit into a context of {self.context}.")
+        ids = np.array([token_ids], np.int64)
+        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)} | dict.fromkeys(self._past, self._empty)
+        return np.asarray(self._session.run(["logits"], feeds)[0])[0]
+
+    def _bind(self, name: str, values: np.ndarray) -> None:
+        """Let the graph read ``values`` in place; they must be contiguous and live until it has run."""
+        self._binding.bind_input(name, "cpu", 0, values.dtype, values.shape, values.ctypes.data)
+
+    def _next(self, ids: np.ndarray, length: int) -> int:
+        """The most likely token after ``ids`` [1, S], with which the cache then holds ``length`` tokens."""
+        self._bind("input_ids", ids)
+        self._bind("attention_mask", self._mask[:, :length])
+        self._session.run_with_iobinding(self._binding)
+        return int(self._logits.argmax())
+
+    def generate(self, prompt_ids: Sequence[int], limit: int) -> Generation:
+        """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
+
+        Raises:
+            RequestError: the prompt alone fills the context.
+        """
+        length = len(prompt_ids)
+        if not 0 < length < self.context:
+            raise RequestError(f"The prompt has {length} tokens and the context {self.context}: split the text.")
+        limit = min(limit, self.context - length)
+        started = time.perf_counter()
+        token = self._next(np.array([prompt_ids], np.int64), length)
+        prefilled = time.perf_counter()
+        written: list[int] = []
+        while token not in self._ends and len(written) < limit:
+            written.append(token)
+            self._token[0, 0] = token
+            token = self._next(self._token, length + len(written))
+        ended = time.perf_counter()
+        return Generation(
+            token_ids=tuple(written),
+            text=self.decode(written),
+            finished=token in self._ends,
+            prompt_tokens=length,
+            prefill_seconds=prefilled - started,
+            decode_seconds=ended - prefilled,
+        )
+
+    def close(self) -> None:
+        """Free the cache and the model; twice does no harm."""
+        self._binding = self._session = None
