@@ -24,7 +24,9 @@ def choose_device() -> tuple[torch.device, str]:
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """A checkpoint folder in evaluation mode. Safetensors only; no code from the folder is run."""
     logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
     return model.to(device).eval()
 
 

@@ -51,7 +51,7 @@ def _loops(text: str) -> bool:
 
 def count_failures(translations: list[Translation], references: list[str]) -> dict[str, int]:
     """Empty, unfinished (no end-of-sequence), copied from the source, looping, and far too long or short outputs."""
-    failures = dict.fromkeys(("empty", "unfinished", "copied", "looping", "length"), 0)
+    failures: dict[str, int] = dict.fromkeys(("empty", "unfinished", "copied", "looping", "length"), 0)
     for translation, reference in zip(translations, references, strict=True):
         text, source = translation.text, translation.source.strip()
         failures["empty"] += not text

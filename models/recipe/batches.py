@@ -71,4 +71,5 @@ def batches(folder: Path, size: int, seed: int) -> Iterator[tuple[Tensor, ...]]:
             del pool[-(size // length) :]
             made.append((rows, length))
         for i in rng.permutation(len(made)):
-            yield _batch(*made[i], size, rng)
+            rows, length = made[i]
+            yield _batch(rows, length, size, rng)

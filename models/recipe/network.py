@@ -190,6 +190,7 @@ def training_loss(
     cos, sin = cos[0, :, None], sin[0, :, None]
     x = F.embedding(flat, model.model.embed_tokens.weight).bfloat16()
     balance, loads = torch.zeros(()), []
+    layer: Any  # a decoder layer; torch types the items of a ModuleList as bare modules
     for layer in model.model.layers:
         attention, moe = layer.self_attn, layer.mlp
         q, k, v = _queries_keys_values(

@@ -66,8 +66,9 @@ def draw(found: dict[str, Stats], path: Path) -> None:
 
     rows = {name: shares(stats) for name, stats in found.items()}
     layers, experts = next(iter(rows.values())).shape
-    figure, axes = plt.subplots(layers, 1, figsize=(9, 1.6 * layers + 0.8), sharex=True, layout="constrained")
-    image = None
+    shape = {"figsize": (9, 1.6 * layers + 0.8), "sharex": True, "layout": "constrained"}
+    figure, grid = plt.subplots(layers, 1, squeeze=False, **shape)
+    axes, image = grid[:, 0], None
     for layer, axis in enumerate(axes):
         panel = np.stack([share[layer] for share in rows.values()]) * experts
         order = np.argsort(-panel.var(0))  # the most specialised experts first

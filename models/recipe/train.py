@@ -10,6 +10,7 @@ import csv
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
@@ -28,7 +29,7 @@ SAVE_SECONDS = 300
 
 def configuration() -> Qwen3MoeConfig:
     """41 M parameters, of them 38 M in experts; 7 M active for a token. Every row is divisible by 256."""
-    return Qwen3MoeConfig(
+    values: dict[str, Any] = dict(
         vocab_size=VOCABULARY,
         hidden_size=256,
         num_hidden_layers=6,
@@ -50,6 +51,7 @@ def configuration() -> Qwen3MoeConfig:
         pad_token_id=3,
         initializer_range=0.02,
     )
+    return Qwen3MoeConfig(**values)
 
 
 def optimisers(model: Qwen3MoeForCausalLM) -> list[torch.optim.Optimizer]:
@@ -138,7 +140,7 @@ def train(work: Path, total: float, seed: int = 7) -> None:
     if stopped:
         print(f"stopped at step {step}; the same command goes on from here", flush=True)
         return
-    model.to(torch.bfloat16).save_pretrained(run / "final", max_shard_size="45MB")
+    model.bfloat16().save_pretrained(run / "final", max_shard_size="45MB")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ EN_DE = Pair("en", "de")
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     path = tmp_path / "corpus.tsv"
-    path.write_text("The file is open.\tDie Datei ist geöffnet.\nHello.\tHallo.\nSave the page as a file\tSeite sichern\n")
+    path.write_text(
+        "The file is open.\tDie Datei ist geöffnet.\nHello.\tHallo.\nSave the page as a file\tSeite sichern\n"
+    )
     return path
 
 
