@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from runtime.errors import RequestError
 from runtime.files import new_file
 
-COLUMNS = ("model", "engine", "type", "chrF++", "BLEU", "file MB", "peak MB", "decode tok/s", "prefill tok/s")
+COLUMNS = ("model", "engine", "type", "chrF++", "BLEU", "file MB", "peak MB", "prefill tok/s", "decode tok/s")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def cells(row: dict[str, Any]) -> list[str]:
         number("bleu", "{:.1f}"),
         number("size_bytes", "{:.1f}", 1e6),
         number("peak_bytes", "{:.0f}", 1e6),
-        number("decode_tokens_per_second", "{:.0f}"),
         number("prefill_tokens_per_second", "{:.0f}"),
+        number("decode_tokens_per_second", "{:.0f}"),
     ]
 
 
@@ -88,7 +89,7 @@ def signatures(run: Run) -> list[str]:
         if "chrf" in row:
             facts.append(f"test set: {row['test']}, {row['segments']} segments, {row['pair']}, greedy decoding")
             facts += [f"chrF++: {row['chrf_signature']}", f"BLEU: {row['bleu_signature']}"]
-    facts.append("speed: median of 5 runs, 128 tokens of prompt, up to 64 written, one sequence at a time")
+    facts.append("speed: median of 5 runs, 128 tokens of prompt, 64 written, one sequence at a time")
     facts.append("peak: highest proportional set size (Linux) of a process that loads, translates and ends")
     if run.plan:
         plan = run.plan
@@ -137,9 +138,10 @@ def markdown(run: Run, title: str) -> str:
 
 def print_table(run: Run, console: Console) -> None:
     """The table and its signatures on screen."""
-    table = Table(*COLUMNS)
-    for column in table.columns[3:]:
-        column.justify = "right"
+    table = Table(*COLUMNS, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits a terminal of 80 columns
+    for place, column in enumerate(table.columns):
+        column.justify = "left" if place < 3 else "right"
+        column.no_wrap = place < 3
     for row in run.rows:
         table.add_row(*cells(row))
     console.print(table)

@@ -1,5 +1,6 @@
 """The command and the Makefile as a user meets them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -74,3 +75,12 @@ def test_no_compiler_is_one_sentence(tmp_path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "CXX"} | {"PATH": str(tmp_path)}
     result = run(sys.executable, "-c", code, env=environment)
     assert "No C++ compiler was found" in result.stderr and "next: sudo apt-get install g++" in result.stderr
+
+
+def test_artefacts_are_measured_without_a_test_set(tiny_onnx, tmp_path) -> None:
+    """Also that the default pair is one: --pair is left out."""
+    result = slimmoe("bench", str(tiny_onnx), "--threads", "1", "-o", str(tmp_path / "bench.jsonl"))
+    assert result.returncode == 0, result.stderr
+    row = json.loads((tmp_path / "bench.jsonl").read_text())
+    assert row["pair"] == "en-de" and row["threads"] == 1 and row["type"] == "int4"
+    assert row["decode_tokens_per_second"] > 0 and row["peak_bytes"] > row["peak_anonymous_bytes"] > 0

@@ -42,8 +42,8 @@ class Engine(Protocol):
         """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""
         ...
 
-    def generate(self, prompt_ids: Sequence[int], limit: int) -> Generation:
-        """Greedy decoding of at most ``limit`` tokens."""
+    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
+        """Greedy decoding of at most ``limit`` tokens; ``stop=False`` writes on after an end of sequence."""
         ...
 
     def close(self) -> None: ...

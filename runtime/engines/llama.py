@@ -201,7 +201,7 @@ class LlamaEngine:
         row = self._lib.llama_get_logits_ith(self._context, -1)
         return int(np.ctypeslib.as_array(row, (self._vocabulary,)).argmax())
 
-    def generate(self, prompt_ids: Sequence[int], limit: int) -> Generation:
+    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
         """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
 
         Raises:
@@ -221,7 +221,8 @@ class LlamaEngine:
         written: list[int] = []
         next_id = (ctypes.c_int32 * 1)()
         step = self._lib.llama_batch_get_one(next_id, 1)
-        while not (finished := self._lib.llama_vocab_is_eog(self._vocab, token)) and len(written) < limit:
+        ends = self._lib.llama_vocab_is_eog if stop else lambda *_: False
+        while not (finished := ends(self._vocab, token)) and len(written) < limit:
             written.append(token)
             next_id[0] = token
             self._evaluate(step)

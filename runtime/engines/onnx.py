@@ -141,7 +141,7 @@ class OnnxEngine:
         self._session.run_with_iobinding(self._binding)
         return int(self._logits.argmax())
 
-    def generate(self, prompt_ids: Sequence[int], limit: int) -> Generation:
+    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
         """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
 
         Raises:
@@ -155,7 +155,8 @@ class OnnxEngine:
         token = self._next(np.array([prompt_ids], np.int64), length)
         prefilled = time.perf_counter()
         written: list[int] = []
-        while token not in self._ends and len(written) < limit:
+        ends = self._ends if stop else frozenset()
+        while token not in ends and len(written) < limit:
             written.append(token)
             self._token[0, 0] = token
             token = self._next(self._token, length + len(written))
@@ -163,7 +164,7 @@ class OnnxEngine:
         return Generation(
             token_ids=tuple(written),
             text=self.decode(written),
-            finished=token in self._ends,
+            finished=token in ends,
             prompt_tokens=length,
             prefill_seconds=prefilled - started,
             decode_seconds=ended - prefilled,

@@ -57,7 +57,7 @@ def test_a_report_says_what_its_numbers_hold_for(tmp_path) -> None:
     (tmp_path / "bench.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"provenance": {}}) + "\n")
     run = write_report(tmp_path, tmp_path / "report.md", "title")
     text = (tmp_path / "report.md").read_text()
-    assert "| 75% cut | llama.cpp | Q4_K_M | 45.6 | 20.0 | 12.3 | 45 | 100 | 1000 |" in text
+    assert "| 75% cut | llama.cpp | Q4_K_M | 45.6 | 20.0 | 12.3 | 45 | 1000 | 100 |" in text
     assert "| unpruned |" in text and "sig-c" in text and "2 threads" in text and "c\\|d" in text
     console = Console(width=150, record=True, file=open(os.devnull, "w"))
     print_table(run, console)

@@ -92,6 +92,7 @@ def test_end_of_sequence_finishes_and_is_left_out(engine: LlamaEngine, monkeypat
     monkeypatch.setattr(engine._lib, "llama_vocab_is_eog", lambda _, token: token == last)
     generation = engine.generate(ids, 8)
     assert generation.finished and generation.token_ids == written[: written.index(last)]
+    assert engine.generate(ids, 8, stop=False).token_ids == written
 
 
 def test_template_is_the_model_s_own(engine: LlamaEngine, tiny_checkpoint: Path) -> None:

@@ -54,6 +54,8 @@ def test_end_of_sequence_ends_and_is_left_out(folder):
         (folder / "generation_config.json").write_text(json.dumps(config | {"eos_token_id": value}))
         stopped = OnnxEngine(folder, threads=1).generate(IDS, 12)
         assert stopped.finished and stopped.token_ids == free.token_ids[: free.token_ids.index(end)]
+    beyond = OnnxEngine(folder, threads=1).generate(IDS, 12, stop=False)
+    assert not beyond.finished and beyond.token_ids == free.token_ids
     assert not free.finished and free.prompt_tokens == len(IDS) and len(free.token_ids) == 12
 
 
