@@ -42,7 +42,7 @@ $(READY): pyproject.toml constraints.txt runtime/setup.py runtime/build_llama.py
 preflight:
 	@$(PYTHON) -m prune.preflight --pair "$(PAIR)" --ratio "$(RATIO)" --model "$(MODEL)"
 
-export: preflight ## prune for PAIR by RATIO, write GGUF and ONNX, verify, measure, report
+export: preflight $(READY) ## prune for PAIR by RATIO, write GGUF and ONNX, verify, measure, report
 	@if $(MAKE) -q --no-print-directory $(RUN)/report.md 2>/dev/null; then \
 	  echo "Nothing to do: $(RUN)/report.md is up to date (rm -r $(RUN) to do it again)."; \
 	else $(MAKE) --no-print-directory $(RUN)/report.md; fi

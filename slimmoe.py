@@ -80,7 +80,7 @@ def plan(
     kept, experts = len(made.layers[0].keep), made.layers[0].experts
     _say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
     if made.top_k < known.top_k:
-        _say(f"only {kept} experts stay, so top-k is lowered from {known.top_k} to {made.top_k}")
+        _say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
 
 
 @app.command()

@@ -30,7 +30,7 @@ class Observer:
         self.sums = {i: torch.zeros(4, 2, n, dtype=torch.float64) for i, n in checkpoint.moe_layers.items()}
         self._role = torch.empty(0)  # of each token of the batch: 0 prompt, 1 response, 2 padding
         for i in checkpoint.moe_layers:
-            module: Any = model.get_submodule(checkpoint.family.experts_module.format(layer=i))
+            module: Any = model.get_submodule(checkpoint.module("experts", i))
             module.forward = self._wrap(module.forward, i)
 
     def begin(self, batch: Batch) -> None:

@@ -97,6 +97,10 @@ class Checkpoint:
             raise RequestError(f"{self.folder} has no routed layers: there are no experts to prune.")
         return dict(sorted(found.items()))
 
+    def module(self, role: str, layer: int) -> str:
+        """Name in transformers' model of a MoE layer's ``router`` or ``experts``."""
+        return {"router": self.family.router_module, "experts": self.family.experts_module}[role].format(layer=layer)
+
     @property
     def top_k(self) -> int:
         return int(self.config[self.family.top_k_key])

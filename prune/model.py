@@ -27,6 +27,8 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTra
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
     )
+    if dtype == torch.float64:  # torch's grouped matrix product has no such kernel
+        model.set_experts_implementation("eager")
     return model.to(device).eval()
 
 
@@ -52,7 +54,7 @@ def masked(model: PreTrainedModel, checkpoint: Checkpoint, plan: Plan) -> Iterat
     """
     originals = []
     for layer in plan.layers:
-        router: Any = model.get_submodule(checkpoint.family.router_module.format(layer=layer.layer))
+        router: Any = model.get_submodule(checkpoint.module("router", layer.layer))
         dropped = sorted(set(range(layer.experts)) - set(layer.keep))
 
         def forward(*args: Any, original: Any = router.forward, dropped: list[int] = dropped, **kwargs: Any) -> Any:

@@ -36,7 +36,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artefact", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--limit", type=int, default=400)
+    parser.add_argument("--limit", type=int, default=1000)
     chosen = parser.parse_args()
     made = score(chosen.artefact, chosen.work, chosen.limit)
     plain = {name: {pair: vars(result) for pair, result in rows.items()} for name, rows in made.items()}
