@@ -12,10 +12,12 @@ TEST ?= data/test
 STEPS ?= 100
 TEXT ?= The file could not be opened.
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
+WORK ?= runs/recipe
 PYTHON ?= python3
 
 READY := .venv/.ready
 SLIMMOE := .venv/bin/slimmoe
+RECIPE := .venv/bin/python -m models.recipe
 BASE := $(OUT)/unpruned
 RUN := $(OUT)/$(CRITERION)-$(RATIO)$(if $(RECOVER),-recovered)
 CUT := $(OUT)/$(CRITERION)-$(RATIO)/checkpoint
@@ -28,7 +30,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup export report bench sweep translate test test-slow lint clean preflight
+.PHONY: help setup export report bench sweep translate model test test-slow lint clean preflight
 
 help: ## list the targets
 	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1] [QUANT=Q4_K_M] [CRITERION=reap] [OUT=folder]"
@@ -115,6 +117,15 @@ sweep: preflight ## export at each of RATIOS
 
 translate: export ## translate TEXT with the pruned GGUF of PAIR and RATIO
 	@$(SLIMMOE) translate $(GGUF) --pair $(PAIR) "$(TEXT)"
+
+model: $(READY) ## train the default model anew from packages into WORK (hours; goes on where it stopped)
+	@$(RECIPE).corpus $(WORK)
+	@$(RECIPE).prepare $(WORK)
+	@$(RECIPE).train $(WORK)
+	@cp $(WORK)/model/* $(WORK)/run/final
+	@$(SLIMMOE) gguf $(WORK)/run/final --quant F16 -o $(WORK)/model-F16.gguf
+	@$(RECIPE).score $(WORK)/model-F16.gguf $(WORK)
+	@$(RECIPE).specialisation $(WORK)/run/final $(WORK) -o $(WORK)/specialisation.png
 
 test: lint ## lint, import contract and tests
 	@.venv/bin/python -m pytest

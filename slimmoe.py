@@ -6,13 +6,16 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from runtime.errors import RequestError, SlimmoeError
 from runtime.pairs import Pair, parse_pair
+
+if TYPE_CHECKING:
+    from prune.plan import Explanation
 
 app = typer.Typer(
     help="Cut a translation mixture-of-experts down to what one language pair needs, and run it on a laptop.",
@@ -22,6 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console()
+CRITERIA_HELP = (
+    "gate, frequency, activation-norm, reap, saliency, nllb, contrast, reconstruction or random (docs/pruning.md)"
+)
 DATA = Path(__file__).parent / "data"  # our own small parallel set, see data/README.md
 
 DEFAULT_PAIR: Any = "en-de"  # a default goes through the parser, as what is typed does
@@ -38,6 +44,24 @@ def _resolve(model: str) -> Path:
     from prune.hub import resolve_model
 
     return resolve_model(model)
+
+
+def _print_explanation(layers: "list[Explanation]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        "layer", "kept", "effective experts", "gate mass kept", "largest dropped", "never chosen", box=SIMPLE_HEAD
+    )
+    for column in table.columns:
+        column.justify = "right"
+    for layer in layers:
+        table.add_row(
+            str(layer.layer), f"{layer.kept} of {layer.experts}", f"{layer.effective:.1f}", f"{layer.mass_kept:.1%}",
+            f"{layer.busiest_dropped:.1%}", str(layer.never_chosen),
+        )  # fmt: skip
+    console.print(table)
+    _say("effective experts: as many equally used ones would be as concentrated, exp(entropy of the gate mass)")
 
 
 def _say(text: str) -> None:
@@ -67,18 +91,29 @@ def plan(
     stats: Annotated[Path, typer.Argument(help="what calibrate wrote")],
     ratio: Annotated[float, typer.Option(help="share of the experts to cut, 0 up to 1")],
     output: Output,
-    criterion: Annotated[str, typer.Option(help="reap, frequency, saliency or random")] = "reap",
+    criterion: Annotated[str, typer.Option(help=CRITERIA_HELP)] = "gate",
+    allocation: Annotated[
+        str, typer.Option(help="uniform, or layerwise: more experts where they share the work")
+    ] = "uniform",
+    against: Annotated[Path | None, typer.Option(help="statistics of other text, for the criterion contrast")] = None,
     seed: Annotated[int, typer.Option(help="of the random criterion")] = 0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="print, per layer, what is kept and how routing is concentrated")
+    ] = False,
 ) -> None:
     """Choose which experts stay."""
+    from prune.plan import explain as explain_plan
     from prune.plan import make_plan
     from prune.stats import Stats
 
     known = Stats.load(stats)
-    made = make_plan(known, ratio, criterion, seed)
+    made = make_plan(known, ratio, criterion, seed, allocation, Stats.load(against) if against else None)
     made.save(output)
-    kept, experts = len(made.layers[0].keep), made.layers[0].experts
+    counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
+    kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     _say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
+    if explain:
+        _print_explanation(explain_plan(made, known))
     if made.top_k < known.top_k:
         _say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
 

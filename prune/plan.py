@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from prune.budget import kept_count
-from prune.criteria import find_criterion
+from prune.budget import find_allocation
+from prune.criteria import Evidence, find_criterion
 from prune.stats import Stats
 from runtime.errors import RequestError
 from runtime.files import new_file
@@ -74,18 +74,99 @@ class Plan:
             raise RequestError(f"{path} is not a readable plan ({error!r}).") from None
 
 
-def make_plan(stats: Stats, ratio: float, criterion: str = "reap", seed: int = 0) -> Plan:
-    """Keep the highest-scoring experts, the same share in every layer (allocation ``uniform``).
+def _best(scores: np.ndarray, count: int, groups: int, group_floor: int) -> list[int]:
+    """Sorted ids of the ``count`` highest scores.
+
+    Where routing is limited to groups, the same number from each group, so that the groups stay what they are; where
+    they cannot (the count does not divide, or a group's own score needs more experts), the highest of all, and the cut
+    routes without groups.
+    """
+    order = np.argsort(-scores, kind="stable")
+    each, rest = divmod(count, groups)
+    if groups > 1 and not rest and each >= group_floor:
+        group = order * groups // len(scores)
+        order = np.concatenate([order[group == i][:each] for i in range(groups)])
+    return sorted(order[:count].tolist())
+
+
+def score_layers(stats: Stats, criterion: str, against: Stats | None = None, seed: int = 0) -> dict[int, np.ndarray]:
+    """Scores [experts] by layer.
 
     Raises:
-        RequestError: ratio out of range, unknown criterion.
+        RequestError: an unknown criterion, statistics of another model, or none to contrast with.
     """
+    if against is not None and against.fingerprint != stats.fingerprint:
+        raise RequestError(f"The statistics to contrast with are of another model ({against.model}).")
     score, rng = find_criterion(criterion), np.random.default_rng(seed)
-    layers = []
-    for i, layer in stats.layers.items():
-        best = np.argsort(-score(layer, rng), kind="stable")[: kept_count(layer.experts, ratio)]
-        layers.append(Layer(i, layer.experts, sorted(best.tolist())))
-    top_k = min(stats.top_k, *(len(layer.keep) for layer in layers))
+    return {i: score(Evidence(layer, against.layers[i] if against else None, rng)) for i, layer in stats.layers.items()}
+
+
+def make_plan(
+    stats: Stats,
+    ratio: float,
+    criterion: str = "reap",
+    seed: int = 0,
+    allocation: str = "uniform",
+    against: Stats | None = None,
+) -> Plan:
+    """Keep the highest-scoring experts of each layer.
+
+    Args:
+        ratio: share of all experts to cut.
+        allocation: ``uniform`` keeps the same share of every layer; ``layerwise`` as many in all, more of them in layers
+            whose scores are spread over many experts.
+        against: statistics of other text, for the criterion ``contrast``.
+
+    Raises:
+        RequestError: ratio out of range, unknown criterion or allocation, statistics that do not fit each other.
+    """
+    scores = score_layers(stats, criterion, against, seed)
+    allocate = find_allocation(allocation)
+    shares = []
+    for values in scores.values():
+        positive = np.maximum(values, 0)
+        shares.append((positive / positive.sum() if positive.any() else np.full(len(values), 1 / len(values))).tolist())
+    counts = allocate(shares, ratio, stats.top_k)
+    layers = [
+        Layer(i, len(values), _best(values, count, stats.groups, stats.group_floor))
+        for (i, values), count in zip(scores.items(), counts, strict=True)
+    ]
+    top_k = min(stats.top_k, *counts)
     return Plan(
-        stats.model, stats.fingerprint, stats.pair, criterion, "uniform", ratio, seed, top_k, layers, stats.calibration
+        stats.model, stats.fingerprint, stats.pair, criterion, allocation, ratio, seed, top_k, layers, stats.calibration
     )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One layer of a plan: how concentrated its routing is, and how much of it the kept experts carry."""
+
+    layer: int
+    experts: int
+    kept: int
+    effective: float  # exp of the entropy of the gate mass: as many equally used experts would be as concentrated
+    mass_kept: float  # share of the gate mass that kept experts had before the cut
+    busiest_dropped: float  # the largest share of gate mass among dropped experts; 0 where none is dropped
+    never_chosen: int  # experts that no token chose
+
+
+def explain(plan: Plan, stats: Stats) -> list[Explanation]:
+    """Per layer, what the plan keeps and how concentrated the routing was."""
+    found = []
+    for layer in plan.layers:
+        mass = stats.layers[layer.layer].gate.sum(0)
+        share = mass / max(mass.sum(), np.finfo(float).tiny)
+        used = share[share > 0]
+        dropped = np.delete(share, layer.keep)
+        found.append(
+            Explanation(
+                layer.layer,
+                layer.experts,
+                len(layer.keep),
+                float(np.exp(-(used * np.log(used)).sum())),
+                float(share[layer.keep].sum()),
+                float(dropped.max(initial=0.0)),
+                int((share == 0).sum()),
+            )
+        )
+    return found

@@ -1,5 +1,9 @@
-"""Tokenise the corpus once: every direction's conversations as flat arrays, ready to be batched without delay."""
+"""Tokenise the corpus once: every direction's conversations as flat arrays, ready to be batched without delay.
 
+``python -m models.recipe.prepare WORK`` trains the tokenizer first where there is none (about 2 minutes in all).
+"""
+
+import argparse
 import random
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from models.recipe.clean import LANGUAGES
+from models.recipe.tokenizer import train_tokenizer
 from runtime.corpus import Segments, read_tsv
 from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
@@ -50,3 +55,12 @@ def prepare(corpus: Path, folder: Path, output: Path, seed: int = 7) -> dict[str
     texts = _encode(tokenizer, [text + template.eos_token for text in plain])
     counts["plain"] = _store(output / "plain.npz", [[] for _ in texts], texts)
     return counts
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path, help="where models.recipe.corpus wrote")
+    work: Path = parser.parse_args().work
+    if not (work / "model" / "tokenizer.json").exists():
+        train_tokenizer(work / "corpus", work / "model")
+    print(prepare(work / "corpus", work / "model", work / "tokens"))

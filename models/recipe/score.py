@@ -15,11 +15,11 @@ from runtime.engines import open_engine
 from runtime.evaluate import Evaluation, evaluate
 
 
-def score(artefact: Path, work: Path, limit: int) -> dict[str, dict[str, Evaluation]]:
+def score(artefact: Path, work: Path, limit: int, sets: list[str]) -> dict[str, dict[str, Evaluation]]:
     """Evaluations by test set and direction, on at most ``limit`` segments each."""
     results: dict[str, dict[str, Evaluation]] = {}
     with contextlib.closing(open_engine(artefact)) as engine:
-        for name in ("test", "unseen"):
+        for name in sets:
             for pair in DIRECTIONS:
                 other = pair.target if pair.source == "en" else pair.source
                 path = work / "corpus" / f"en-{other}.{name}.tsv"
@@ -37,9 +37,10 @@ if __name__ == "__main__":
     parser.add_argument("artefact", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--limit", type=int, default=1000)
+    parser.add_argument("--sets", nargs="+", choices=("test", "unseen"), default=["test", "unseen"])
     chosen = parser.parse_args()
-    made = score(chosen.artefact, chosen.work, chosen.limit)
+    made = score(chosen.artefact, chosen.work, chosen.limit, chosen.sets)
     plain = {name: {pair: vars(result) for pair, result in rows.items()} for name, rows in made.items()}
     (chosen.work / "scores.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    one = next(iter(made["test"].values()))
+    one = next(iter(made[chosen.sets[0]].values()))
     print(one.chrf_signature, one.bleu_signature, sep="\n")

@@ -1,20 +1,27 @@
+import itertools
 import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune.budget import kept_count
+from prune.budget import ALLOCATIONS, kept_count, layerwise
 from prune.criteria import CRITERIA
-from prune.plan import Plan, make_plan
+from prune.plan import Plan, explain, make_plan
 from prune.stats import LayerStats, Stats
 from runtime.errors import RequestError, WorkError
 
 
-def some_stats(experts: int = 8, layers: int = 2, top_k: int = 2) -> Stats:
-    rng = np.random.default_rng(0)
-    made = {i: LayerStats(*(rng.integers(1, 100, (2, experts)).astype(float) for _ in range(4))) for i in range(layers)}
+def some_stats(experts: int = 8, layers: int = 2, top_k: int = 2, seed: int = 0) -> Stats:
+    rng = np.random.default_rng(seed)
+
+    def layer() -> LayerStats:
+        sums = (rng.integers(1, 100, (2, experts)).astype(float) for _ in range(6))
+        return LayerStats(*sums, gram=rng.random((2, experts, experts)) + 9 * np.eye(experts))
+
+    made = {i: layer() for i in range(layers)}
     return Stats(made, "a model", "f" * 32, "en-de", top_k, {"corpus": "x", "prompt_tokens": 1, "response_tokens": 1})
 
 
@@ -40,11 +47,13 @@ def test_three_quarters_of_32_leave_8_and_99_percent_leave_none() -> None:
         kept_count(32, 0.99)
 
 
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
 @pytest.mark.parametrize("name", CRITERIA)
-def test_every_criterion_makes_a_valid_plan(name: str) -> None:
-    plan = make_plan(some_stats(), 0.5, name)
+def test_every_criterion_makes_a_valid_plan(name: str, allocation: str) -> None:
+    plan = make_plan(some_stats(), 0.5, name, allocation=allocation, against=some_stats(seed=1))
+    assert sum(len(layer.keep) for layer in plan.layers) == 8 and plan.allocation == allocation
     for layer in plan.layers:
-        assert layer.keep == sorted(set(layer.keep)) and len(layer.keep) == 4
+        assert layer.keep == sorted(set(layer.keep)) and len(layer.keep) >= plan.top_k == 2
         assert set(layer.keep) <= set(range(layer.experts))
 
 
@@ -60,10 +69,64 @@ def test_reap_is_a_mean_and_frequency_a_count() -> None:
 
 def test_an_expert_that_was_never_chosen_goes_first() -> None:
     stats = some_stats(experts=4, layers=1)
-    for name in ("count", "gate", "norm", "gate_norm"):
-        getattr(stats.layers[0], name)[:, 2] = 0
-    for name in ("reap", "frequency", "saliency"):
-        assert 2 not in make_plan(stats, 0.25, name).layers[0].keep
+    for field in fields(LayerStats):
+        getattr(stats.layers[0], field.name)[:, 2] = 0
+    stats.layers[0].gram[:, :, 2] = 0
+    for name in CRITERIA.keys() - {"random", "contrast"}:
+        assert 2 not in make_plan(stats, 0.25, name).layers[0].keep, name
+
+
+def test_contrast_prefers_what_the_pair_alone_uses() -> None:
+    own, other = some_stats(experts=3, layers=1), some_stats(experts=3, layers=1)
+    own.layers[0].gate[:] = [10, 9, 1]
+    other.layers[0].gate[:] = [10, 0, 9]
+    other.layers[0].count[:] = own.layers[0].count
+    assert make_plan(own, 0.6, "gate").layers[0].keep == [0]
+    assert make_plan(own, 0.6, "contrast", against=other).layers[0].keep == [1]
+    with pytest.raises(RequestError, match="compares with other text"):
+        make_plan(own, 0.6, "contrast")
+    with pytest.raises(RequestError, match="another model"):
+        make_plan(own, 0.6, "contrast", against=replace(other, fingerprint="e" * 32))
+
+
+def test_reconstruction_sees_that_experts_cancel() -> None:
+    """Experts 0 and 1 are loud but each other's opposite: dropping both costs nothing, dropping either costs much."""
+    outputs = np.array([[3.0, 0], [-3.0, 0], [0, 1.0], [0, 1.0]])
+    stats = some_stats(experts=4, layers=1)
+    stats.layers[0].gram[:] = outputs @ outputs.T / 2
+    assert make_plan(stats, 0.5, "activation-norm").layers[0].experts == 4
+    best = min(itertools.combinations(range(4), 2), key=lambda drop: np.square(outputs[list(drop)].sum(0)).sum())
+    assert best == (0, 1)
+    assert make_plan(stats, 0.25, "reconstruction").layers[0].keep in ([0, 1, 2], [0, 1, 3])
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=9), min_size=1, max_size=6), st.floats(0, 0.7))
+def test_layerwise_keeps_uniform_s_total_and_the_floor(scores: list[list[float]], ratio: float) -> None:
+    counts = layerwise(scores, ratio, 2)
+    even = [kept_count(len(layer), ratio) for layer in scores]
+    assert sum(counts) == sum(even)
+    assert all(min(2, kept) <= count <= len(layer) for count, kept, layer in zip(counts, even, scores))
+
+
+def test_layerwise_gives_more_to_the_layer_that_spreads_its_work() -> None:
+    assert layerwise([[0.97, 0.01, 0.01, 0.01], [0.25, 0.25, 0.25, 0.25]], 0.5, 1) == [1, 3]
+
+
+def test_groups_keep_their_size_where_they_can() -> None:
+    stats = some_stats(experts=8, layers=1)
+    stats.groups, stats.group_floor = 2, 2
+    stats.layers[0].gate[:] = [8, 7, 6, 5, 1, 2, 3, 4]
+    assert make_plan(stats, 0.5, "gate").layers[0].keep == [0, 1, 6, 7]
+    assert make_plan(stats, 0.75, "gate").layers[0].keep == [0, 1]  # one of each would be under the group's floor
+    assert make_plan(stats, 0.625, "gate").layers[0].keep == [0, 1, 2]  # three do not divide
+
+
+def test_an_explanation_counts_what_was_kept_and_how_concentrated_it_was() -> None:
+    stats = some_stats(experts=4, layers=1)
+    stats.layers[0].gate[:] = [4, 4, 0, 0]
+    (layer,) = explain(make_plan(stats, 0.75, "gate"), stats)
+    assert (layer.kept, layer.experts, layer.never_chosen) == (1, 4, 2)
+    assert layer.effective == pytest.approx(2) and layer.mass_kept == layer.busiest_dropped == pytest.approx(0.5)
 
 
 def test_top_k_falls_to_what_stays() -> None:

@@ -1,0 +1,149 @@
+"""Quality against ratio for every criterion and allocation: ``python -m benchmarks.criteria CORPUS -o rows.jsonl``.
+
+CORPUS is what ``python -m models.recipe.corpus`` wrote: calibration takes training text of the pair, the criterion
+``contrast`` that of the other pairs, scores are of the held-out test documents. Experts are masked, not cut: both compute
+the same (tests/prune/test_families.py), and one loaded model serves all rows. Decoding is greedy, in batches, in float32.
+
+Rows that are in the output already are not repeated, so a stopped run goes on.
+"""
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tqdm import tqdm
+
+from models.recipe.prepare import DIRECTIONS, oriented
+from prune.budget import ALLOCATIONS
+from prune.calibrate import calibrate
+from prune.checkpoint import Checkpoint
+from prune.criteria import CRITERIA
+from prune.model import load_model, masked
+from prune.plan import Plan, make_plan
+from prune.stats import Stats
+from runtime.bench import processor
+from runtime.corpus import Segments, read_tsv
+from runtime.evaluate import score
+from runtime.pairs import Pair, parse_pair
+from runtime.prompts import ChatTemplate
+from runtime.translate import output_limit
+
+RATIOS = (0.25, 0.5, 0.7, 0.75, 0.9)
+SEEDS = (0, 1, 2)  # of the random criterion
+ROWS = 72  # segments that are decoded together
+
+
+def corpus_segments(corpus: Path, pair: Pair, split: str) -> Segments:
+    """A split of the recipe's corpus, in the direction of ``pair``."""
+    other = pair.target if pair.source == "en" else pair.source
+    return oriented(read_tsv(corpus / f"en-{other}.{split}.tsv"), pair)
+
+
+def sampled_stats(model: Path, corpus: Path, pair: Pair, segments: int) -> Stats:
+    """Statistics on a random sample of the pair's training text."""
+    rows = corpus_segments(corpus, pair, "train")
+    sample = random.Random(7).sample(rows, min(segments, len(rows)))
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as file:
+        file.writelines(f"{source}\t{target}\n" for source, target in sample)
+        file.flush()
+        stats, _ = calibrate(model, pair, Path(file.name), quiet=True)
+    stats.calibration["corpus"] = f"{segments} segments of {pair}.train"
+    return stats
+
+
+class Translator:
+    """Greedy decoding of many segments at once with a transformers model (what the engines do one by one)."""
+
+    def __init__(self, folder: Path, model: Any) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer, self._template = (
+            Tokenizer.from_file(str(folder / "tokenizer.json")),
+            ChatTemplate.from_folder(folder),
+        )
+        self._model = model
+
+    @torch.inference_mode()
+    def __call__(self, pair: Pair, sources: list[str]) -> list[str]:
+        prompts = [self._template.prompt(pair, source) for source in sources]
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(prompts, add_special_tokens=False)]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+        written: dict[int, str] = {}
+        for start in range(0, len(order), ROWS):
+            rows = order[start : start + ROWS]
+            longest = len(ids[rows[-1]])
+            padded = torch.tensor([[0] * (longest - len(ids[i])) + ids[i] for i in rows])
+            mask = torch.tensor([[0] * (longest - len(ids[i])) + [1] * len(ids[i]) for i in rows])
+            made = self._model.generate(
+                padded, attention_mask=mask, max_new_tokens=output_limit(longest), do_sample=False
+            )[:, longest:].tolist()
+            for i, tokens in zip(rows, made):
+                text = self._tokenizer.decode(tokens[: output_limit(len(ids[i]))], skip_special_tokens=True)
+                written[i] = text.strip()
+        return [written[i] for i in range(len(ids))]
+
+
+def plans(stats: Stats, against: Stats) -> Iterator[Plan]:
+    """Every ratio, allocation and criterion, the random one with every seed."""
+    for ratio in RATIOS:
+        for name in CRITERIA:
+            for allocation in ALLOCATIONS:
+                for seed in SEEDS if name == "random" else SEEDS[:1]:
+                    yield make_plan(stats, ratio, name, seed, allocation, against)
+
+
+def run(model_folder: Path, corpus: Path, pair: Pair, output: Path, segments: int, threads: int) -> None:
+    """Write one row for each plan, and one for the unpruned model."""
+    torch.set_num_threads(threads)
+    done = {json.loads(line)["key"] for line in output.read_text().splitlines()} if output.exists() else set()
+    stats = sampled_stats(model_folder, corpus, pair, segments)
+    others = [sampled_stats(model_folder, corpus, other, segments // 4) for other in DIRECTIONS if other != pair]
+    against = others[0]
+    for more in others[1:]:
+        against = against + more
+    test = corpus_segments(corpus, pair, "test")
+    sources, references = [source for source, _ in test], [target for _, target in test]
+    checkpoint, model = Checkpoint(model_folder), load_model(model_folder, torch.device("cpu"), torch.float32)
+    translate = Translator(model_folder, model)
+    work = [make_plan(stats, 0.0), *plans(stats, against)]
+    for plan in tqdm(work, "plans"):
+        name = plan.criterion if plan.ratio else "unpruned"
+        key = f"{name} {plan.allocation} {plan.ratio:g} {plan.seed} {plan.hash}"
+        if key in done:
+            continue
+        started = time.perf_counter()
+        with masked(model, checkpoint, plan):
+            hypotheses = translate(pair, sources)
+        chrf, chrf_signature, bleu, bleu_signature = score(hypotheses, references)
+        row = {
+            "key": key, "criterion": name, "allocation": plan.allocation, "ratio": plan.ratio, "seed": plan.seed,
+            "plan": plan.hash, "kept": [len(layer.keep) for layer in plan.layers], "pair": str(pair),
+            "model": str(model_folder), "fingerprint": plan.fingerprint, "test": f"{pair}.test", "segments": len(test),
+            "chrf": round(chrf, 2), "bleu": round(bleu, 2), "chrf_signature": chrf_signature,
+            "bleu_signature": bleu_signature, "calibration": plan.calibration, "seconds": round(time.perf_counter() - started, 1),
+            "engine": f"transformers {transformers.__version__}, torch {torch.__version__}, float32, masked",
+            "machine": processor(), "threads": threads,
+        }  # fmt: skip
+        with output.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--model", type=Path, default=Path("models/default"))
+    parser.add_argument("--pair", type=parse_pair, default="en-de")
+    parser.add_argument("--segments", type=int, default=2000, help="of calibration")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    chosen = parser.parse_args()
+    chosen.output.parent.mkdir(parents=True, exist_ok=True)
+    run(chosen.model, chosen.corpus, chosen.pair, chosen.output, chosen.segments, chosen.threads)

@@ -1,0 +1,91 @@
+"""Table and plot of benchmarks.criteria: ``python -m benchmarks.criteria_report rows.jsonl -o docs/pruning``.
+
+Writes ``docs/pruning.csv`` and ``docs/pruning.png``, and prints the Markdown table that docs/pruning.md holds.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+BARS = {0.5: 0.99, 0.7: 0.97}  # of the unpruned chrF++, without SFT
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[tuple[str, str], dict[float, list[dict[str, Any]]]]]:
+    """The unpruned row, and rows by (criterion, allocation) and ratio."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    base = next(row for row in rows if row["criterion"] == "unpruned")
+    table: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row["criterion"] != "unpruned":
+            table[row["criterion"], row["allocation"]][row["ratio"]].append(row)
+    return base, table
+
+
+def markdown(base: dict[str, Any], table: dict[tuple[str, str], dict[float, list[dict[str, Any]]]]) -> str:
+    """chrF++ / BLEU by criterion and ratio; of several seeds the mean and the half range of chrF++."""
+    ratios = sorted({ratio for cells in table.values() for ratio in cells})
+    lines = ["| criterion | allocation | " + " | ".join(f"{ratio:.0%}" for ratio in ratios) + " |"]
+    lines.append("| --- | --- |" + " ---: |" * len(ratios))
+    for (criterion, allocation), cells in table.items():
+        shown = []
+        for ratio in ratios:
+            chrf, bleu = ([row[name] for row in cells[ratio]] for name in ("chrf", "bleu"))
+            spread = f" ± {(max(chrf) - min(chrf)) / 2:.1f}" if len(chrf) > 1 else ""
+            best = max(statistics.mean(r["chrf"] for r in other[ratio]) for other in table.values())
+            text = f"{statistics.mean(chrf):.1f}{spread} / {statistics.mean(bleu):.1f}"
+            shown.append(f"**{text}**" if statistics.mean(chrf) == best else text)
+        lines.append(f"| {criterion} | {allocation} | " + " | ".join(shown) + " |")
+    facts = (
+        f"Unpruned: chrF++ {base['chrf']:.1f}, BLEU {base['bleu']:.1f}. {base['pair']}, {base['segments']} held-out "
+        f"segments, calibration on {base['calibration']['corpus']}; {base['engine']}; {base['chrf_signature']}; "
+        f"{base['bleu_signature']}."
+    )
+    return "\n".join(lines) + "\n\n" + facts
+
+
+def draw(base: dict[str, Any], table: dict[tuple[str, str], dict[float, list[dict[str, Any]]]], path: Path) -> None:
+    """chrF++ against the ratio, one panel for each allocation."""
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    allocations = list(dict.fromkeys(allocation for _, allocation in table))
+    figure, grid = plt.subplots(
+        1, len(allocations), figsize=(11, 4.4), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, allocation in zip(grid[0], allocations):
+        axis.axhline(base["chrf"], color="0.4", linewidth=1, label="unpruned")
+        for (criterion, mine), cells in table.items():
+            if mine == allocation:
+                ratios = sorted(cells)
+                means = [statistics.mean(row["chrf"] for row in cells[ratio]) for ratio in ratios]
+                style = {"color": "black", "linestyle": ":"} if criterion == "random" else {}
+                axis.plot([0, *ratios], [base["chrf"], *means], marker=".", linewidth=1.3, label=criterion, **style)
+        for ratio, share in BARS.items():
+            axis.plot([ratio], [share * base["chrf"]], marker="_", markersize=16, color="crimson")
+        axis.set(title=allocation, xlabel="share of experts cut")
+        axis.grid(alpha=0.3)
+    grid[0, 0].set_ylabel(f"chrF++, {base['pair']}, no SFT")
+    grid[0, -1].legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="path without suffix")
+    chosen = parser.parse_args()
+    unpruned, found = read(chosen.rows)
+    draw(unpruned, found, chosen.output.with_suffix(".png"))
+    with chosen.output.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        names = ("criterion", "allocation", "ratio", "seed", "plan", "chrf", "bleu")
+        writer.writerow(names)
+        for cells in [{0.0: [unpruned]}, *found.values()]:
+            writer.writerows([row[name] for name in names] for ratio in sorted(cells) for row in cells[ratio])
+    print(markdown(unpruned, found))
