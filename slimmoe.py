@@ -61,13 +61,11 @@ def calibrate(
     """
     from prune.calibrate import calibrate, is_main_process
 
-    stats, device = calibrate(_resolve(model), pair, corpus, tokens, stream=stream, output=output)
+    stats, _ = calibrate(_resolve(model), pair, corpus, tokens, stream=stream, output=output)
     used = stats.calibration
     total = used["prompt_tokens"] + used["response_tokens"]
     if is_main_process():
-        _say(
-            f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s on {device}: {output}"
-        )
+        _say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s: {output}")
 
 
 @app.command()

@@ -23,11 +23,10 @@ from prune.conversations import Batch, Conversation, batches, read_conversations
 from prune.device import choose_device, choose_dtype
 from prune.model import load_model
 from prune.observe import Observer, layer_stats
-from prune.resume import Partial
+from prune.resume import Partial, start_afresh
 from prune.stats import Stats
 from prune.stream import stream_sums
 from runtime.corpus import read_segments
-from runtime.errors import WorkError
 from runtime.pairs import Pair
 
 BATCH_TOKENS = 4096
@@ -73,42 +72,35 @@ def calibrate(
         "fingerprint": checkpoint.fingerprint,
         "work": _hash_of(work),
         "dtype": dtype_name,
+        "stream": stream,
         "process": f"{state.process_index} of {state.num_processes}",
     }
-    share = "" if state.num_processes == 1 else f".{state.process_index}"
-    total = sum(int(batch.mask.sum()) for batch in work)
-    with tqdm(total=total, desc="calibrate", unit="tok", unit_scale=True, disable=quiet or None) as bar:
-        if stream:
-            side = Path(tempfile.mkdtemp()) if output is None else output.with_name(f".{output.name}{share}.stream")
-            sums = stream_sums(checkpoint, device, dtype, work, side, key, bar.update)
-        else:
-            side = None if output is None else output.with_name(f".{output.name}{share}.partial")
-            sums = _in_memory_sums(checkpoint, device, dtype, work, side and Partial(side, key), bar.update)
-    layers = {}
-    for i, tensor in sums.items():
-        tensor = reduce(tensor, "sum") if state.num_processes > 1 else tensor
-        if not torch.isfinite(tensor).all():
-            raise WorkError(f"Layer {i} of {folder} computes values that are not numbers: its weights are damaged.")
-        layers[i] = layer_stats(tensor)
-    calibration = {
-        "corpus": str(corpus),
-        "sha256": hashlib.sha256("\n".join(f"{a}\t{b}" for a, b in segments).encode()).hexdigest()[:16],
-        "segments": len(conversations),
-        "prompt_tokens": sum(c.prompt for c in conversations),
-        "response_tokens": sum(len(c.ids) - c.prompt for c in conversations),
-        "device": str(device),
-        "dtype": dtype_name,
-        "processes": state.num_processes,
-        "seconds": round(time.perf_counter() - started, 2),
-    }
-    stats = Stats(layers, str(folder), checkpoint.fingerprint, str(pair), checkpoint.top_k, calibration)
-    if output is not None and state.is_main_process:
-        stats.save(output)
-    state.wait_for_everyone()  # the side files go when the output is there
-    if stream:
-        shutil.rmtree(side or "")
-    elif side is not None:
-        Partial(side, key).remove()
+    name = output.name if output else "stats"
+    with tempfile.TemporaryDirectory() as scratch:
+        side = (output.parent if output else Path(scratch)) / f".{name}.{state.process_index}.partial"
+        total = sum(int(batch.mask.sum()) for batch in work)
+        with tqdm(total=total, desc="calibrate", unit="tok", unit_scale=True, disable=quiet or None) as bar:
+            run = stream_sums if stream else in_memory_sums
+            sums = run(checkpoint, device, dtype, work, side, key, bar.update)
+        if state.num_processes > 1:
+            sums: dict[int, Any] = {i: reduce(tensor, "sum") for i, tensor in sums.items()}
+        calibration = {
+            "corpus": str(corpus),
+            "sha256": hashlib.sha256("\n".join(f"{a}\t{b}" for a, b in segments).encode()).hexdigest()[:16],
+            "segments": len(conversations),
+            "prompt_tokens": sum(c.prompt for c in conversations),
+            "response_tokens": sum(len(c.ids) - c.prompt for c in conversations),
+            "device": str(device),
+            "dtype": dtype_name,
+            "processes": state.num_processes,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        layers = {i: layer_stats(tensor) for i, tensor in sums.items()}
+        stats = Stats(layers, str(folder), checkpoint.fingerprint, str(pair), checkpoint.top_k, calibration)
+        if output is not None and state.is_main_process:
+            stats.save(output)
+        state.wait_for_everyone()  # the side files go when the output is there
+        shutil.rmtree(side, ignore_errors=True)
     return stats, where
 
 
@@ -135,29 +127,32 @@ def _hash_of(work: list[Batch]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _in_memory_sums(
+def in_memory_sums(
     checkpoint: Checkpoint,
     device: torch.device,
     dtype: torch.dtype,
-    work: list[Batch],
-    partial: Partial | None,
+    batches: list[Batch],
+    folder: Path,
+    key: dict[str, Any],
     advance: Callable[[float], Any],
 ) -> dict[int, torch.Tensor]:
+    """The sums of Observer, by layer; as prune.stream.stream_sums, with the whole model in memory."""
+    partial = Partial(folder / "sums", key)
     model = load_model(checkpoint.folder, device, dtype)
     with Observer(model, checkpoint, device) as observer, torch.inference_mode():
-        known, done = partial and partial.load(), 0
-        if known:
-            done = known[0]
-            for i, sums in known[1].items():
-                observer.sums[i].copy_(sums)
-            advance(sum(int(batch.mask.sum()) for batch in work[:done]))
+        done = observer.resume(partial)
+        if done == 0:
+            start_afresh(folder)
+        advance(sum(int(batch.mask.sum()) for batch in batches[:done]))
         saved = time.monotonic()
-        for position, batch in enumerate(work[done:], done + 1):
+        for position, batch in enumerate(batches[done:], done + 1):
             here = batch.to(device)
             observer.begin(here)
             model.base_model(input_ids=here.ids, attention_mask=here.mask, use_cache=False)
             advance(int(batch.mask.sum()))
-            if partial and time.monotonic() - saved >= SAVE_SECONDS:
+            if time.monotonic() - saved >= SAVE_SECONDS:
+                observer.require_numbers()
                 partial.save(position, observer.sums)
                 saved = time.monotonic()
+        observer.require_numbers()
     return observer.sums

@@ -10,10 +10,12 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from prune.checkpoint import Checkpoint
 from prune.conversations import Batch
+from prune.resume import Partial
 from prune.stats import ROLES, SUMS, LayerStats
-from runtime.errors import RequestError
+from runtime.errors import RequestError, WorkError
 
-ROW_BYTES = 128 << 20  # of expert outputs in float32 that are held at once; more tokens are taken in parts
+ROW_BYTES = 32 << 20  # of expert outputs in float32 held at once on a CPU; more tokens are taken in parts
+GPU_FACTOR = 16  # and so many times more on a GPU, which wants larger matrices
 
 
 class Observer:
@@ -71,10 +73,32 @@ class Observer:
         """Tell which tokens the next forward pass will bring."""
         self._role = torch.where(batch.mask.bool(), batch.response.long(), 2).reshape(-1)
 
+    def resume(self, partial: Partial) -> int:
+        """Take over the sums that an interrupted run left; returns its position, 0 where there is none."""
+        known = partial.load()
+        if known is None:
+            return 0
+        for i, sums in known[1].items():
+            self.sums[i].copy_(sums)
+        return known[0]
+
+    def require_numbers(self) -> None:
+        """Refuse sums that hold NaN or infinity.
+
+        Raises:
+            WorkError: names the first such layer.
+        """
+        for i, sums in self.sums.items():
+            if not torch.isfinite(sums).all():
+                raise WorkError(
+                    f"Layer {i} computes values that are not numbers: the checkpoint's weights are damaged."
+                )
+
     def _forward(self, module: Any, hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """As an experts implementation: hidden [T, H], index and weights [T, k]; returns [T, H]."""
         usual, layer, (tokens, width), k = self._usual[module], self._layers[module], hidden.shape, index.shape[1]
-        part = max(1, ROW_BYTES // (4 * k * width))
+        most = ROW_BYTES * (1 if hidden.device.type == "cpu" else GPU_FACTOR)
+        part = max(1, most // (4 * k * width))
         results = []
         for start in range(0, tokens, part):
             here = slice(start, start + part)

@@ -1,6 +1,7 @@
 """The side file of a long calibration: sums so far and how far that is, so that a killed run goes on."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ class Partial:
             tensors = {str(i): tensor.cpu().contiguous() for i, tensor in sums.items()}
             save_file(tensors, temporary, {"key": self._key, "position": str(position)})
 
-    def remove(self) -> None:
-        """Also what a run killed while saving left."""
-        self.path.unlink(missing_ok=True)
-        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
-            left.unlink(missing_ok=True)
+
+def start_afresh(folder: Path) -> None:
+    """Empty the folder of side files: what another run left in it must not be mistaken for this one's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

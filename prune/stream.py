@@ -29,7 +29,7 @@ from transformers.utils import logging
 from prune.checkpoint import Checkpoint
 from prune.conversations import Batch
 from prune.observe import Observer
-from prune.resume import Partial
+from prune.resume import Partial, start_afresh
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_file, require_space
 
@@ -90,20 +90,21 @@ class LayerwiseModel:
                 outside.append(name)
         return inside, outside
 
-    def _load(self, names: list[str], as_stored: dict[str, torch.dtype]) -> None:
-        """Load tensors by transformers' own rules; modules named in ``as_stored`` are not converted to self.dtype."""
+    def _load(self, names: list[str], as_stored: list[str]) -> None:
+        """Load tensors by transformers' own rules; modules in ``as_stored`` keep the type of the largest of them."""
+        tensors = [self.checkpoint.tensors[name] for name in names]
+        stored = _STORED[max(tensors, key=lambda tensor: tensor.stop - tensor.start).dtype]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the mapped bytes cannot be written to, and nobody does
-            state = {}
-            for name in names:
-                tensor = self.checkpoint.tensors[name]
-                flat = torch.frombuffer(self.checkpoint.raw(name), dtype=_STORED[tensor.dtype])
-                state[name] = flat.view(tensor.shape)
+            state = {
+                name: torch.frombuffer(self.checkpoint.raw(name), dtype=_STORED[tensor.dtype]).view(tensor.shape)
+                for name, tensor in zip(names, tensors, strict=True)
+            }
         settings = LoadStateDictConfig(
             device_map={"": self.device},  # type: ignore[dict-item]
             dtype=self.dtype,
-            dtype_plan=self.model._get_dtype_plan(self.dtype) | as_stored,
-            weight_mapping=get_model_conversion_mapping(self.model),
+            dtype_plan=self.model._get_dtype_plan(self.dtype) | {f"{module}.*": stored for module in as_stored},
+            weight_mapping=get_model_conversion_mapping(self.model),  # type: ignore[arg-type]
         )
         found, _ = convert_and_load_state_dict_in_model(self.model, state, settings)
         if found.conversion_errors or found.mismatched_keys:
@@ -117,15 +118,11 @@ class LayerwiseModel:
 
     def load_layer(self, i: int) -> None:
         """Read a layer's weights. Experts are merged in the type they are stored in, which halves the peak for bf16."""
-        names, plan = self._names[i], {}
-        if i in self.checkpoint.moe_layers:
-            experts = self.checkpoint.module("experts", i)
-            largest = max(names, key=lambda name: self.checkpoint.tensors[name].stop - self.checkpoint.tensors[name].start)
-            plan[f"{experts}.*"] = _STORED[self.checkpoint.tensors[largest].dtype]
-        self._load(names, plan)
+        experts = [self.checkpoint.module("experts", i)] if i in self.checkpoint.moe_layers else []
+        self._load(self._names[i], experts)
         self._require(self.layers[i], f"{self._prefix}.{i}")
-        if plan:
-            self.model.get_submodule(experts).to(self.dtype)
+        for name in experts:
+            self.model.get_submodule(name).to(self.dtype)
 
     def free_layer(self, i: int) -> None:
         self.layers[i].to("meta")
@@ -134,8 +131,7 @@ class LayerwiseModel:
         """What the first layer is given for each batch, [B, T, H]. The embedding is read in place, row by row."""
         embedding = self.model.get_input_embeddings()
         path = next(name for name, module in self.model.named_modules() if module is embedding)
-        stored = {t.dtype for name, t in self.checkpoint.tensors.items() if name in self._outside}
-        self._load(self._outside, {f"{path}.*": _STORED[stored.pop()]} if len(stored) == 1 else {})
+        self._load(self._outside, [path])
         self._require(embedding, path)
         hook = embedding.register_forward_hook(lambda module, args, output: output.to(self.dtype))
         for batch in batches:
@@ -173,7 +169,7 @@ def stream_sums(
     batches: list[Batch],
     folder: Path,
     key: dict[str, Any],
-    advance: Callable[[float], None],
+    advance: Callable[[float], Any],
 ) -> dict[int, torch.Tensor]:
     """The sums of Observer, by layer, with hidden states kept in ``folder``; goes on at the layer where a run stopped.
 
@@ -189,26 +185,22 @@ def stream_sums(
     width = checkpoint.config.get("hidden_size") or model.model.get_input_embeddings().embedding_dim
     shapes = [(*batch.ids.shape, width) for batch in batches]
     size = sum(int(np.prod(shape)) for shape in shapes) * dtype.itemsize
-    folder.mkdir(parents=True, exist_ok=True)
     tokens = [int(batch.mask.sum()) / count for batch in batches]
     with Observer(model.model, checkpoint, device) as observer, ThreadPoolExecutor(1) as reader, torch.inference_mode():
-        known, start = partial_sums.load(), 0
-        if known and _hidden_file(folder, known[0]).is_file() and _hidden_file(folder, known[0]).stat().st_size == size:
-            start = known[0]
-            for i, sums in known[1].items():
-                observer.sums[i].copy_(sums)
-            advance(start * sum(tokens))
-        else:
+        start = observer.resume(partial_sums)
+        advance(start * sum(tokens))
+        if start == 0:
+            start_afresh(folder)
             require_space(folder, 2 * size)
             with new_file(_hidden_file(folder, 0)) as path, path.open("wb") as file:
                 for hidden in model.embed([batch.to(device) for batch in batches]):
                     _write(file, hidden)
         model.skip_embedding(width)
-        ready = reader.submit(model.load_layer, start)
+        ready = {start: reader.submit(model.load_layer, start)} if start < count else {}
         for i in range(start, count):
-            ready.result()
+            ready.pop(i).result()
             if i + 1 < count:
-                ready = reader.submit(model.load_layer, i + 1)
+                ready[i + 1] = reader.submit(model.load_layer, i + 1)
             with (
                 _hidden_file(folder, i).open("rb") as source,
                 new_file(_hidden_file(folder, i + 1)) as path,
@@ -221,6 +213,7 @@ def stream_sums(
                     _write(target, hidden)
                     advance(share)
             model.free_layer(i)
+            observer.require_numbers()
             partial_sums.save(i + 1, observer.sums)
             _hidden_file(folder, i).unlink()
     return observer.sums
