@@ -75,15 +75,21 @@ def calibrate(
     output: Output,
     corpus: Corpus = DATA / "calibration",
     tokens: Annotated[int | None, typer.Option(help="stop after so many tokens")] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="layer by layer, for a model larger than memory; needs disk space")
+    ] = False,
 ) -> None:
-    """Sum up what each expert does on a pair's text: one pass over whole conversations."""
-    from prune.calibrate import calibrate
+    """Sum up what each expert does on a pair's text: one pass over whole conversations.
 
-    stats, device = calibrate(_resolve(model), pair, corpus, tokens)
-    stats.save(output)
+    An interrupted run goes on where it was when the same command is given again.
+    """
+    from prune.calibrate import calibrate, is_main_process
+
+    stats, _ = calibrate(_resolve(model), pair, corpus, tokens, stream=stream, output=output)
     used = stats.calibration
     total = used["prompt_tokens"] + used["response_tokens"]
-    _say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s on {device}: {output}")
+    if is_main_process():
+        _say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s: {output}")
 
 
 @app.command()

@@ -1,105 +1,158 @@
-"""Calibration: one pass over whole conversations, summing what each expert was given and what it answered."""
+"""Calibration: one pass over whole conversations, summing what each expert was given and what it answered.
+
+A long run keeps a side file beside its output and goes on from there when the same command is given again. Under
+``accelerate launch`` (or torchrun) each process takes its share of the batches and the sums are added up.
+"""
 
 import hashlib
+import shutil
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from tqdm import tqdm
-from transformers import PreTrainedModel
 
 from prune.checkpoint import Checkpoint
-from prune.conversations import Batch, batches, read_conversations
-from prune.model import choose_device, load_model
-from prune.stats import LayerStats, Stats
+from prune.conversations import Batch, Conversation, batches, read_conversations
+from prune.device import choose_device, choose_dtype
+from prune.model import load_model
+from prune.observe import Observer, layer_stats
+from prune.resume import Partial, start_afresh
+from prune.stats import Stats
+from prune.stream import stream_sums
 from runtime.corpus import read_segments
 from runtime.pairs import Pair
 
-BATCH_TOKENS = 8192
-
-
-class Observer:
-    """Replaces the forward of each layer's experts by one that also measures them.
-
-    The module is called once for each of the top-k choices with a gate weight of 1, which gives every chosen expert's
-    own output f_j(t) at the cost of the usual call, for any family whose experts take (hidden, index, weights).
-    """
-
-    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
-        self.sums = {i: torch.zeros(4, 2, n, dtype=torch.float64) for i, n in checkpoint.moe_layers.items()}
-        self._role = torch.empty(0)  # of each token of the batch: 0 prompt, 1 response, 2 padding
-        for i in checkpoint.moe_layers:
-            module: Any = model.get_submodule(checkpoint.module("experts", i))
-            module.forward = self._wrap(module.forward, i)
-
-    def begin(self, batch: Batch) -> None:
-        """Tell which tokens the next forward pass will bring."""
-        self._role = torch.where(batch.mask.bool(), batch.response.long(), 2).reshape(-1)
-
-    def _wrap(self, original: Any, layer: int) -> Any:
-        def forward(hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-            ones, total = torch.ones_like(weights[:, :1]), torch.zeros_like(hidden)
-            for choice in range(index.shape[1]):
-                chosen, gate = index[:, choice], weights[:, choice].float()
-                output = original(hidden, index[:, choice : choice + 1], ones)
-                self._add(layer, chosen, gate, output.float().norm(dim=-1))
-                total += output * weights[:, choice : choice + 1]
-            return total
-
-        return forward
-
-    def _add(self, layer: int, chosen: torch.Tensor, gate: torch.Tensor, norm: torch.Tensor) -> None:
-        experts = self.sums[layer].shape[2]
-        place = self._role * experts + chosen
-        values = torch.stack((torch.ones_like(gate), gate, norm, gate * norm)).double()
-        sums = torch.zeros(4, 3 * experts, dtype=torch.float64, device=gate.device)
-        sums.index_add_(1, place, values)
-        self.sums[layer] += sums.cpu().view(4, 3, experts)[:, :2]
+BATCH_TOKENS = 4096
+SAVE_SECONDS = 30.0  # of work that a killed run may lose; layer by layer it may lose a layer
 
 
 def calibrate(
-    folder: Path, pair: Pair, corpus: Path, limit: int | None = None, quiet: bool = False
+    folder: Path,
+    pair: Pair,
+    corpus: Path,
+    limit: int | None = None,
+    quiet: bool = False,
+    stream: bool = False,
+    output: Path | None = None,
 ) -> tuple[Stats, str]:
-    """Statistics of the model in ``folder`` on a corpus, and the device with the reason for it.
+    """Statistics of the model in ``folder`` on a corpus, and the device and type with the reasons for them.
 
     Args:
         limit: stop after this many tokens; None: the whole corpus.
+        stream: one layer's weights in memory at a time, hidden states on disk beside ``output``.
+        output: where to write the statistics. The run then resumes. None: nothing is written, nothing resumes.
 
     Raises:
         RequestError: an unreadable corpus or model folder.
+        WorkError: damaged weights.
     """
     started = time.perf_counter()
     checkpoint = Checkpoint(folder)
     segments = read_segments(corpus, pair)
-    conversations = read_conversations(folder, segments, pair)
-    if limit is not None:
-        total, kept = 0, []
-        for conversation in conversations:
-            if total >= limit:
-                break
-            kept.append(conversation)
-            total += len(conversation.ids)
-        conversations = kept
-    device, reason = choose_device()
-    model = load_model(folder, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    observer = Observer(model, checkpoint)
-    work = list(batches(conversations, BATCH_TOKENS))
-    with torch.inference_mode():
-        for batch in tqdm(work, "calibrate", unit="batch", disable=quiet or None):
+    conversations = _up_to(limit, read_conversations(folder, segments, pair))
+    device, why_device = choose_device()
+    state = PartialState(cpu=device.type == "cpu")
+    stored = max(checkpoint.tensors.values(), key=lambda tensor: tensor.stop - tensor.start).dtype
+    dtype, why_dtype = choose_dtype(device, stored)
+    dtype_name = str(dtype).removeprefix("torch.")
+    where = f"{device.type} ({why_device}) in {dtype_name} ({why_dtype})"
+    quiet = quiet or not state.is_main_process
+    if not quiet:
+        print(f"calibrating on {where}", file=sys.stderr)
+
+    work = list(batches(conversations, BATCH_TOKENS))[state.process_index :: state.num_processes]
+    key = {
+        "fingerprint": checkpoint.fingerprint,
+        "work": _hash_of(work),
+        "dtype": dtype_name,
+        "stream": stream,
+        "process": f"{state.process_index} of {state.num_processes}",
+    }
+    name = output.name if output else "stats"
+    with tempfile.TemporaryDirectory() as scratch:
+        side = (output.parent if output else Path(scratch)) / f".{name}.{state.process_index}.partial"
+        total = sum(int(batch.mask.sum()) for batch in work)
+        with tqdm(total=total, desc="calibrate", unit="tok", unit_scale=True, disable=quiet or None) as bar:
+            run = stream_sums if stream else in_memory_sums
+            sums = run(checkpoint, device, dtype, work, side, key, bar.update)
+        if state.num_processes > 1:
+            sums: dict[int, Any] = {i: reduce(tensor, "sum") for i, tensor in sums.items()}
+        calibration = {
+            "corpus": str(corpus),
+            "sha256": hashlib.sha256("\n".join(f"{a}\t{b}" for a, b in segments).encode()).hexdigest()[:16],
+            "segments": len(conversations),
+            "prompt_tokens": sum(c.prompt for c in conversations),
+            "response_tokens": sum(len(c.ids) - c.prompt for c in conversations),
+            "device": str(device),
+            "dtype": dtype_name,
+            "processes": state.num_processes,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        layers = {i: layer_stats(tensor) for i, tensor in sums.items()}
+        stats = Stats(layers, str(folder), checkpoint.fingerprint, str(pair), checkpoint.top_k, calibration)
+        if output is not None and state.is_main_process:
+            stats.save(output)
+        state.wait_for_everyone()  # the side files go when the output is there
+        shutil.rmtree(side, ignore_errors=True)
+    return stats, where
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return PartialState().is_main_process
+
+
+def _up_to(limit: int | None, conversations: list[Conversation]) -> list[Conversation]:
+    total, kept = 0, []
+    for conversation in conversations:
+        if limit is not None and total >= limit:
+            break
+        kept.append(conversation)
+        total += len(conversation.ids)
+    return kept
+
+
+def _hash_of(work: list[Batch]) -> str:
+    digest = hashlib.sha256()
+    for batch in work:
+        for tensor in (batch.ids, batch.mask, batch.response):
+            digest.update(str(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def in_memory_sums(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype,
+    batches: list[Batch],
+    folder: Path,
+    key: dict[str, Any],
+    advance: Callable[[float], Any],
+) -> dict[int, torch.Tensor]:
+    """The sums of Observer, by layer; as prune.stream.stream_sums, with the whole model in memory."""
+    partial = Partial(folder / "sums", key)
+    model = load_model(checkpoint.folder, device, dtype)
+    with Observer(model, checkpoint, device) as observer, torch.inference_mode():
+        done = observer.resume(partial)
+        if done == 0:
+            start_afresh(folder)
+        advance(sum(int(batch.mask.sum()) for batch in batches[:done]))
+        saved = time.monotonic()
+        for position, batch in enumerate(batches[done:], done + 1):
             here = batch.to(device)
             observer.begin(here)
             model.base_model(input_ids=here.ids, attention_mask=here.mask, use_cache=False)
-    text = "\n".join(f"{a}\t{b}" for a, b in segments)
-    calibration = {
-        "corpus": str(corpus),
-        "sha256": hashlib.sha256(text.encode()).hexdigest()[:16],
-        "segments": len(conversations),
-        "prompt_tokens": sum(c.prompt for c in conversations),
-        "response_tokens": sum(len(c.ids) - c.prompt for c in conversations),
-        "device": str(device),
-        "seconds": round(time.perf_counter() - started, 2),
-    }
-    layers = {i: LayerStats(*sums.numpy()) for i, sums in observer.sums.items()}
-    stats = Stats(layers, str(folder), checkpoint.fingerprint, str(pair), checkpoint.top_k, calibration)
-    return stats, f"{device.type} ({reason})"
+            advance(int(batch.mask.sum()))
+            if time.monotonic() - saved >= SAVE_SECONDS:
+                observer.require_numbers()
+                partial.save(position, observer.sums)
+                saved = time.monotonic()
+        observer.require_numbers()
+    return observer.sums

@@ -11,14 +11,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from prune.checkpoint import Checkpoint
+from prune.device import choose_device as choose_device
 from prune.plan import Plan
-
-
-def choose_device() -> tuple[torch.device, str]:
-    """The device to work on, and why."""
-    if torch.cuda.is_available():
-        return torch.device("cuda"), f"GPU found: {torch.cuda.get_device_name(0)}"
-    return torch.device("cpu"), "no CUDA GPU found"
 
 
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:

@@ -1,7 +1,7 @@
 """Router and expert statistics of a calibration run: sums over tokens, so that shards of a corpus add up."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +11,60 @@ from safetensors.numpy import save_file
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_file
 
-FORMAT = "slimmoe-stats/1"
+FORMAT = "slimmoe-stats/2"
 ROLES = ("prompt", "response")  # the two rows of every sum
-SUMS = ("count", "gate", "norm", "gate_norm")
+SUMS = ("count", "gate", "norm", "gate_norm", "top1", "top1_exp_gate")  # [2, experts] each; with them goes ``gram``
 
 
 @dataclass
 class LayerStats:
-    """Sums over the tokens routed to each expert of one layer, float64 [2, experts]; the first axis is ROLES.
+    """Sums over the tokens of one layer, float64 [2, experts], ``gram`` [2, experts, experts]; the first axis is ROLES.
 
-    With the notation of PRUNING criteria (X_j: tokens that chose expert j, g: gate weight, f: expert output):
-    ``count`` N_j, ``gate`` sum of g_j, ``norm`` sum of ||f_j||_2, ``gate_norm`` sum of g_j ||f_j||_2.
+    Notation: X_j are the tokens whose top-k holds expert j, g_j a token's gate weight, f_j the expert's output for it.
+
+    ``count`` N_j = |X_j|; ``gate`` sum of g_j; ``norm`` sum of ||f_j||_2; ``gate_norm`` sum of g_j ||f_j||_2, over X_j.
+    ``top1`` number of tokens whose largest gate weight is j's; ``top1_exp_gate`` sum of exp(g_j) over those tokens
+    (for the importance of Koishekenov et al., arXiv 2212.09811).
+    ``gram`` sum over X_i and X_j of g_i g_j <f_i, f_j>: for a 0/1 vector d of dropped experts, d' gram d is the summed
+    squared error of leaving their terms out of the layer's output, gate weights of the others unchanged.
+
+    Sums left out when constructing are zero.
     """
 
     count: np.ndarray
     gate: np.ndarray
     norm: np.ndarray
     gate_norm: np.ndarray
+    top1: np.ndarray = None  # type: ignore[assignment]
+    top1_exp_gate: np.ndarray = None  # type: ignore[assignment]
+    gram: np.ndarray = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for name in ("top1", "top1_exp_gate"):
+            if getattr(self, name) is None:
+                setattr(self, name, np.zeros_like(self.count, dtype=np.float64))
+        if self.gram is None:
+            self.gram = np.zeros((*self.count.shape, self.experts))
 
     @classmethod
     def zeros(cls, experts: int) -> "LayerStats":
-        return cls(*(np.zeros((len(ROLES), experts)) for _ in SUMS))
+        return cls(*(np.zeros((len(ROLES), experts)) for _ in range(4)))
 
     @property
     def experts(self) -> int:
         return self.count.shape[1]
+
+    @property
+    def square(self) -> np.ndarray:
+        """Sum over X_j of g_j^2 ||f_j||_2^2 [2, experts]: the diagonal of ``gram``."""
+        return np.diagonal(self.gram, axis1=1, axis2=2)
+
+    def __add__(self, other: "LayerStats") -> "LayerStats":
+        return LayerStats(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+
+_ADDED = ("segments", "prompt_tokens", "response_tokens", "seconds")
+_TOLD = ("corpus", "sha256", "device", "dtype")  # told once where equal, else both
 
 
 @dataclass
@@ -47,10 +76,34 @@ class Stats:
     fingerprint: str  # of the checkpoint, see prune/checkpoint.py
     pair: str
     top_k: int
-    calibration: dict  # corpus, its SHA-256, segments, tokens by role, seconds, device
+    calibration: dict  # corpus, its SHA-256, segments, tokens by role, seconds, device, dtype
+
+    def __add__(self, other: "Stats") -> "Stats":
+        """Statistics of both texts together.
+
+        Raises:
+            RequestError: of another model, pair or shape.
+        """
+        for name in ("fingerprint", "pair", "top_k"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise RequestError(f"Statistics of different {name} do not add up: {mine} and {theirs}.")
+        if {i: s.experts for i, s in self.layers.items()} != {i: s.experts for i, s in other.layers.items()}:
+            raise RequestError("Statistics of different layers or numbers of experts do not add up.")
+        a, b = self.calibration, other.calibration
+        about = a | b | {name: a.get(name, 0) + b.get(name, 0) for name in _ADDED}
+        for name in _TOLD:
+            if name in a and name in b and a[name] != b[name]:
+                about[name] = f"{a[name]} + {b[name]}"
+        layers = {i: layer + other.layers[i] for i, layer in self.layers.items()}
+        return Stats(layers, self.model, self.fingerprint, self.pair, self.top_k, about)
 
     def save(self, path: Path) -> None:
-        tensors = {f"layer.{i}.{name}": getattr(layer, name) for i, layer in self.layers.items() for name in SUMS}
+        tensors = {
+            f"layer.{i}.{f.name}": np.ascontiguousarray(getattr(layer, f.name))
+            for i, layer in self.layers.items()
+            for f in fields(layer)
+        }
         about = {"model": self.model, "fingerprint": self.fingerprint, "pair": self.pair, "top_k": self.top_k}
         metadata = {"format": FORMAT, "about": json.dumps(about | {"calibration": self.calibration})}
         with new_file(path) as temporary:
@@ -61,22 +114,24 @@ class Stats:
         """Read what ``save`` wrote.
 
         Raises:
-            RequestError: no such file, or not a statistics file.
+            RequestError: no such file, not a statistics file, or one of an older format.
             WorkError: the file is damaged.
         """
+        again = f"slimmoe calibrate MODEL --pair en-de -o {path}"
         if not Path(path).is_file():
-            raise RequestError(
-                f"There is no statistics file {path}.", next_command=f"slimmoe calibrate MODEL --pair en-de -o {path}"
-            )
+            raise RequestError(f"There is no statistics file {path}.", next_command=again)
         try:
             with safe_open(path, "numpy") as file:
                 metadata = file.metadata() or {}
+                known = metadata.get("format", "")
+                if known != FORMAT:
+                    kind = f"holds {known}, not {FORMAT}" if known else f"is not a statistics file ({FORMAT})"
+                    raise RequestError(f"{path} {kind}: calibrate again.", next_command=again)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-        except SafetensorError as error:
-            raise WorkError(f"{path} is damaged ({error}); calibrate again.") from None
-        if metadata.get("format") != FORMAT:
-            raise RequestError(f"{path} is not a statistics file ({FORMAT}).")
-        about = json.loads(metadata["about"])
-        ids = sorted({int(name.split(".")[1]) for name in tensors})
-        layers = {i: LayerStats(*(tensors[f"layer.{i}.{name}"] for name in SUMS)) for i in ids}
-        return cls(layers, **about)
+            about = json.loads(metadata["about"])
+            names = [f.name for f in fields(LayerStats)]
+            ids = sorted({int(name.split(".")[1]) for name in tensors})
+            layers = {i: LayerStats(**{name: tensors[f"layer.{i}.{name}"] for name in names}) for i in ids}
+            return cls(layers, **about)
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise WorkError(f"{path} is damaged ({error}); calibrate again.", next_command=again) from None

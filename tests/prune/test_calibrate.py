@@ -1,13 +1,18 @@
 import contextlib
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import prune.observe
 from prune.calibrate import calibrate
-from prune.conversations import batches, read_conversations
+from prune.checkpoint import Checkpoint
+from prune.conversations import Conversation, batches, read_conversations
 from prune.model import load_model
+from prune.stats import SUMS
 from runtime.corpus import read_segments
 from runtime.errors import RequestError
 from runtime.pairs import Pair
@@ -25,10 +30,10 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_statistics_equal_a_plain_loop_over_tokens_and_experts(tiny_checkpoint, corpus) -> None:
-    """The definition, written out: for each token and chosen expert, that expert's own matrices."""
+    """The definitions, written out: for each token and chosen expert, that expert's own matrices."""
     stats, _ = calibrate(tiny_checkpoint, EN_DE, corpus, quiet=True)
     model = load_model(tiny_checkpoint, torch.device("cpu"), torch.float32)
-    expected = np.zeros((4, 2, 8))
+    expected = {name: np.zeros((2, 8)) for name in SUMS} | {"gram": np.zeros((2, 8, 8))}
     seen = {}
     module = model.get_submodule("model.layers.1.mlp.experts")
     with contextlib.closing(_Hook(module, seen)), torch.inference_mode():
@@ -36,15 +41,56 @@ def test_statistics_equal_a_plain_loop_over_tokens_and_experts(tiny_checkpoint, 
             model(input_ids=torch.tensor([conversation.ids]))
             hidden, index, weights = seen["inputs"]
             for token in range(len(conversation.ids)):
-                role = int(token >= conversation.prompt)
+                role, terms = int(token >= conversation.prompt), {}
+                best = index[token][weights[token].argmax()].item()
                 for expert, gate in zip(index[token].tolist(), weights[token].tolist()):
                     a, b = (module.gate_up_proj[expert] @ hidden[token]).chunk(2)
-                    norm = (module.down_proj[expert] @ (torch.nn.functional.silu(a) * b)).norm().item()
-                    expected[:, role, expert] += (1, gate, norm, gate * norm)
+                    output = module.down_proj[expert] @ (torch.nn.functional.silu(a) * b)
+                    norm = output.norm().item()
+                    values = {"count": 1, "gate": gate, "norm": norm, "gate_norm": gate * norm}
+                    values |= {"top1": expert == best, "top1_exp_gate": (expert == best) * math.exp(gate)}
+                    for name, value in values.items():
+                        expected[name][role, expert] += value
+                    terms[expert] = gate * output
+                for i, j in itertools.product(terms, terms):
+                    expected["gram"][role, i, j] += (terms[i] @ terms[j]).item()
     layer = stats.layers[1]
-    got = np.stack([layer.count, layer.gate, layer.norm, layer.gate_norm])
-    assert np.array_equal(got[0], expected[0])
-    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    assert np.array_equal(layer.count, expected["count"]) and np.array_equal(layer.top1, expected["top1"])
+    for name, sums in expected.items():
+        np.testing.assert_allclose(getattr(layer, name), sums, rtol=1e-4, atol=1e-4 * np.abs(sums).max(), err_msg=name)
+
+
+def test_gram_is_the_error_of_leaving_experts_out(tiny_checkpoint, corpus) -> None:
+    """Measured on the layer itself, the gate weights of three experts set to zero."""
+    stats, _ = calibrate(tiny_checkpoint, EN_DE, corpus, quiet=True)
+    model = load_model(tiny_checkpoint, torch.device("cpu"), torch.float32)
+    dropped, seen, error = torch.tensor([0, 3, 5]), {}, 0.0
+    module = model.get_submodule("model.layers.0.mlp.experts")
+    for conversation in read_conversations(tiny_checkpoint, read_segments(corpus, EN_DE), EN_DE):
+        with contextlib.closing(_Hook(module, seen)), torch.inference_mode():
+            model(input_ids=torch.tensor([conversation.ids]))
+        hidden, index, weights = seen["inputs"]
+        with torch.inference_mode():
+            without = module(hidden, index, weights.masked_fill(torch.isin(index, dropped), 0))
+            error += (module(hidden, index, weights) - without).square().sum().item()
+    d = np.isin(np.arange(8), dropped)
+    assert d @ stats.layers[0].gram.sum(0) @ d == pytest.approx(error, rel=1e-4)
+    assert error > 0
+
+
+@pytest.mark.parametrize("row_bytes", [1, 1 << 30], ids=["token by token", "at once"])
+def test_an_observed_model_computes_what_it_did(row_bytes: int, tiny_checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr(prune.observe, "ROW_BYTES", row_bytes)
+    model = load_model(tiny_checkpoint, torch.device("cpu"), torch.float32)
+    batch = next(batches([Conversation([*range(5, 25)], 8)], 100))
+    with torch.inference_mode():
+        plain = model(input_ids=batch.ids).logits
+        with prune.observe.Observer(model, Checkpoint(tiny_checkpoint), torch.device("cpu")) as observer:
+            observer.begin(batch)
+            observed = model(input_ids=batch.ids).logits
+        again = model(input_ids=batch.ids).logits
+    assert (plain - observed).abs().max() <= 1e-5 and torch.equal(plain, again)
+    assert observer.sums[0][:, 0].sum(1).tolist() == [16, 24]  # top-2
 
 
 class _Hook:

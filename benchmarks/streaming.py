@@ -1,0 +1,193 @@
+"""Calibration layer by layer against in memory: seconds and peak memory on a synthetic Qwen3-MoE, in one run.
+
+    python benchmarks/streaming.py --gigabytes 1.5                          both ways, and the ratio
+    python benchmarks/streaming.py --gigabytes 8.6 --limit 2GiB --no-memory  streaming only, inside a memory cgroup
+
+Writes the checkpoint to --folder (a temporary one by default), measures, deletes it, and prints one JSON object.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+from prune.stats import Stats
+
+ROOT = Path(__file__).parents[1]
+HIDDEN, INTERMEDIATE, EXPERTS, HEADS, HEAD = 1024, 512, 64, 16, 64
+UNITS = {"MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def write_checkpoint(folder: Path, gigabytes: float) -> int:
+    """A random bf16 Qwen3-MoE of about this size, one shard for each layer; returns its bytes of weights."""
+    generator = torch.Generator().manual_seed(0)
+    noise = (torch.randn(1 << 24, generator=generator) * 0.02).bfloat16()
+
+    def weights(*shape: int) -> torch.Tensor:
+        start = int(torch.randint(noise.numel() // 2, (), generator=generator))
+        return noise[start:][: math.prod(shape)].view(shape).clone()
+
+    layer_bytes = 2 * (3 * EXPERTS * HIDDEN * INTERMEDIATE + 4 * HIDDEN * HEADS * HEAD)
+    layers, where, total = max(1, round(gigabytes * 1e9 / layer_bytes)), {}, 0
+    source = ROOT / "models" / "default"
+    config = json.loads((source / "config.json").read_text())
+    config |= {"hidden_size": HIDDEN, "moe_intermediate_size": INTERMEDIATE, "num_local_experts": EXPERTS}
+    config |= {"num_hidden_layers": layers, "num_attention_heads": HEADS, "num_key_value_heads": HEADS}
+    config |= {"head_dim": HEAD, "num_experts_per_tok": 8, "tie_word_embeddings": True}
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(source / name, folder / name)
+    for layer in range(-1, layers):
+        at = f"model.layers.{layer}."
+        if layer < 0:
+            tensors = {
+                "model.embed_tokens.weight": weights(config["vocab_size"], HIDDEN),
+                "model.norm.weight": torch.ones(HIDDEN).bfloat16(),
+            }
+        else:
+            tensors = {at + f"self_attn.{name}_proj.weight": weights(HEADS * HEAD, HIDDEN) for name in "qkvo"}
+            tensors |= {at + f"self_attn.{name}_norm.weight": torch.ones(HEAD).bfloat16() for name in "qk"}
+            tensors |= {
+                at + f"{name}_layernorm.weight": torch.ones(HIDDEN).bfloat16() for name in ("input", "post_attention")
+            }
+            tensors[at + "mlp.gate.weight"] = weights(EXPERTS, HIDDEN)
+            for expert in range(EXPERTS):
+                for name, shape in (("gate", (INTERMEDIATE, HIDDEN)), ("up", (INTERMEDIATE, HIDDEN))):
+                    tensors[at + f"mlp.experts.{expert}.{name}_proj.weight"] = weights(*shape)
+                tensors[at + f"mlp.experts.{expert}.down_proj.weight"] = weights(HIDDEN, INTERMEDIATE)
+        shard = f"model-{layer + 1:05}.safetensors"
+        save_file(tensors, folder / shard)
+        where |= dict.fromkeys(tensors, shard)
+        total += sum(tensor.nbytes for tensor in tensors.values())
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    return total
+
+
+def write_corpus(path: Path, tokens: int) -> None:
+    """The project's calibration text, over and over; --tokens stops within it."""
+    lines = [f"{a}\t{b}" for a, b in _segments()]
+    path.write_text("\n".join(lines * (1 + tokens // (20 * len(lines)))) + "\n", encoding="utf-8")
+
+
+def _segments() -> list[tuple[str, str]]:
+    from runtime.corpus import read_segments
+    from runtime.pairs import Pair
+
+    return list(read_segments(ROOT / "data" / "calibration", Pair("en", "de")))
+
+
+class Cgroup:
+    """A memory cgroup of its own, version 1 or 2, without swap. Needs the right to make one."""
+
+    def __init__(self, limit: int) -> None:
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        old = next((path for _, names, path in lines if "memory" in names.split(",")), None)
+        name = f"slimmoe-{os.getpid()}"
+        if old is not None:
+            self.folder = Path("/sys/fs/cgroup/memory") / old.lstrip("/") / name
+            self.folder.mkdir()
+            (self.folder / "memory.limit_in_bytes").write_text(str(limit))
+            (self.folder / "memory.swappiness").write_text("0")
+            self._peak = "memory.max_usage_in_bytes"
+        else:
+            unified = next(path for number, _, path in lines if number == "0")
+            self.folder = Path("/sys/fs/cgroup") / unified.lstrip("/") / name
+            self.folder.mkdir()
+            (self.folder / "memory.max").write_text(str(limit))
+            (self.folder / "memory.swap.max").write_text("0")
+            self._peak = "memory.peak"
+
+    def enter(self) -> None:
+        (self.folder / "cgroup.procs").write_text(str(os.getpid()))
+
+    @property
+    def peak(self) -> int:
+        """Page cache included, which is reclaimed when it must be."""
+        return int((self.folder / self._peak).read_text())
+
+
+def drop_cache(folder: Path) -> None:
+    """Both ways start from the disk."""
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def measure(folder: Path, corpus: Path, tokens: int, stream: bool, limit: int | None) -> dict[str, Any]:
+    """Calibrate in a process of its own."""
+    drop_cache(folder)
+    output = corpus.with_name("stats.safetensors")
+    command = [sys.executable, "-m", "slimmoe", "calibrate", str(folder), "--pair", "en-de", "--corpus", str(corpus)]
+    command += ["--tokens", str(tokens), "-o", str(output), *(["--stream"] if stream else [])]
+    cgroup, started, anonymous = Cgroup(limit) if limit else None, time.perf_counter(), 0
+    child = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=sys.stderr, preexec_fn=cgroup.enter if cgroup else None
+    )
+    while child.poll() is None:
+        status = Path(f"/proc/{child.pid}/status")
+        for line in status.read_text().splitlines() if status.exists() else []:
+            if line.startswith("RssAnon"):
+                anonymous = max(anonymous, int(line.split()[1]) << 10)
+        time.sleep(0.05)
+    seconds = time.perf_counter() - started
+    row: dict[str, Any] = {"exit_status": child.returncode, "process_seconds": round(seconds, 1)}
+    row["peak_anonymous_bytes"] = anonymous
+    if child.returncode == 0:
+        used = Stats.load(output).calibration
+        total = used["prompt_tokens"] + used["response_tokens"]
+        row |= {"seconds": used["seconds"], "tokens": total, "tokens_per_second": round(total / used["seconds"], 1)}
+        row |= {"device": used["device"], "dtype": used["dtype"]}
+        output.unlink()
+    if cgroup:
+        row |= {"cgroup_limit_bytes": limit, "cgroup_peak_bytes": cgroup.peak}
+        cgroup.folder.rmdir()
+    return row
+
+
+def parse_size(text: str) -> int:
+    for unit, size in UNITS.items():
+        if text.endswith(unit):
+            return int(float(text.removesuffix(unit)) * size)
+    raise argparse.ArgumentTypeError(f"{text}: give a size as 2GiB or 500MiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=1.5)
+    parser.add_argument("--tokens", type=int, default=8000)
+    parser.add_argument("--limit", type=parse_size, help="of the streaming run, for example 2GiB")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the run in memory")
+    parser.add_argument("--folder", type=Path, help="on a disk with room for the checkpoint")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as work:
+        corpus = Path(work) / "corpus.tsv"
+        write_corpus(corpus, options.tokens)
+        size = write_checkpoint(Path(work) / "model", options.gigabytes)
+        result: dict[str, Any] = {"checkpoint_bytes": size, "tokens": options.tokens}
+        if not options.no_memory:
+            result["in_memory"] = measure(Path(work) / "model", corpus, options.tokens, False, None)
+        result["streaming"] = measure(Path(work) / "model", corpus, options.tokens, True, options.limit)
+    if "seconds" in result.get("in_memory", {}) and "seconds" in result["streaming"]:
+        result["throughput_ratio"] = round(result["in_memory"]["seconds"] / result["streaming"]["seconds"], 3)
+    result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "threads": torch.get_num_threads()}
+    result |= {"python": platform.python_version(), "torch": torch.__version__}
+    result["transformers"] = transformers.__version__
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Where and in which type to compute. Each choice comes with its reason, for the user to read."""
+
+import torch
+
+
+def choose_device() -> tuple[torch.device, str]:
+    """The best device of this machine, and why."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), f"GPU found: {torch.cuda.get_device_name()}"
+    if torch.xpu.is_available():
+        return torch.device("xpu"), f"GPU found: {torch.xpu.get_device_name()}"
+    if torch.backends.mps.is_available():
+        return torch.device("mps"), "Apple GPU found"
+    return torch.device("cpu"), "no GPU found"
+
+
+def choose_dtype(device: torch.device, stored: str) -> tuple[torch.dtype, str]:
+    """The type to compute in for weights ``stored`` as safetensors spells it (BF16, F32, ...), and why."""
+    if device.type not in ("cuda", "xpu"):
+        return torch.float32, f"float32 is the exact and fast type on {device.type}"
+    if stored == "BF16":
+        return torch.bfloat16, "as the checkpoint is stored"
+    return torch.float32, f"the checkpoint is stored as {stored}"

@@ -1,0 +1,45 @@
+"""The side file of a long calibration: sums so far and how far that is, so that a killed run goes on."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from runtime.files import new_file
+
+
+class Partial:
+    """Sums by layer and a position, valid for the run that ``key`` describes: any other run ignores them."""
+
+    def __init__(self, path: Path, key: dict[str, Any]) -> None:
+        self.path = path
+        self._key = json.dumps(key, sort_keys=True)
+
+    def load(self) -> tuple[int, dict[int, torch.Tensor]] | None:
+        """Position and sums that an interrupted run of the same key left; None: there are none."""
+        if not self.path.is_file():
+            return None
+        try:
+            with safe_open(self.path, "pt") as file:
+                about = file.metadata() or {}
+                if about.get("key") != self._key:
+                    return None
+                sums = {int(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+                return int(about["position"]), sums
+        except (SafetensorError, KeyError):
+            return None
+
+    def save(self, position: int, sums: dict[int, torch.Tensor]) -> None:
+        with new_file(self.path) as temporary:
+            tensors = {str(i): tensor.cpu().contiguous() for i, tensor in sums.items()}
+            save_file(tensors, temporary, {"key": self._key, "position": str(position)})
+
+
+def start_afresh(folder: Path) -> None:
+    """Empty the folder of side files: what another run left in it must not be mistaken for this one's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)

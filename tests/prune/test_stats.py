@@ -1,0 +1,67 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from prune.stats import LayerStats, Stats
+from runtime.errors import RequestError, WorkError
+
+
+def some_stats(seed: int = 0, experts: int = 4, **changes) -> Stats:
+    rng = np.random.default_rng(seed)
+
+    def layer() -> LayerStats:
+        return LayerStats(*(rng.random((2, experts)) for _ in range(6)), gram=rng.random((2, experts, experts)))
+
+    about = {"corpus": f"corpus {seed}", "sha256": "a", "segments": 3, "prompt_tokens": 10, "response_tokens": 20}
+    fields = {"model": "m", "fingerprint": "f", "pair": "en-de", "top_k": 2, "calibration": about | {"seconds": 1.5}}
+    return Stats({0: layer(), 3: layer()}, **(fields | changes))
+
+
+def test_every_sum_survives_the_disk(tmp_path) -> None:
+    stats = some_stats()
+    stats.save(tmp_path / "stats")
+    again = Stats.load(tmp_path / "stats")
+    for i, layer in stats.layers.items():
+        for field in dataclasses.fields(layer):
+            assert np.array_equal(getattr(again.layers[i], field.name), getattr(layer, field.name))
+        assert np.array_equal(again.layers[i].square[1], layer.gram[1].diagonal())
+    assert again.calibration == stats.calibration
+
+
+def test_statistics_of_two_texts_add_up() -> None:
+    a, b = some_stats(0), some_stats(1)
+    both = a + b
+    for field in dataclasses.fields(LayerStats):
+        expected = getattr(a.layers[3], field.name) + getattr(b.layers[3], field.name)
+        assert np.array_equal(getattr(both.layers[3], field.name), expected)
+    used = both.calibration
+    assert (used["segments"], used["prompt_tokens"], used["response_tokens"], used["seconds"]) == (6, 20, 40, 3.0)
+    assert used["corpus"] == "corpus 0 + corpus 1" and used["sha256"] == "a"
+
+
+@pytest.mark.parametrize("changes", [{"fingerprint": "g"}, {"pair": "en-fr"}, {"experts": 8}], ids=str)
+def test_what_is_not_comparable_does_not_add_up(changes) -> None:
+    with pytest.raises(RequestError, match="do not add up"):
+        some_stats() + some_stats(**changes)
+
+
+def test_sums_left_out_are_zero() -> None:
+    ones = np.ones((2, 4))
+    layer = LayerStats(count=ones, gate=ones, norm=ones, gate_norm=ones)
+    assert layer.top1.shape == (2, 4) and layer.gram.shape == (2, 4, 4) and not layer.gram.any()
+
+
+def test_an_older_or_foreign_file_is_one_sentence(tmp_path) -> None:
+    save_file({"layer.0.count": np.ones((2, 4))}, tmp_path / "old", {"format": "slimmoe-stats/1", "about": "{}"})
+    with pytest.raises(RequestError, match=r"holds slimmoe-stats/1.*calibrate again"):
+        Stats.load(tmp_path / "old")
+    save_file({"weight": np.ones(2)}, tmp_path / "foreign")
+    with pytest.raises(RequestError, match="not a statistics file"):
+        Stats.load(tmp_path / "foreign")
+    about = json.dumps({"model": "m"})
+    save_file({"layer.0.count": np.ones((2, 4))}, tmp_path / "part", {"format": "slimmoe-stats/2", "about": about})
+    with pytest.raises(WorkError, match="damaged"):
+        Stats.load(tmp_path / "part")
