@@ -145,7 +145,9 @@ class Checkpoint:
             elif name.startswith(before):
                 return Place("unloaded")
         for stack, (first, _) in self._stacks.items():
-            if (number := re.match(re.escape(stack) + r"\.(\d+)\.", name)) and first + int(number[1]) in self.moe_layers:
+            if (number := re.match(re.escape(stack) + r"\.(\d+)\.", name)) and first + int(
+                number[1]
+            ) in self.moe_layers:
                 return self._place_in_layer(first + int(number[1]), name[number.end() :])
         return Place("other")
 
@@ -203,6 +205,11 @@ class Checkpoint:
         """Whether every router has a bias by which an expert can be made unselectable."""
         name = self.layout.selection_bias
         return name is not None and all(self.prefix(layer) + name in self.tensors for layer in self.moe_layers)
+
+    @property
+    def can_pad(self) -> bool:
+        """Whether experts may be added that are never chosen and change nothing: layers can then differ in count."""
+        return self.selection_bias and self.family.padding
 
     @cached_property
     def fingerprint(self) -> str:

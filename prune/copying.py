@@ -1,7 +1,8 @@
 """Copy byte ranges between files without bringing them into this process where the system can."""
 
+import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO
 
 from runtime.errors import WorkError
@@ -37,31 +38,32 @@ def _by_hand(source: int, target: int, start: int, size: int) -> int:
     return written
 
 
-def ways() -> list[Callable[[int, int, int, int], int]]:
-    """Ways to copy that this system may have, the fastest first; the last always works."""
-    found = [_by_kernel] if hasattr(os, "copy_file_range") else []
-    return [*found, *([_by_sendfile] if hasattr(os, "sendfile") else []), _by_hand]
+# Ways to copy that this system may have, the fastest first; the last always works.
+WAYS: tuple[Callable[[int, int, int, int], int], ...] = (
+    *((_by_kernel,) if hasattr(os, "copy_file_range") else ()),
+    *((_by_sendfile,) if hasattr(os, "sendfile") else ()),
+    _by_hand,
+)
 
 
-def copy_range(source: BinaryIO, target: BinaryIO, start: int, stop: int) -> None:
-    """Append bytes ``start`` to ``stop`` of an unbuffered file to another.
+def copy_range(source: BinaryIO, target: BinaryIO, start: int, stop: int, ways: Sequence[Callable] = WAYS) -> None:
+    """Append bytes ``start`` to ``stop`` of an unbuffered file to another; a way that fails gives place to the next.
 
     Raises:
         WorkError: the source ends before ``stop``.
         OSError: the target cannot be written.
     """
-    methods = ways()
+    way = 0
     while start < stop:
         try:
-            copied = methods[0](source.fileno(), target.fileno(), start, stop - start)
+            copied = ways[way](source.fileno(), target.fileno(), start, stop - start)
         except OSError as error:
             # Some pairs of file systems refuse the fast ways; a full disk is refused by all of them.
-            if len(methods) == 1 or error.errno in (28, 122):
+            if way + 1 == len(ways) or error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            methods = methods[1:]
-            continue
-        if copied == 0 and len(methods) == 1:
-            raise WorkError(f"{source.name} is cut short: it ended at byte {start} of {stop}.")
+            copied = 0
         if copied == 0:
-            methods = methods[1:]
+            way += 1
+        if way == len(ways):
+            raise WorkError(f"{source.name} is cut short: it ended at byte {start}, where {stop} were expected.")
         start += copied

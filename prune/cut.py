@@ -193,7 +193,7 @@ def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, unloaded: list
 
     def put(names: tuple[str, ...], value: int) -> None:
         for name in [name for name in names if name in config] or names[:1]:
-            old = config[name] if name in config else None
+            old = config.get(name)
             config[name] = [min(value, each) for each in old] if isinstance(old, list) else value
 
     put(keys.expert_count, shape.experts)

@@ -65,8 +65,8 @@ def _ragged(model_class: Any, checkpoint: Checkpoint) -> Any:
 def _shrink(model: nn.Module, checkpoint: Checkpoint, layer: int, experts: int) -> None:
     """Give one layer's router, experts and selection bias ``experts`` places instead of the largest count."""
     largest = max(checkpoint.moe_layers.values())
-    router = model.get_submodule(checkpoint.module("router", layer))
-    block = model.get_submodule(checkpoint.module("experts", layer))
+    router: Any = model.get_submodule(checkpoint.module("router", layer))
+    block: Any = model.get_submodule(checkpoint.module("experts", layer))
     for module in (*router.modules(), block):
         for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             if tensor.shape and tensor.shape[0] == largest:

@@ -53,17 +53,17 @@ def cut_shape(checkpoint: Checkpoint, plan: Plan, ragged: bool = False) -> Shape
     """The shape of the cut. Where layers differ in their count, each is padded to the largest unless ``ragged``.
 
     Raises:
-        RequestError: the layers differ and the router has no bias to make padding unselectable.
+        RequestError: the layers differ and the router has no bias that makes padding exact.
     """
     groups = groups_after(checkpoint, plan)
     rows = {layer.layer: layer.keep for layer in plan.layers}
     counts = {len(keep) for keep in rows.values()}
     if len(counts) == 1 or ragged:
         return Shape(rows, groups)
-    if not checkpoint.selection_bias:
+    if not checkpoint.can_pad:
         raise RequestError(
             f"The plan keeps {min(counts)} to {max(counts)} experts by layer; a plain checkpoint has one count, and "
-            "this router has no bias to pad with. Only ONNX and slimmoe's own tools can hold such a model.",
+            "this router has no bias that would make padding exact. Only ONNX and slimmoe's own tools can hold such a model.",
             next_command=f"slimmoe prune {checkpoint.folder} --plan plan.json --ragged -o DIR",
         )
     padded = {}

@@ -61,6 +61,9 @@ class Family:
     layers: dict[str, str]  # prefix of a stack of layers: config key of its length; numbered through in this order
     layouts: tuple[Layout, ...]  # a checkpoint follows the first whose router is there
     modules: Modules
+    padding: bool = (
+        True  # false: a selection bias does not keep an expert out of the others' scores (softmax before it)
+    )
     group_floor: int = 1  # experts of a group that the router's group score adds up
     unloaded: tuple[str, ...] = ()  # prefixes of tensors that transformers leaves aside; {beyond}: past the last layer
     decoder: dict[str, str] = field(default_factory=dict)  # names for the ONNX graph writer, if it knows the family
@@ -79,9 +82,10 @@ def families() -> list[str]:
 @cache
 def load_family(name: str) -> Family:
     """A family by the name of its file. A misspelt key is a TypeError: the file is wrong, not the user."""
-    data = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    data: dict[str, Any] = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
     try:
-        keys = {key: tuple(value) if isinstance(value, list) else value for key, value in data.pop("config").items()}
+        keys: dict[str, Any] = data.pop("config")
+        keys = {key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()}
         layouts = tuple(Layout(**entry | {"experts": tuple(entry["experts"])}) for entry in data.pop("layout"))
         modules, unloaded = Modules(**data.pop("modules")), tuple(data.pop("unloaded", ()))
         return Family(config=Keys(**keys), layouts=layouts, modules=modules, unloaded=unloaded, **data)
