@@ -8,11 +8,11 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from prune.families import Family, family_of
+from prune.families import Family, Layout, family_of
 from runtime.errors import RequestError, WorkError
 
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -52,6 +52,16 @@ def _read_header(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+@dataclass(frozen=True)
+class Place:
+    """What a tensor is to its checkpoint. ``layer`` is set for all that belongs to an MoE layer."""
+
+    role: Literal["router", "selection_bias", "expert", "stacked", "block", "other", "unloaded"]
+    layer: int | None = None
+    expert: int | None = None
+    part: str = ""  # of an expert: what follows its prefix, such as up_proj.weight
+
+
 class Checkpoint:
     """An MoE checkpoint folder.
 
@@ -88,22 +98,118 @@ class Checkpoint:
         self._maps: dict[str, mmap.mmap] = {}
 
     @cached_property
+    def _stacks(self) -> dict[str, tuple[int, int]]:
+        """Prefix of each stack of layers: the number of its first layer, and one past its last."""
+        stacks, first = {}, 0
+        for prefix, key in self.family.layers.items():
+            if key not in self.config:
+                raise WorkError(f"{self.folder}/config.json has no {key!r}.")
+            stacks[prefix] = (first, first + int(self.config[key]))
+            first = stacks[prefix][1]
+        return stacks
+
+    def prefix(self, layer: int) -> str:
+        """What the names of a layer's tensors and modules begin with: ``model.layers.3.``"""
+        for stack, (first, end) in self._stacks.items():
+            if first <= layer < end:
+                return f"{stack}.{layer - first}."
+        raise ValueError(f"{self.folder} has no layer {layer}")
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The names this checkpoint uses: those of the family's layout of which most are there."""
+        there = {re.sub(r"^.*?\.\d+\.", "", name) for name in self.tensors}
+        return max(self.family.layouts, key=lambda layout: len({layout.router, layout.selection_bias} & there))
+
+    @cached_property
     def moe_layers(self) -> dict[int, int]:
         """Number of experts by layer, from the router tensors that are there."""
-        before, after = self.family.router.split("{layer}")
-        pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-        found = {int(m[1]): t.shape[0] for name, t in self.tensors.items() if (m := pattern.fullmatch(name))}
+        found = {}
+        for first, end in self._stacks.values():
+            for layer in range(first, end):
+                if router := self.tensors.get(self.prefix(layer) + self.layout.router):
+                    found[layer] = router.shape[0]
         if not found:
             raise RequestError(f"{self.folder} has no routed layers: there are no experts to prune.")
-        return dict(sorted(found.items()))
+        return found
 
-    def module(self, role: str, layer: int) -> str:
-        """Name in transformers' model of a MoE layer's ``router`` or ``experts``."""
-        return {"router": self.family.router_module, "experts": self.family.experts_module}[role].format(layer=layer)
+    def place(self, name: str) -> Place:
+        """What a tensor is, by its name alone."""
+        for pattern in self.family.unloaded:
+            before, beyond, _ = pattern.partition("{beyond}")
+            if beyond:
+                number = re.match(re.escape(before) + r"(\d+)\.", name)
+                first, end = self._stacks.get(before.rstrip("."), (0, 0))
+                if number and int(number[1]) >= end - first:
+                    return Place("unloaded")
+            elif name.startswith(before):
+                return Place("unloaded")
+        for stack, (first, _) in self._stacks.items():
+            if (number := re.match(re.escape(stack) + r"\.(\d+)\.", name)) and first + int(
+                number[1]
+            ) in self.moe_layers:
+                return self._place_in_layer(first + int(number[1]), name[number.end() :])
+        return Place("other")
+
+    def _place_in_layer(self, layer: int, name: str) -> Place:
+        if name == self.layout.router:
+            return Place("router", layer)
+        if name == self.layout.selection_bias:
+            return Place("selection_bias", layer)
+        for pattern in self.layout.experts:
+            before, single, after = pattern.partition("{expert}")
+            if single and (found := re.match(re.escape(before) + r"(\d+)" + re.escape(after), name)):
+                return Place("expert", layer, int(found[1]), name[found.end() :])
+        if any(name.startswith(prefix) for prefix in self.layout.experts if "{expert}" not in prefix):
+            return Place("stacked", layer)
+        return Place("block" if name.startswith(self.layout.block) else "other", layer)
+
+    def module(self, role: Literal["router", "experts", "selection_bias"], layer: int) -> str:
+        """Name in transformers' model of a MoE layer's router, experts or selection bias."""
+        return self.prefix(layer) + getattr(self.family.modules, role)
 
     @property
     def top_k(self) -> int:
-        return int(self.config[self.family.top_k_key])
+        """Experts of a token (the most in any layer, where the config gives it by layer)."""
+        keys = self.family.config.top_k
+        if isinstance(keys, int):
+            return keys
+        value = next((self.config[key] for key in keys if key in self.config), None)
+        if value is None:
+            raise WorkError(f"{self.folder}/config.json has no {keys[0]!r}.")
+        return int(max(value) if isinstance(value, list) else value)
+
+    @property
+    def groups(self) -> int:
+        """Groups of experts that the router chooses first; 1 where it has none."""
+        return int(self.config.get(self.family.config.groups or "") or 1)
+
+    @property
+    def topk_groups(self) -> int:
+        """Groups a token may use."""
+        return int(self.config.get(self.family.config.topk_groups or "") or 1)
+
+    @property
+    def group_floor(self) -> int:
+        """Experts that each group must keep, for the router's group score to exist."""
+        return self.family.group_floor
+
+    @property
+    def layer_floor(self) -> int:
+        """Experts that each layer must keep whatever top-k is: what the router's code takes for granted."""
+        fixed = self.family.config.top_k if isinstance(self.family.config.top_k, int) else 1
+        return max(fixed, self.group_floor)
+
+    @cached_property
+    def selection_bias(self) -> bool:
+        """Whether every router has a bias by which an expert can be made unselectable."""
+        name = self.layout.selection_bias
+        return name is not None and all(self.prefix(layer) + name in self.tensors for layer in self.moe_layers)
+
+    @property
+    def can_pad(self) -> bool:
+        """Whether experts may be added that are never chosen and change nothing: layers can then differ in count."""
+        return self.selection_bias and self.family.padding
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,65 +1,115 @@
-"""Cut a checkpoint by a plan: bytes are copied from file to file; never more than one tensor is in memory."""
+"""Cut a checkpoint by a plan: ranges of bytes are copied from file to file, whatever they encode."""
 
 import json
 import shutil
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from prune.checkpoint import Checkpoint
+from prune.copying import copy_range, merge
 from prune.plan import Plan
+from prune.shape import PADDING, Shape, cut_shape
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_folder, require_space
 
 # Everything else in a model folder (READMEs, caches, other formats) describes the source, not the cut model.
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
+# A selection bias so low that no score can outweigh it, finite because some engines refuse infinities.
+_NEVER = {"F32": np.float32(-1e30), "F64": np.float64(-1e30), "F16": np.float16(-65504), "BF16": np.uint16(0xF149)}
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """One tensor of the output: ``rows`` of ``source`` (all of it where None)."""
+    """One tensor of the output: ``rows`` of ``source`` along ``axis`` (all of it where None)."""
 
     name: str
     source: str
     rows: list[int] | None = None
+    axis: int = 0
 
 
-def _pieces(checkpoint: Checkpoint, plan: Plan) -> Iterator[_Piece]:
-    """Account for every tensor: copied, sliced, renamed or dropped; anything that fits no rule is an error."""
-    family, left = checkpoint.family, dict(checkpoint.tensors)
-    missing: list[str] = []
+def _pieces(checkpoint: Checkpoint, shape: Shape) -> tuple[list[_Piece], list[str]]:
+    """Account for every tensor: copied, sliced, renamed or dropped; anything that fits no rule is an error.
 
-    def take(name: str) -> bool:
-        if left.pop(name, None) is None:
-            missing.append(name)
-            return False
-        return True
+    Returns:
+        the tensors of the output in the order of their sources, and the names that transformers would not load.
+    """
+    pieces: list[_Piece] = []
+    unloaded: list[str] = []
+    wrong: list[str] = []
+    parts: dict[tuple[int, int], set[str]] = defaultdict(set)
+    places = {layer: _places(rows, checkpoint.moe_layers[layer]) for layer, rows in shape.rows.items()}
+    for name, tensor in checkpoint.tensors.items():
+        place = checkpoint.place(name)
+        if place.role == "unloaded":
+            unloaded.append(name)
+        elif place.layer is None or place.role == "other":
+            pieces.append(_Piece(name, name))
+        elif place.role == "expert":
+            assert place.expert is not None
+            parts[place.layer, place.expert].add(place.part)
+            stem = name.removesuffix(place.part)
+            before, after = stem.rsplit(str(place.expert), 1)
+            new = places[place.layer].get(place.expert, [])
+            pieces += (_Piece(f"{before}{i}{after}{place.part}", name) for i in new)
+        else:
+            experts = checkpoint.moe_layers[place.layer]
+            axis = -1 if place.role == "selection_bias" else 0
+            if place.role == "block" and prod(tensor.shape) != experts:
+                pieces.append(_Piece(name, name))
+            elif place.role == "block":
+                wrong.append(f"{name} (one value for each expert?)")
+            elif not tensor.shape or tensor.shape[axis] != experts or (axis and prod(tensor.shape) != experts):
+                wrong.append(f"{name} (shape {list(tensor.shape)}, {experts} experts)")
+            else:
+                rows = shape.rows[place.layer]
+                dropped = _padding_source(rows, experts)
+                if axis == 0:
+                    rows = [dropped if row == PADDING else row for row in rows]
+                pieces.append(_Piece(name, name, rows, axis))
+    if wrong:
+        raise WorkError(f"prune/families does not describe these tensors of {checkpoint.folder}: {', '.join(wrong)}.")
+    _check_experts(checkpoint, parts)
+    return pieces, unloaded
 
-    for layer in plan.layers:
-        new_id = {expert: i for i, expert in enumerate(layer.keep)}
-        router = family.router.format(layer=layer.layer)
-        if take(router):
-            yield _Piece(router, router, layer.keep)
-        for pattern in family.experts:
-            if "{expert}" not in pattern:  # all experts in one tensor, outermost axis
-                name = pattern.format(layer=layer.layer)
-                if take(name):
-                    yield _Piece(name, name, layer.keep)
-                continue
-            for expert in range(layer.experts):
-                name = pattern.format(layer=layer.layer, expert=expert)
-                if take(name) and expert in new_id:
-                    yield _Piece(pattern.format(layer=layer.layer, expert=new_id[expert]), name)
-    if missing:
-        raise WorkError(f"{checkpoint.folder} lacks {len(missing)} expert tensors, first {missing[0]}.")
-    strange = [name for name in left if ".experts." in name]
-    if strange:
-        raise WorkError(
-            f"{len(strange)} expert tensors are not described by the family file: {', '.join(strange[:5])}."
+
+def _padding_source(rows: list[int], experts: int) -> int:
+    """Whose weights fill the places that are never chosen: any dropped expert's."""
+    return next((expert for expert in range(experts) if expert not in rows), 0)
+
+
+def _places(rows: list[int], experts: int) -> dict[int, list[int]]:
+    """Where each source expert goes in the cut; the one that pads may go to several places."""
+    places = defaultdict(list)
+    for i, row in enumerate(rows):
+        places[_padding_source(rows, experts) if row == PADDING else row].append(i)
+    return places
+
+
+def _check_experts(checkpoint: Checkpoint, parts: dict[tuple[int, int], set[str]]) -> None:
+    """All experts of a layer must be there, with the same tensors each."""
+    wrong = []
+    for layer in {layer for layer, _ in parts}:
+        experts = range(checkpoint.moe_layers[layer])
+        expected = set().union(*(parts.get((layer, expert), set()) for expert in experts))
+        wrong += (
+            f"{checkpoint.prefix(layer)} expert {expert}: {part}"
+            for expert in experts
+            for part in sorted(expected - parts.get((layer, expert), set()))
         )
-    for name in left:
-        yield _Piece(name, name)
+        wrong += (
+            f"{checkpoint.prefix(layer)} expert {expert} is one too many"
+            for at, expert in parts
+            if at == layer and expert not in experts
+        )
+    if wrong:
+        raise WorkError(f"{checkpoint.folder} lacks {len(wrong)} expert tensors: {', '.join(wrong[:20])}.")
 
 
 def _check(checkpoint: Checkpoint, plan: Plan) -> None:
@@ -78,51 +128,92 @@ def _check(checkpoint: Checkpoint, plan: Plan) -> None:
         )
         if not valid:
             raise RequestError(f"The plan's keep-list of layer {layer.layer} is empty, unsorted or out of range.")
-    if len({len(layer.keep) for layer in plan.layers}) > 1:
-        raise RequestError("The plan keeps different counts in different layers; a checkpoint has one count.")
+    fewest = min(len(layer.keep) for layer in plan.layers)
+    floor = max(plan.top_k, checkpoint.layer_floor)
+    if fewest < floor:
+        lowest = min(layer.experts for layer in plan.layers)
+        raise RequestError(
+            f"The plan keeps {fewest} experts in a layer; the router of {checkpoint.family.model_type} needs {floor}.",
+            next_command=f"slimmoe plan STATS --ratio {int((1 - floor / lowest) * 100) / 100:g} -o plan.json",
+        )
 
 
-def _row_bytes(checkpoint: Checkpoint, name: str) -> int:
-    tensor = checkpoint.tensors[name]
-    return (tensor.stop - tensor.start) // tensor.shape[0]
+def _size(checkpoint: Checkpoint, piece: _Piece) -> int:
+    tensor = checkpoint.tensors[piece.source]
+    size = tensor.stop - tensor.start
+    return size if piece.rows is None else size // tensor.shape[piece.axis] * len(piece.rows)
+
+
+def _segments(checkpoint: Checkpoint, pieces: list[_Piece]) -> Iterator[list[tuple[int, int]] | bytes]:
+    """The output's data in order: ranges of the source shard, or bytes where a selection bias is padded."""
+    ranges: list[tuple[int, int]] = []
+    for piece in pieces:
+        tensor = checkpoint.tensors[piece.source]
+        if piece.rows is None:
+            ranges.append((tensor.start, tensor.stop))
+            continue
+        row = (tensor.stop - tensor.start) // tensor.shape[piece.axis]
+        if PADDING in piece.rows:
+            if tensor.dtype not in _NEVER:
+                raise WorkError(f"{piece.source} is stored as {tensor.dtype}; padding needs a floating-point bias.")
+            yield merge(ranges)
+            raw, never = checkpoint.raw(piece.source), _NEVER[tensor.dtype].tobytes()
+            yield b"".join(never if i == PADDING else bytes(raw[i * row : (i + 1) * row]) for i in piece.rows)
+            ranges = []
+            continue
+        ranges += ((tensor.start + i * row, tensor.start + (i + 1) * row) for i in piece.rows)
+    yield merge(ranges)
 
 
 def _write_shard(checkpoint: Checkpoint, pieces: list[_Piece], path: Path) -> None:
-    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}  # type: ignore[dict-item]
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for piece in pieces:
         tensor = checkpoint.tensors[piece.source]
-        shape, size = list(tensor.shape), tensor.stop - tensor.start
+        shape, size = list(tensor.shape), _size(checkpoint, piece)
         if piece.rows is not None:
-            shape[0] = len(piece.rows)
-            size = len(piece.rows) * _row_bytes(checkpoint, piece.source)
+            shape[piece.axis] = len(piece.rows)
         header[piece.name] = {"dtype": tensor.dtype, "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data starts aligned, as safetensors' own writer has it
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for piece in pieces:
-            raw = checkpoint.raw(piece.source)
-            if piece.rows is None:
-                file.write(raw)
+    shard = checkpoint.folder / checkpoint.tensors[pieces[0].source].shard
+    with shard.open("rb", buffering=0) as source, path.open("wb", buffering=0) as target:
+        target.write(struct.pack("<Q", len(text)) + text)
+        for segment in _segments(checkpoint, pieces):
+            if isinstance(segment, bytes):
+                target.write(segment)
             else:
-                row = _row_bytes(checkpoint, piece.source)
-                for index in piece.rows:
-                    file.write(raw[index * row : (index + 1) * row])
+                for start, stop in segment:
+                    copy_range(source, target, start, stop)
 
 
-def _new_config(checkpoint: Checkpoint, plan: Plan) -> dict:
-    config = dict(checkpoint.config)
-    for key in checkpoint.family.count_keys:
-        if key in config:
-            config[key] = len(plan.layers[0].keep)
-    config[checkpoint.family.top_k_key] = plan.top_k
+def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, unloaded: list[str]) -> dict:
+    config, keys = dict(checkpoint.config), checkpoint.family.config
+
+    def put(names: tuple[str, ...], value: int) -> None:
+        for name in [name for name in names if name in config] or names[:1]:
+            old = config.get(name)
+            config[name] = [min(value, each) for each in old] if isinstance(old, list) else value
+
+    put(keys.expert_count, shape.experts)
+    if not isinstance(keys.top_k, int):
+        put(keys.top_k, plan.top_k)
+    if shape.groups != checkpoint.groups:
+        config |= {keys.groups: 1, keys.topk_groups: 1}
+    if unloaded and keys.mtp_layers in config:
+        config[keys.mtp_layers] = 0
     return config
 
 
-def prune(folder: Path, plan: Plan, output: Path) -> Path:
+def prune(folder: Path, plan: Plan, output: Path, ragged: bool = False) -> Path:
     """Write the cut checkpoint as an ordinary Hugging Face folder, with the plan as ``slimmoe.json``.
+
+    A plan with different counts by layer is padded to the largest with experts that are never chosen. Tensors that
+    transformers does not load (multi-token prediction) are left out, and named in ``slimmoe.json``.
+
+    Args:
+        ragged: do not pad: write each layer with its own count, for ONNX and ``prune.model.load_model`` alone.
 
     Raises:
         RequestError: the plan does not fit the model, or ``output`` holds something already.
@@ -130,29 +221,28 @@ def prune(folder: Path, plan: Plan, output: Path) -> Path:
     """
     checkpoint = Checkpoint(folder)
     _check(checkpoint, plan)
-    pieces = list(_pieces(checkpoint, plan))
-    order = {name: i for i, name in enumerate(checkpoint.tensors)}
-    shards: dict[str, list[_Piece]] = {}
-    for piece in sorted(pieces, key=lambda piece: order[piece.source]):
-        shards.setdefault(checkpoint.tensors[piece.source].shard, []).append(piece)
-    share = sum(len(layer.keep) for layer in plan.layers) / sum(layer.experts for layer in plan.layers)
-    total = sum(t.stop - t.start for t in checkpoint.tensors.values())
-    require_space(output, int(total * min(1.0, share + 0.05)))
+    shape = cut_shape(checkpoint, plan, ragged)
+    pieces, unloaded = _pieces(checkpoint, shape)
+    shards: dict[str, list[_Piece]] = defaultdict(list)
+    for piece in sorted(pieces, key=lambda piece: checkpoint.tensors[piece.source].start):
+        shards[checkpoint.tensors[piece.source].shard].append(piece)
+    total = sum(_size(checkpoint, piece) for piece in pieces)
+    require_space(output, total)
     with new_folder(output) as temporary:
         for pattern in _COPIED:
             for path in checkpoint.folder.glob(pattern):
                 shutil.copyfile(path, temporary / path.name)
-        names = list(shards)
         weight_map: dict[str, str] = {}
-        for number, shard in enumerate(names, 1):
-            name = "model.safetensors" if len(names) == 1 else f"model-{number:05}-of-{len(names):05}.safetensors"
+        for number, shard in enumerate(sorted(shards), 1):
+            name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
             _write_shard(checkpoint, shards[shard], temporary / name)
             weight_map |= {piece.name: name for piece in shards[shard]}
         index = temporary / "model.safetensors.index.json"
         index.unlink(missing_ok=True)
-        if len(names) > 1:
-            size = sum((temporary / name).stat().st_size for name in set(weight_map.values()))
-            index.write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": weight_map}, indent=1))
-        (temporary / "config.json").write_text(json.dumps(_new_config(checkpoint, plan), indent=2) + "\n")
-        plan.save(temporary / "slimmoe.json")
+        if len(shards) > 1:
+            index.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1))
+        config = _new_config(checkpoint, plan, shape, unloaded)
+        (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        about = plan.to_dict() | {"ragged": shape.ragged, "left_out": sorted(unloaded)}
+        (temporary / "slimmoe.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return output

@@ -1,29 +1,87 @@
 """Checkpoints as transformers models: loading, choosing a device, and masking experts instead of cutting them."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 from transformers.utils import logging
 
 from prune.checkpoint import Checkpoint
 from prune.device import choose_device as choose_device
 from prune.plan import Plan
+from prune.repairs import repair
+from prune.shape import groups_after
+from runtime.errors import WorkError
 
 
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """A checkpoint folder in evaluation mode. Safetensors only; no code from the folder is run."""
+    """A checkpoint folder in evaluation mode, ragged ones included. Safetensors only; no code from the folder is run.
+
+    Raises:
+        RequestError: no such folder, or not an MoE family that we know.
+        WorkError: tensors are missing.
+    """
     logging.disable_progress_bar()
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False
-    )
-    if dtype == torch.float64:  # torch's grouped matrix product has no such kernel
-        model.set_experts_implementation("eager")
+    checkpoint = Checkpoint(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model_class = auto._model_mapping[type(config)]
+    if len(set(checkpoint.moe_layers.values())) > 1:
+        model_class = _ragged(model_class, checkpoint)
+    model, report = model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise WorkError(f"{folder} lacks {len(missing)} of the model's tensors: {', '.join(missing[:10])}.")
+    if dtype == torch.float64 and model._can_set_experts_implementation():
+        model.set_experts_implementation("eager")  # torch's grouped matrix product has no such kernel
+    repair(model)
     return model.to(device).eval()
+
+
+def _ragged(model_class: Any, checkpoint: Checkpoint) -> Any:
+    """``model_class`` whose layers are built with their own number of experts, for the loader to fill."""
+
+    def build(self: Any, *args: Any, **kwargs: Any) -> None:
+        model_class.__init__(self, *args, **kwargs)
+        for layer, experts in checkpoint.moe_layers.items():
+            _shrink(self, checkpoint, layer, experts)
+
+    # The name is written to config.json when the model is saved, and must be the plain one.
+    return type(model_class.__name__, (model_class,), {"__init__": build, "__module__": model_class.__module__})
+
+
+def _shrink(model: nn.Module, checkpoint: Checkpoint, layer: int, experts: int) -> None:
+    """Give one layer's router, experts and selection bias ``experts`` places instead of the largest count."""
+    largest = max(checkpoint.moe_layers.values())
+    router: Any = model.get_submodule(checkpoint.module("router", layer))
+    block: Any = model.get_submodule(checkpoint.module("experts", layer))
+    for module in (*router.modules(), block):
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            if tensor.shape and tensor.shape[0] == largest:
+                _replace(module, name, tensor[:experts])
+        if getattr(module, "num_experts", None) == largest:
+            module.num_experts = experts
+    for name, _ in list(block.named_children()):  # one module for each expert, numbered
+        if (number := re.search(r"\d+$", name)) and int(number[0]) >= experts:
+            delattr(block, name)
+    if checkpoint.selection_bias:
+        path, _, name = checkpoint.module("selection_bias", layer).rpartition(".")
+        owner = model.get_submodule(path)
+        _replace(owner, name, getattr(owner, name)[..., :experts])
+
+
+def _replace(module: nn.Module, name: str, values: torch.Tensor) -> None:
+    old = getattr(module, name)
+    if isinstance(old, nn.Parameter):
+        setattr(module, name, nn.Parameter(values.detach().clone(), requires_grad=old.requires_grad))
+    else:
+        setattr(module, name, values.detach().clone())
 
 
 class _MaskLogits(TorchFunctionMode):
@@ -44,21 +102,49 @@ class _MaskLogits(TorchFunctionMode):
 def masked(model: PreTrainedModel, checkpoint: Checkpoint, plan: Plan) -> Iterator[None]:
     """Within it, the whole model routes as if it were cut by ``plan``: what a cut must agree with.
 
-    The router's own forward runs, with the logits of dropped experts at -inf, so nothing about its form is assumed.
+    The router's own forward runs, with the logits and selection biases of dropped experts at -inf, and with the
+    plan's top-k and the groups of the cut, so nothing about its form is assumed.
     """
-    originals = []
-    for layer in plan.layers:
-        router: Any = model.get_submodule(checkpoint.module("router", layer.layer))
-        dropped = sorted(set(range(layer.experts)) - set(layer.keep))
+    groups = groups_after(checkpoint, plan)
+    settings = {"top_k": plan.top_k}
+    if groups != checkpoint.groups:
+        settings |= {"num_group": 1, "topk_group": 1}
+    with contextlib.ExitStack() as stack:
+        for layer in plan.layers:
+            dropped = sorted(set(range(layer.experts)) - set(layer.keep))
+            router: Any = model.get_submodule(checkpoint.module("router", layer.layer))
+            stack.enter_context(_masked_router(router, dropped, settings))
+            if checkpoint.selection_bias:
+                path, _, name = checkpoint.module("selection_bias", layer.layer).rpartition(".")
+                stack.enter_context(_masked_bias(getattr(model.get_submodule(path), name), dropped))
+        yield
 
-        def forward(*args: Any, original: Any = router.forward, dropped: list[int] = dropped, **kwargs: Any) -> Any:
-            with _MaskLogits(dropped):
-                return original(*args, **kwargs)
 
-        originals.append(router)
-        router.forward = forward
+@contextlib.contextmanager
+def _masked_router(router: Any, dropped: list[int], settings: dict[str, int]) -> Iterator[None]:
+    original = router.forward
+    before = {name: getattr(router, name) for name in settings if hasattr(router, name)}
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        with _MaskLogits(dropped):
+            return original(*args, **kwargs)
+
+    router.forward = forward
+    for name in before:
+        setattr(router, name, settings[name])
     try:
         yield
     finally:
-        for router in originals:
-            del router.forward  # the class's own shows again
+        del router.forward  # the class's own shows again
+        for name, value in before.items():
+            setattr(router, name, value)
+
+
+@contextlib.contextmanager
+def _masked_bias(bias: torch.Tensor, dropped: list[int]) -> Iterator[None]:
+    before = bias.detach().clone()
+    bias.data[..., dropped] = float("-inf")
+    try:
+        yield
+    finally:
+        bias.data.copy_(before)

@@ -27,7 +27,7 @@ def expert_count(folder: Path) -> int | None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise RequestError(f"{path} is not valid JSON.") from None
-    return next((config[key] for key in family_of(config).count_keys if key in config), None)
+    return family_of(config).experts_in(config)
 
 
 def preflight(pair: str, ratio: str | None, model: str) -> None:

@@ -29,7 +29,8 @@ class Tensors:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._roles = checkpoint.family.decoder | {"router": checkpoint.family.router}
+        layers = next(iter(checkpoint.family.layers))
+        self._roles = checkpoint.family.decoder | {"router": f"{layers}.{{layer}}.{checkpoint.layout.router}"}
         self._left = set(checkpoint.tensors)
         self._missing: list[str] = []
 

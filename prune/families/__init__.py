@@ -1,7 +1,8 @@
-"""MoE families as data: one TOML file each. To add a family, add a file (docs/adding.md)."""
+"""MoE families as data: one TOML file each, found by its name. To add a family, add a file (docs/add-a-family.md)."""
 
+import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,36 +13,84 @@ _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Tensor names of a family's checkpoints, relative to a layer (``model.layers.3.``)."""
+
+    router: str  # one row for each expert
+    experts: tuple[str, ...]  # prefixes: with {expert}, of one expert's tensors; without, of tensors stacked by expert
+    selection_bias: str | None = None  # one value for each expert, added before top-k is taken
+
+    @property
+    def block(self) -> str:
+        """The dotted prefix that router and experts share: the MoE block."""
+        parts = zip(*(name.split(".")[:-1] for name in (self.router, *self.experts)), strict=False)
+        shared = []
+        for names in parts:
+            if len(set(names)) > 1:
+                break
+            shared.append(names[0])
+        return "".join(f"{name}." for name in shared)
+
+
+@dataclass(frozen=True)
+class Modules:
+    """Names in transformers' model, relative to a layer."""
+
+    router: str
+    experts: str
+    selection_bias: str | None = None  # the parameter or buffer
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Keys of ``config.json``. Where several names are in use, all that are present are rewritten."""
+
+    expert_count: tuple[str, ...]
+    top_k: tuple[str, ...] | int  # a number where the code, not the config, decides
+    groups: str | None = None  # expert groups of the router, and how many of them a token may use
+    topk_groups: str | None = None
+    mtp_layers: str | None = None  # how many multi-token-prediction layers follow the model's own
+
+
+@dataclass(frozen=True)
 class Family:
-    """Where a family keeps its experts. Names are patterns with ``{layer}`` and ``{expert}``."""
+    """Where a family keeps its experts."""
 
     model_type: str
-    count_keys: tuple[str, ...]  # config keys that hold the number of experts; all that are present are rewritten
-    top_k_key: str
-    router: str  # tensor with one row for each expert
-    experts: tuple[str, ...]  # tensors of one expert
-    router_module: str
-    experts_module: str
-    decoder: dict[str, str]  # names for the ONNX graph writer; empty where it does not know the family
+    config: Keys
+    layers: dict[str, str]  # prefix of a stack of layers: config key of its length; numbered through in this order
+    layouts: tuple[Layout, ...]  # a checkpoint follows the first whose router is there
+    modules: Modules
+    padding: bool = (
+        True  # false: a selection bias does not keep an expert out of the others' scores (softmax before it)
+    )
+    group_floor: int = 1  # experts of a group that the router's group score adds up
+    unloaded: tuple[str, ...] = ()  # prefixes of tensors that transformers leaves aside; {beyond}: past the last layer
+    decoder: dict[str, str] = field(default_factory=dict)  # names for the ONNX graph writer, if it knows the family
+
+    def experts_in(self, config: dict[str, Any]) -> int | None:
+        """The number of experts by a config (the largest, where it is given by layer); None where it does not say."""
+        value = next((config[key] for key in self.config.expert_count if key in config), None)
+        return max(value) if isinstance(value, list) else value
+
+
+def families() -> list[str]:
+    """Names of all families, which are the names of their files."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
 @cache
-def families() -> dict[str, Family]:
-    """All families by the ``model_type`` of their config."""
-    found = {}
-    for path in sorted(_FOLDER.glob("*.toml")):
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        found[data["model_type"]] = Family(
-            data["model_type"],
-            tuple(data["config"]["expert_count"]),
-            data["config"]["top_k"],
-            data["tensors"]["router"],
-            tuple(data["tensors"]["experts"]),
-            data["modules"]["router"],
-            data["modules"]["experts"],
-            data.get("decoder", {}),
-        )
-    return found
+def load_family(name: str) -> Family:
+    """A family by the name of its file. A misspelt key is a TypeError: the file is wrong, not the user."""
+    data: dict[str, Any] = tomllib.loads((_FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+    try:
+        keys: dict[str, Any] = data.pop("config")
+        keys = {key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()}
+        layouts = tuple(Layout(**entry | {"experts": tuple(entry["experts"])}) for entry in data.pop("layout"))
+        modules, unloaded = Modules(**data.pop("modules")), tuple(data.pop("unloaded", ()))
+        return Family(config=Keys(**keys), layouts=layouts, modules=modules, unloaded=unloaded, **data)
+    except (TypeError, KeyError) as error:
+        raise TypeError(f"prune/families/{name}.toml: {error}") from error
 
 
 def family_of(config: dict[str, Any]) -> Family:
@@ -51,7 +100,11 @@ def family_of(config: dict[str, Any]) -> Family:
         RequestError: no family file describes this ``model_type``.
     """
     model_type = config.get("model_type")
-    if model_type not in families():
+    name = re.sub(r"\W", "_", str(model_type))  # nllb-moe
+    if name not in families():
         known = ", ".join(families())
-        raise RequestError(f"Models of type {model_type!r} are not supported; known MoE families: {known}.")
-    return families()[model_type]
+        raise RequestError(
+            f"Models of type {model_type!r} are not supported; known MoE families: {known}. "
+            "docs/add-a-family.md says how to add one."
+        )
+    return load_family(name)

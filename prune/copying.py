@@ -1,0 +1,69 @@
+"""Copy byte ranges between files without bringing them into this process where the system can."""
+
+import errno
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import BinaryIO
+
+from runtime.errors import WorkError
+
+CHUNK = 8 << 20  # bytes; the most that is held in memory
+_ASK = 1 << 30  # bytes; the most that is asked of the system in one call
+
+
+def merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join each range (start, stop) that begins where the one before it ends."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in ranges:
+        if merged and merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], stop)
+        else:
+            merged.append((start, stop))
+    return merged
+
+
+def _by_kernel(source: int, target: int, start: int, size: int) -> int:
+    return os.copy_file_range(source, target, min(size, _ASK), offset_src=start)
+
+
+def _by_sendfile(source: int, target: int, start: int, size: int) -> int:
+    return os.sendfile(target, source, start, min(size, _ASK))
+
+
+def _by_hand(source: int, target: int, start: int, size: int) -> int:
+    data = memoryview(os.pread(source, min(size, CHUNK), start))
+    written = 0
+    while written < len(data):
+        written += os.write(target, data[written:])
+    return written
+
+
+# Ways to copy that this system may have, the fastest first; the last always works.
+WAYS: tuple[Callable[[int, int, int, int], int], ...] = (
+    *((_by_kernel,) if hasattr(os, "copy_file_range") else ()),
+    *((_by_sendfile,) if hasattr(os, "sendfile") else ()),
+    _by_hand,
+)
+
+
+def copy_range(source: BinaryIO, target: BinaryIO, start: int, stop: int, ways: Sequence[Callable] = WAYS) -> None:
+    """Append bytes ``start`` to ``stop`` of an unbuffered file to another; a way that fails gives place to the next.
+
+    Raises:
+        WorkError: the source ends before ``stop``.
+        OSError: the target cannot be written.
+    """
+    way = 0
+    while start < stop:
+        try:
+            copied = ways[way](source.fileno(), target.fileno(), start, stop - start)
+        except OSError as error:
+            # Some pairs of file systems refuse the fast ways; a full disk is refused by all of them.
+            if way + 1 == len(ways) or error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            copied = 0
+        if copied == 0:
+            way += 1
+        if way == len(ways):
+            raise WorkError(f"{source.name} is cut short: it ended at byte {start}, where {stop} were expected.")
+        start += copied

@@ -1,0 +1,225 @@
+"""Every family through one runner: a tiny random model, cut, against the same model with the experts masked."""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from prune import families as rooms
+from prune.checkpoint import Checkpoint
+from prune.cut import prune
+from prune.families import families, family_of, load_family
+from prune.model import load_model, masked
+from prune.plan import Plan
+from runtime.errors import RequestError
+from tests.prune.test_cut import plan_for
+from tests.tiny import CONFIGS, write_tiny_checkpoint
+
+CPU = torch.device("cpu")
+HALF = [1, 2, 5, 7], [0, 3, 4, 6]
+THREE_OF_FOUR = [0, 1, 3, 4, 6, 7], [1, 2, 3, 5, 6, 7]  # of each half, which are the groups of grouped families
+
+
+@dataclass
+class Subject:
+    """A tiny model of a family, loaded once for all its tests."""
+
+    folder: Path
+    checkpoint: Checkpoint
+    model: Any
+    inputs: dict[str, torch.Tensor]
+
+    def plan(self, *keep: list[int]) -> Plan:
+        """Keep-lists in turn for all MoE layers."""
+        layers = len(self.checkpoint.moe_layers)
+        return plan_for(self.folder, *(keep[i % len(keep)] for i in range(layers)))
+
+    @torch.inference_mode()
+    def logits(self, model: Any) -> torch.Tensor:
+        return model(**self.inputs).logits
+
+    def masked_logits(self, plan: Plan) -> torch.Tensor:
+        with masked(self.model, self.checkpoint, plan):
+            return self.logits(self.model)
+
+
+@pytest.fixture(scope="module", params=families())
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    folder = write_tiny_checkpoint(tmp_path_factory.mktemp(request.param) / "source", request.param)
+    checkpoint = Checkpoint(folder)
+    ids = torch.randint(4, 500, (3, 40), generator=torch.Generator().manual_seed(0))
+    inputs = {"input_ids": ids}
+    if checkpoint.config.get("is_encoder_decoder"):
+        inputs["decoder_input_ids"] = ids[:, :20]
+    return Subject(folder, checkpoint, load_model(folder, CPU, torch.float64), inputs)
+
+
+def assert_loads_in_plain_transformers(folder: Path) -> None:
+    encoder_decoder = json.loads((folder / "config.json").read_text()).get("is_encoder_decoder")
+    auto: Any = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
+    _, report = auto.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values()), report
+
+
+def assert_cut_equals_masked(subject: Subject, plan: Plan, output: Path, **options: bool) -> Checkpoint:
+    prune(subject.folder, plan, output, **options)
+    small = subject.logits(load_model(output, CPU, torch.float64))
+    assert (small - subject.masked_logits(plan)).abs().max() <= 1e-5
+    assert (small - subject.logits(subject.model)).abs().max() > 1e-2  # the experts did matter; the mask is off again
+    cut = Checkpoint(output)
+    assert cut.top_k == plan.top_k
+    return cut
+
+
+def assert_config_says(cut: Checkpoint, experts: int) -> None:
+    keys = [key for key in cut.family.config.expert_count if key in cut.config]
+    assert keys and all(cut.config[key] == experts for key in keys)
+    assert set(cut.moe_layers.values()) == {experts}
+
+
+def test_every_family_has_a_tiny_config() -> None:
+    assert [path.stem for path in sorted(CONFIGS.glob("*.json"))] == families()
+
+
+def test_half_of_the_experts_cut_equals_them_masked(subject: Subject, tmp_path: Path) -> None:
+    cut = assert_cut_equals_masked(subject, subject.plan(*HALF), tmp_path / "cut")
+    assert_config_says(cut, 4)
+    assert cut.top_k == subject.checkpoint.top_k
+    assert_loads_in_plain_transformers(tmp_path / "cut")
+
+
+def test_fewer_experts_than_top_k_lower_it_or_are_refused(subject: Subject, tmp_path: Path) -> None:
+    floor = subject.checkpoint.layer_floor
+    if floor < subject.checkpoint.top_k:
+        cut = assert_cut_equals_masked(subject, subject.plan([3, 5][:floor], [2, 6][:floor]), tmp_path / "cut")
+        assert cut.top_k == floor < subject.checkpoint.top_k
+        assert_config_says(cut, floor)
+        assert_loads_in_plain_transformers(tmp_path / "cut")
+    if floor > 1:
+        with pytest.raises(RequestError, match=f"needs {floor}"):
+            prune(subject.folder, subject.plan([3]), tmp_path / "refused")
+
+
+def test_groups_stay_where_each_keeps_as_many_and_fall_together_otherwise(subject: Subject, tmp_path: Path) -> None:
+    if subject.checkpoint.groups == 1:
+        pytest.skip("the router has no groups")
+    cut = assert_cut_equals_masked(subject, subject.plan(*THREE_OF_FOUR), tmp_path / "even")
+    assert cut.groups == subject.checkpoint.groups == 2
+    cut = assert_cut_equals_masked(subject, subject.plan([0, 1, 2, 3, 6], [0, 4, 5, 6, 7]), tmp_path / "uneven")
+    assert (cut.groups, cut.topk_groups) == (1, 1)
+    cut = assert_cut_equals_masked(subject, subject.plan(*HALF), tmp_path / "too few")  # 2 in a group, top-3
+    assert cut.groups == 1
+    for name in ("even", "uneven", "too few"):
+        assert_loads_in_plain_transformers(tmp_path / name)
+
+
+def test_layers_of_different_counts_are_padded_where_the_router_has_a_bias(subject: Subject, tmp_path: Path) -> None:
+    for keep in ((THREE_OF_FOUR[0], [*range(8)]), ([1, 2, 5], [0, 3, 4, 6, 7])):
+        plan = subject.plan(*keep)
+        output = tmp_path / str(len(keep[0]))
+        if not subject.checkpoint.can_pad:
+            with pytest.raises(RequestError, match="--ragged"):
+                prune(subject.folder, plan, output)
+            continue
+        cut = assert_cut_equals_masked(subject, plan, output)
+        assert_config_says(cut, len(keep[1]))
+        assert_loads_in_plain_transformers(output)
+        assert json.loads((output / "slimmoe.json").read_text())["ragged"] is False
+
+
+def test_layers_of_different_counts_can_be_kept_ragged(subject: Subject, tmp_path: Path) -> None:
+    plan = subject.plan([1, 2, 5], [0, 3, 4, 6, 7])
+    cut = assert_cut_equals_masked(subject, plan, tmp_path / "cut", ragged=True)
+    assert cut.moe_layers == {layer.layer: len(layer.keep) for layer in plan.layers}
+    assert cut.family.experts_in(cut.config) == 5
+    assert json.loads((tmp_path / "cut" / "slimmoe.json").read_text())["ragged"] is True
+    model = load_model(tmp_path / "cut", CPU, torch.float32)
+    model.save_pretrained(tmp_path / "again")
+    assert Checkpoint(tmp_path / "again").moe_layers == cut.moe_layers
+    assert model.config.architectures == subject.model.config.architectures
+
+
+def test_the_names_that_transformers_holds_in_memory_are_known_too(subject: Subject, tmp_path: Path) -> None:
+    name = subject.checkpoint.family.model_type.replace("-", "_")
+    other = write_tiny_checkpoint(tmp_path / "source", name, as_published=False)
+    checkpoint = Checkpoint(other)
+    assert checkpoint.moe_layers == subject.checkpoint.moe_layers
+    stacked = replace(subject, folder=other, checkpoint=checkpoint)
+    cut = assert_cut_equals_masked(stacked, stacked.plan(*HALF), tmp_path / "cut")
+    assert_config_says(cut, 4)
+    assert_loads_in_plain_transformers(tmp_path / "cut")
+
+
+def test_a_config_by_layer_stays_one(tmp_path: Path) -> None:
+    source = write_tiny_checkpoint(tmp_path / "source", "hunyuan_v1_moe", moe_topk=[2, 1])
+    assert Checkpoint(source).top_k == 2
+    prune(source, plan_for(source, *HALF), tmp_path / "cut")
+    assert Checkpoint(tmp_path / "cut").config["moe_topk"] == [2, 1]
+
+
+@pytest.mark.parametrize("family", ["deepseek_v3", "glm4_moe", "hy_v3"])
+def test_layers_of_multi_token_prediction_are_left_out_and_said_so(family: str, tmp_path: Path) -> None:
+    source = write_tiny_checkpoint(tmp_path / "source", family)
+    config = json.loads((source / "config.json").read_text())
+    shutil.copyfile(source / "config.json", source / "before.json")
+    (source / "config.json").write_text(json.dumps(config | {"num_nextn_predict_layers": 1}))
+    shard = sorted(source.glob("*.safetensors"))[-1]
+    tensors = load_file(shard)
+    layer = config["num_hidden_layers"]
+    extra = {
+        f"model.layers.{layer}.mlp.gate.weight": torch.ones(8, 64),
+        f"model.layers.{layer}.eh_proj.weight": torch.ones(2),
+    }
+    save_file(tensors | extra, shard, {"format": "pt"})
+    index = source / "model.safetensors.index.json"
+    if index.exists():
+        known = json.loads(index.read_text())
+        known["weight_map"] |= dict.fromkeys(extra, shard.name)
+        index.write_text(json.dumps(known))
+    prune(source, plan_for(source, *HALF), tmp_path / "cut")
+    about = json.loads((tmp_path / "cut" / "slimmoe.json").read_text())
+    assert about["left_out"] == sorted(extra)
+    assert not set(extra) & set(Checkpoint(tmp_path / "cut").tensors)
+    assert Checkpoint(tmp_path / "cut").config["num_nextn_predict_layers"] == 0
+
+
+def test_the_repaired_nllb_runs_every_expert_its_router_chose(tmp_path: Path) -> None:
+    model = load_model(write_tiny_checkpoint(tmp_path / "source", "nllb_moe"), CPU, torch.float32)
+    experts: Any = model.get_submodule("model.encoder.layers.1.ffn.experts")
+    hidden, gates = torch.randn(16, 64), torch.zeros(16, 8)
+    for token in range(16):
+        gates[token, token % 8], gates[token, (token + 3) % 8] = 0.7, 0.3
+    with torch.inference_mode():
+        result = experts(hidden, (gates > 0.5).long(), gates)
+        outputs = torch.stack([experts[f"expert_{i}"](hidden) for i in range(8)], dim=1)
+    expected = torch.einsum("te,teh->th", gates, outputs) * (1 - experts.moe_token_dropout)
+    torch.testing.assert_close(result, expected)
+
+
+def test_an_unknown_type_is_one_sentence_with_the_known_ones_and_the_page(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"'bert'.*gpt_oss.*qwen3_moe.*docs/add-a-family\.md"):
+        family_of({"model_type": "bert"})
+    with pytest.raises(RequestError, match="not supported"):
+        family_of({"model_type": "../families/qwen3_moe"})
+
+
+def test_a_broken_family_file_harms_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copyfile(rooms._FOLDER / "olmoe.toml", tmp_path / "well.toml")
+    (tmp_path / "broken.toml").write_text("not = [toml")
+    text = (rooms._FOLDER / "olmoe.toml").read_text()
+    (tmp_path / "misspelt.toml").write_text(text.replace("top_k", "topk"))
+    monkeypatch.setattr(rooms, "_FOLDER", tmp_path)
+    load_family.cache_clear()
+    try:
+        assert families() == ["broken", "misspelt", "well"]
+        assert family_of({"model_type": "well"}).config.top_k == ("num_experts_per_tok",)
+        with pytest.raises(TypeError, match=r"misspelt\.toml.*topk"):
+            load_family("misspelt")
+    finally:
+        load_family.cache_clear()
