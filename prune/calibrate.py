@@ -96,7 +96,10 @@ def calibrate(
             "seconds": round(time.perf_counter() - started, 2),
         }
         layers = {i: layer_stats(tensor) for i, tensor in sums.items()}
-        stats = Stats(layers, str(folder), checkpoint.fingerprint, str(pair), checkpoint.top_k, calibration)
+        stats = Stats(
+            layers, str(folder), checkpoint.fingerprint, str(pair), checkpoint.top_k, calibration,
+            checkpoint.groups, checkpoint.group_floor,
+        )  # fmt: skip
         if output is not None and state.is_main_process:
             stats.save(output)
         state.wait_for_everyone()  # the side files go when the output is there

@@ -1,7 +1,7 @@
 """Router and expert statistics of a calibration run: sums over tokens, so that shards of a corpus add up."""
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ _TOLD = ("corpus", "sha256", "device", "dtype")  # told once where equal, else b
 
 @dataclass
 class Stats:
-    """Statistics of one model on one pair's text."""
+    """Statistics of one model on one pair's text, or on several pairs' (``pair`` is then "en-de + de-en")."""
 
     layers: dict[int, LayerStats]
     model: str
@@ -77,14 +77,16 @@ class Stats:
     pair: str
     top_k: int
     calibration: dict  # corpus, its SHA-256, segments, tokens by role, seconds, device, dtype
+    groups: int = 1  # that routing is limited to, see prune/checkpoint.py
+    group_floor: int = 1
 
     def __add__(self, other: "Stats") -> "Stats":
         """Statistics of both texts together.
 
         Raises:
-            RequestError: of another model, pair or shape.
+            RequestError: of another model.
         """
-        for name in ("fingerprint", "pair", "top_k"):
+        for name in ("fingerprint", "top_k", "groups"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise RequestError(f"Statistics of different {name} do not add up: {mine} and {theirs}.")
@@ -96,7 +98,8 @@ class Stats:
             if name in a and name in b and a[name] != b[name]:
                 about[name] = f"{a[name]} + {b[name]}"
         layers = {i: layer + other.layers[i] for i, layer in self.layers.items()}
-        return Stats(layers, self.model, self.fingerprint, self.pair, self.top_k, about)
+        pair = self.pair if other.pair in self.pair.split(" + ") else f"{self.pair} + {other.pair}"
+        return replace(self, layers=layers, pair=pair, calibration=about)
 
     def save(self, path: Path) -> None:
         tensors = {
@@ -104,8 +107,8 @@ class Stats:
             for i, layer in self.layers.items()
             for f in fields(layer)
         }
-        about = {"model": self.model, "fingerprint": self.fingerprint, "pair": self.pair, "top_k": self.top_k}
-        metadata = {"format": FORMAT, "about": json.dumps(about | {"calibration": self.calibration})}
+        about = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layers"}
+        metadata = {"format": FORMAT, "about": json.dumps(about)}
         with new_file(path) as temporary:
             save_file(tensors, temporary, metadata)
 
