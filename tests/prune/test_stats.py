@@ -65,3 +65,7 @@ def test_an_older_or_foreign_file_is_one_sentence(tmp_path) -> None:
     save_file({"layer.0.count": np.ones((2, 4))}, tmp_path / "part", {"format": "slimmoe-stats/2", "about": about})
     with pytest.raises(WorkError, match="damaged"):
         Stats.load(tmp_path / "part")
+
+
+def test_statistics_of_several_pairs_name_them_all() -> None:
+    assert (some_stats() + some_stats(pair="de-en") + some_stats()).pair == "en-de + de-en"
