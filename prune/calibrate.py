@@ -27,6 +27,7 @@ from prune.resume import Partial, start_afresh
 from prune.stats import Stats
 from prune.stream import stream_sums
 from runtime.corpus import read_segments
+from runtime.errors import RequestError
 from runtime.pairs import Pair
 
 BATCH_TOKENS = 4096
@@ -50,11 +51,13 @@ def calibrate(
         output: where to write the statistics. The run then resumes. None: nothing is written, nothing resumes.
 
     Raises:
-        RequestError: an unreadable corpus or model folder.
+        RequestError: an unreadable corpus or model folder, an encoder-decoder, or (``stream``) a quantised model.
         WorkError: damaged weights.
     """
     started = time.perf_counter()
     checkpoint = Checkpoint(folder)
+    if checkpoint.config.get("is_encoder_decoder"):
+        raise RequestError(f"{folder} is an encoder-decoder; only decoder models are calibrated so far.")
     segments = read_segments(corpus, pair)
     conversations = _up_to(limit, read_conversations(folder, segments, pair))
     device, why_device = choose_device()
