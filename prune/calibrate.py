@@ -1,7 +1,8 @@
 """Calibration: one pass over whole conversations, summing what each expert was given and what it answered.
 
 A long run keeps a side file beside its output and goes on from there when the same command is given again. Under
-``accelerate launch`` (or torchrun) each process takes its share of the batches and the sums are added up.
+``accelerate launch`` or torchrun each process takes its share of the conversations and the sums are added up. (On CPUs
+use torchrun: ``accelerate launch --cpu`` starts one process unless MPI is there.)
 """
 
 import hashlib
@@ -70,7 +71,7 @@ def calibrate(
     if not quiet:
         print(f"calibrating on {where}", file=sys.stderr)
 
-    work = list(batches(conversations, BATCH_TOKENS))[state.process_index :: state.num_processes]
+    work = list(batches(conversations[state.process_index :: state.num_processes], BATCH_TOKENS))
     key = {
         "fingerprint": checkpoint.fingerprint,
         "work": _hash_of(work),
