@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,7 @@ def measure(folder: Path, corpus: Path, tokens: int, stream: bool, limit: int | 
     child = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=sys.stderr, preexec_fn=cgroup.enter if cgroup else None
     )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     while child.poll() is None:
         status = Path(f"/proc/{child.pid}/status")
         for line in status.read_text().splitlines() if status.exists() else []:
@@ -144,7 +146,9 @@ def measure(folder: Path, corpus: Path, tokens: int, stream: bool, limit: int | 
                 anonymous = max(anonymous, int(line.split()[1]) << 10)
         time.sleep(0.05)
     seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     row: dict[str, Any] = {"exit_status": child.returncode, "process_seconds": round(seconds, 1)}
+    row["process_cpu_seconds"] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1)
     row["peak_anonymous_bytes"] = anonymous
     if child.returncode == 0:
         used = Stats.load(output).calibration
@@ -183,7 +187,10 @@ def main() -> None:
         result["streaming"] = measure(Path(work) / "model", corpus, options.tokens, True, options.limit)
     if "seconds" in result.get("in_memory", {}) and "seconds" in result["streaming"]:
         result["throughput_ratio"] = round(result["in_memory"]["seconds"] / result["streaming"]["seconds"], 3)
+        used = (result[way]["process_cpu_seconds"] for way in ("in_memory", "streaming"))
+        result["throughput_ratio_by_cpu_time"] = round(next(used) / next(used), 3)  # for a machine that others use too
     result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "threads": torch.get_num_threads()}
+    result["load_average"] = [round(load, 1) for load in os.getloadavg()]
     result |= {"python": platform.python_version(), "torch": torch.__version__}
     result["transformers"] = transformers.__version__
     print(json.dumps(result, indent=1))

@@ -1,7 +1,8 @@
 """Calibration: one pass over whole conversations, summing what each expert was given and what it answered.
 
 A long run keeps a side file beside its output and goes on from there when the same command is given again. Under
-``accelerate launch`` (or torchrun) each process takes its share of the batches and the sums are added up.
+``accelerate launch`` or torchrun each process takes its share of the conversations and the sums are added up. (On CPUs
+use torchrun: ``accelerate launch --cpu`` starts one process unless MPI is there.)
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from prune.resume import Partial, start_afresh
 from prune.stats import Stats
 from prune.stream import stream_sums
 from runtime.corpus import read_segments
+from runtime.errors import RequestError
 from runtime.pairs import Pair
 
 BATCH_TOKENS = 4096
@@ -50,11 +52,13 @@ def calibrate(
         output: where to write the statistics. The run then resumes. None: nothing is written, nothing resumes.
 
     Raises:
-        RequestError: an unreadable corpus or model folder.
+        RequestError: an unreadable corpus or model folder, an encoder-decoder, or (``stream``) a quantised model.
         WorkError: damaged weights.
     """
     started = time.perf_counter()
     checkpoint = Checkpoint(folder)
+    if checkpoint.config.get("is_encoder_decoder"):
+        raise RequestError(f"{folder} is an encoder-decoder; only decoder models are calibrated so far.")
     segments = read_segments(corpus, pair)
     conversations = _up_to(limit, read_conversations(folder, segments, pair))
     device, why_device = choose_device()
@@ -67,7 +71,7 @@ def calibrate(
     if not quiet:
         print(f"calibrating on {where}", file=sys.stderr)
 
-    work = list(batches(conversations, BATCH_TOKENS))[state.process_index :: state.num_processes]
+    work = list(batches(conversations[state.process_index :: state.num_processes], BATCH_TOKENS))
     key = {
         "fingerprint": checkpoint.fingerprint,
         "work": _hash_of(work),

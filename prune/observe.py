@@ -23,12 +23,12 @@ class Observer:
 
     The experts get every token once for each of its top-k choices, with a gate weight of 1: one call of the
     implementation that the model used before, on as many rows as it computes anyway, gives each chosen expert's own
-    output f_j(t). Experts classes that the registry does not serve have their forward replaced by the same.
+    output f_j(t).
 
     ``sums``: by layer, float64 [2, len(SUMS) + experts, experts]; the rows after the first len(SUMS) are ``gram``.
 
     Raises:
-        RequestError: an experts module that does not take (hidden, index, weights).
+        RequestError: an experts class that the registry does not serve.
     """
 
     def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint, device: torch.device) -> None:
@@ -41,33 +41,24 @@ class Observer:
         self._role = torch.empty(0)  # of each token of the batch: 0 prompt, 1 response, 2 padding
         self._layers: dict[torch.nn.Module, int] = {}
         self._usual: dict[torch.nn.Module, Callable[..., torch.Tensor]] = {}  # called as usual(module, ...)
-        self._replaced: list[Any] = []
         self._name = f"slimmoe_observer_{id(self)}"
         self._before = model.config._experts_implementation
         for i in checkpoint.moe_layers:
             module: Any = model.get_submodule(checkpoint.module("experts", i))
             self._layers[module] = i
             eager = getattr(type(module).forward, "__wrapped__", None)  # what the registry's decorator wraps
-            if eager is not None and hasattr(module, "config"):
-                self._usual[module] = ALL_EXPERTS_FUNCTIONS.get(module.config._experts_implementation, eager)
-            elif type(module).forward.__code__.co_argcount == 4:
-                self._usual[module] = type(module).forward
-                self._replaced.append(module)
-            else:
-                raise RequestError(f"The experts of {type(model).__name__} cannot be observed.")
+            if eager is None or not hasattr(module, "config"):
+                raise RequestError(f"The experts of {type(model).__name__} cannot be observed; see docs/adding.md.")
+            self._usual[module] = ALL_EXPERTS_FUNCTIONS.get(module.config._experts_implementation, eager)
 
     def __enter__(self) -> "Observer":
         ALL_EXPERTS_FUNCTIONS[self._name] = self._forward
         self._model.set_experts_implementation(self._name)
-        for module in self._replaced:
-            module.forward = lambda *args, module=module: self._forward(module, *args)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._model.set_experts_implementation(self._before)
         del ALL_EXPERTS_FUNCTIONS[self._name]
-        for module in self._replaced:
-            del module.forward  # the class's own shows again
 
     def begin(self, batch: Batch) -> None:
         """Tell which tokens the next forward pass will bring."""

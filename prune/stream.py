@@ -47,12 +47,10 @@ class LayerwiseModel:
     """A checkpoint as a model without weights, whose layers are loaded, run and freed one by one.
 
     Raises:
-        RequestError: an encoder-decoder, or a quantised checkpoint.
+        RequestError: a quantised checkpoint.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        if checkpoint.config.get("is_encoder_decoder"):
-            raise RequestError("Only decoders are calibrated layer by layer; leave out --stream.")
         odd = next((t.dtype for t in checkpoint.tensors.values() if t.dtype not in _STORED), None)
         if odd or checkpoint.config.get("quantization_config"):
             raise RequestError(f"{checkpoint.folder} is quantised; --stream needs a bf16, f16 or f32 checkpoint.")
