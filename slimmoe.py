@@ -129,12 +129,16 @@ def prune(
     model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
     plan: Annotated[Path, typer.Option(help="what plan wrote")],
     output: Output,
+    ragged: Annotated[
+        bool,
+        typer.Option("--ragged", help="write a layerwise plan with each layer's own count, which only ONNX can hold"),
+    ] = False,
 ) -> None:
     """Cut the other experts out of the checkpoint."""
     from prune.cut import prune
     from prune.plan import Plan
 
-    prune(_resolve(model), Plan.load(plan), output)
+    prune(_resolve(model), Plan.load(plan), output, ragged)
     size = sum(path.stat().st_size for path in output.glob("*.safetensors"))
     _say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {output}")
 

@@ -201,7 +201,7 @@ def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, unloaded: list
         put(keys.top_k, plan.top_k)
     if keys.groups and keys.topk_groups and shape.groups != checkpoint.groups:
         config |= {keys.groups: 1, keys.topk_groups: 1}
-    if unloaded and keys.mtp_layers in config:
+    if unloaded and keys.mtp_layers and keys.mtp_layers in config:
         config[keys.mtp_layers] = 0
     return config
 
