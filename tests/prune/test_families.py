@@ -106,6 +106,13 @@ def test_fewer_experts_than_top_k_lower_it_or_are_refused(subject: Subject, tmp_
             prune(subject.folder, subject.plan([3]), tmp_path / "refused")
 
 
+def test_a_plan_may_lower_top_k_below_what_stays(subject: Subject, tmp_path: Path) -> None:
+    if isinstance(subject.checkpoint.family.config.top_k, int):
+        pytest.skip("the family's code fixes top-k")
+    cut = assert_cut_equals_masked(subject, replace(subject.plan(*HALF), top_k=1), tmp_path / "cut")
+    assert cut.groups == subject.checkpoint.groups  # two experts of each stay, enough for top-1
+
+
 def test_groups_stay_where_each_keeps_as_many_and_fall_together_otherwise(subject: Subject, tmp_path: Path) -> None:
     if subject.checkpoint.groups == 1:
         pytest.skip("the router has no groups")
