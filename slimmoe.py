@@ -139,6 +139,8 @@ def prune(
     from prune.plan import Plan
 
     prune(_resolve(model), Plan.load(plan), output, ragged)
+    if left_out := json.loads((output / "slimmoe.json").read_text(encoding="utf-8"))["left_out"]:
+        _say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
     size = sum(path.stat().st_size for path in output.glob("*.safetensors"))
     _say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {output}")
 

@@ -25,7 +25,7 @@ from prune.device import choose_device, choose_dtype
 from prune.model import load_model
 from prune.observe import Observer, layer_stats
 from prune.resume import Partial, start_afresh
-from prune.stats import Stats
+from prune.stats import Routing, Stats
 from prune.stream import stream_sums
 from runtime.corpus import read_segments
 from runtime.errors import RequestError
@@ -102,7 +102,7 @@ def calibrate(
         layers = {i: layer_stats(tensor) for i, tensor in sums.items()}
         stats = Stats(
             layers, str(folder), checkpoint.fingerprint, str(pair), checkpoint.top_k, calibration,
-            checkpoint.groups, checkpoint.group_floor,
+            Routing(checkpoint.groups, checkpoint.topk_groups, checkpoint.group_floor, checkpoint.layer_floor),
         )  # fmt: skip
         if output is not None and state.is_main_process:
             stats.save(output)

@@ -10,7 +10,7 @@ import numpy as np
 
 from prune.budget import find_allocation
 from prune.criteria import Evidence, find_criterion
-from prune.stats import Stats
+from prune.stats import Routing, Stats
 from runtime.errors import RequestError
 from runtime.files import new_file
 
@@ -74,16 +74,17 @@ class Plan:
             raise RequestError(f"{path} is not a readable plan ({error!r}).") from None
 
 
-def _best(scores: np.ndarray, count: int, groups: int, group_floor: int) -> list[int]:
+def _best(scores: np.ndarray, count: int, top_k: int, routing: Routing) -> list[int]:
     """Sorted ids of the ``count`` highest scores.
 
-    Where routing is limited to groups, the same number from each group, so that the groups stay what they are; where
-    they cannot (the count does not divide, or a group's own score needs more experts), the highest of all, and the cut
-    routes without groups.
+    Where routing is limited to groups, the same number from each group, so that the groups stay what they are. Where
+    that cannot be (the count does not divide, or too few would be left for the groups' scores or for top-k), the highest
+    of all, and the cut routes without groups (prune/shape.py).
     """
     order = np.argsort(-scores, kind="stable")
+    groups = routing.groups
     each, rest = divmod(count, groups)
-    if groups > 1 and not rest and each >= group_floor:
+    if groups > 1 and not rest and each >= routing.group_floor and each * routing.topk_groups >= top_k:
         group = order * groups // len(scores)
         order = np.concatenate([order[group == i][:each] for i in range(groups)])
     return sorted(order[:count].tolist())
@@ -127,11 +128,18 @@ def make_plan(
         positive = np.maximum(values, 0)
         shares.append((positive / positive.sum() if positive.any() else np.full(len(values), 1 / len(values))).tolist())
     counts = allocate(shares, ratio, stats.top_k)
+    few = next((i for i, count in zip(scores, counts) if count < stats.routing.layer_floor), None)
+    if few is not None:
+        raise RequestError(
+            f"A ratio of {ratio:g} leaves fewer than {stats.routing.layer_floor} experts in layer {few}, which this "
+            "model's router needs.",
+            next_command=f"slimmoe plan STATS --ratio {ratio / 2:g} -o plan.json",
+        )
+    top_k = min(stats.top_k, *counts)
     layers = [
-        Layer(i, len(values), _best(values, count, stats.groups, stats.group_floor))
+        Layer(i, len(values), _best(values, count, top_k, stats.routing))
         for (i, values), count in zip(scores.items(), counts, strict=True)
     ]
-    top_k = min(stats.top_k, *counts)
     return Plan(
         stats.model, stats.fingerprint, stats.pair, criterion, allocation, ratio, seed, top_k, layers, stats.calibration
     )

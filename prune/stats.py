@@ -1,7 +1,7 @@
 """Router and expert statistics of a calibration run: sums over tokens, so that shards of a corpus add up."""
 
 import json
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,16 @@ _ADDED = ("segments", "prompt_tokens", "response_tokens", "seconds")
 _TOLD = ("corpus", "sha256", "device", "dtype")  # told once where equal, else both
 
 
+@dataclass(frozen=True)
+class Routing:
+    """What a model's router asks of a plan; see the properties of the same names in prune/checkpoint.py."""
+
+    groups: int = 1
+    topk_groups: int = 1
+    group_floor: int = 1
+    layer_floor: int = 1
+
+
 @dataclass
 class Stats:
     """Statistics of one model on one pair's text, or on several pairs' (``pair`` is then "en-de + de-en")."""
@@ -77,8 +87,7 @@ class Stats:
     pair: str
     top_k: int
     calibration: dict  # corpus, its SHA-256, segments, tokens by role, seconds, device, dtype
-    groups: int = 1  # that routing is limited to, see prune/checkpoint.py
-    group_floor: int = 1
+    routing: Routing = field(default_factory=Routing)
 
     def __add__(self, other: "Stats") -> "Stats":
         """Statistics of both texts together.
@@ -86,7 +95,7 @@ class Stats:
         Raises:
             RequestError: of another model.
         """
-        for name in ("fingerprint", "top_k", "groups"):
+        for name in ("fingerprint", "top_k"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 raise RequestError(f"Statistics of different {name} do not add up: {mine} and {theirs}.")
@@ -107,7 +116,8 @@ class Stats:
             for i, layer in self.layers.items()
             for f in fields(layer)
         }
-        about = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layers"}
+        about = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layers", "routing")}
+        about["routing"] = asdict(self.routing)
         metadata = {"format": FORMAT, "about": json.dumps(about)}
         with new_file(path) as temporary:
             save_file(tensors, temporary, metadata)
@@ -135,6 +145,6 @@ class Stats:
             names = [f.name for f in fields(LayerStats)]
             ids = sorted({int(name.split(".")[1]) for name in tensors})
             layers = {i: LayerStats(**{name: tensors[f"layer.{i}.{name}"] for name in names}) for i in ids}
-            return cls(layers, **about)
+            return cls(layers, **about | {"routing": Routing(**about["routing"])})
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise WorkError(f"{path} is damaged ({error}); calibrate again.", next_command=again) from None

@@ -48,7 +48,8 @@ def divergence(p: np.ndarray, q: np.ndarray) -> float:
     middle = (p + q) / 2
 
     def relative_entropy(x: np.ndarray) -> np.ndarray:
-        return np.where(x > 0, x * np.log2(np.where(x > 0, x / middle, 1)), 0).sum(1)
+        ratio = np.divide(x, middle, out=np.ones_like(x), where=x > 0)
+        return (x * np.log2(ratio)).sum(1)
 
     return float(((relative_entropy(p) + relative_entropy(q)) / 2).mean())
 

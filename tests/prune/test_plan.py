@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prune.budget import ALLOCATIONS, kept_count, layerwise
 from prune.criteria import CRITERIA
 from prune.plan import Plan, explain, make_plan
-from prune.stats import LayerStats, Stats
+from prune.stats import LayerStats, Routing, Stats
 from runtime.errors import RequestError, WorkError
 
 
@@ -114,11 +114,14 @@ def test_layerwise_gives_more_to_the_layer_that_spreads_its_work() -> None:
 
 def test_groups_keep_their_size_where_they_can() -> None:
     stats = some_stats(experts=8, layers=1)
-    stats.groups, stats.group_floor = 2, 2
+    stats.routing = Routing(groups=2, topk_groups=1, group_floor=2, layer_floor=2)
     stats.layers[0].gate[:] = [8, 7, 6, 5, 1, 2, 3, 4]
     assert make_plan(stats, 0.5, "gate").layers[0].keep == [0, 1, 6, 7]
     assert make_plan(stats, 0.75, "gate").layers[0].keep == [0, 1]  # one of each would be under the group's floor
     assert make_plan(stats, 0.625, "gate").layers[0].keep == [0, 1, 2]  # three do not divide
+    assert make_plan(replace(stats, top_k=3), 0.5, "gate").layers[0].keep == [0, 1, 2, 3]  # one group has not three
+    with pytest.raises(RequestError, match="fewer than 2 experts in layer 0"):
+        make_plan(stats, 0.9, "gate")
 
 
 def test_an_explanation_counts_what_was_kept_and_how_concentrated_it_was() -> None:

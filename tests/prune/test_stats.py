@@ -42,7 +42,7 @@ def test_statistics_of_two_texts_add_up() -> None:
     assert used["corpus"] == "corpus 0 + corpus 1" and used["sha256"] == "a"
 
 
-@pytest.mark.parametrize("changes", [{"fingerprint": "g"}, {"groups": 2}, {"experts": 8}], ids=str)
+@pytest.mark.parametrize("changes", [{"fingerprint": "g"}, {"top_k": 3}, {"experts": 8}], ids=str)
 def test_what_is_not_comparable_does_not_add_up(changes) -> None:
     with pytest.raises(RequestError, match="do not add up"):
         some_stats() + some_stats(**changes)
