@@ -5,6 +5,8 @@ layer and batch, so that masks, position embeddings and whatever else a layer is
 layers before the current one pass through, the current one gets its true input from disk, and then the pass is over.
 """
 
+import contextlib
+import ctypes
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +35,7 @@ from prune.resume import Partial, start_afresh
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_file, require_space
 
+_M_MMAP_THRESHOLD = -3  # of mallopt, see malloc.h
 _STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -178,6 +181,7 @@ def stream_sums(
     Raises:
         RequestError, WorkError: see LayerwiseModel; a weight that is not a number.
     """
+    _give_freed_memory_back()
     model = LayerwiseModel(checkpoint, device, dtype)
     partial_sums, count = Partial(folder / "sums", key), len(model.layers)
     width = checkpoint.config.get("hidden_size") or model.model.get_input_embeddings().embedding_dim
@@ -215,6 +219,15 @@ def stream_sums(
             partial_sums.save(i + 1, observer.sums)
             _hidden_file(folder, i).unlink()
     return observer.sums
+
+
+def _give_freed_memory_back() -> None:
+    """Ask glibc to return every freed block over 1 MB at once.
+
+    Left to itself it keeps blocks of up to 32 MB for reuse; between the layers' tensors these grow to more than a layer.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library has no such habit
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _hidden_file(folder: Path, layer: int) -> Path:
