@@ -100,7 +100,7 @@ def plans(stats: Stats, against: Stats) -> Iterator[Plan]:
                     yield make_plan(stats, ratio, name, seed, allocation, against)
 
 
-def run(model_folder: Path, corpus: Path, pair: Pair, output: Path, segments: int, threads: int) -> None:
+def run(model_folder: Path, corpus: Path, pair: Pair, output: Path, segments: int, every: int, threads: int) -> None:
     """Write one row for each plan, and one for the unpruned model."""
     torch.set_num_threads(threads)
     done = {json.loads(line)["key"] for line in output.read_text().splitlines()} if output.exists() else set()
@@ -109,7 +109,7 @@ def run(model_folder: Path, corpus: Path, pair: Pair, output: Path, segments: in
     against = others[0]
     for more in others[1:]:
         against = against + more
-    test = corpus_segments(corpus, pair, "test")
+    test = corpus_segments(corpus, pair, "test")[::every]
     sources, references = [source for source, _ in test], [target for _, target in test]
     checkpoint, model = Checkpoint(model_folder), load_model(model_folder, torch.device("cpu"), torch.float32)
     translate = Translator(model_folder, model)
@@ -126,7 +126,7 @@ def run(model_folder: Path, corpus: Path, pair: Pair, output: Path, segments: in
         row = {
             "key": key, "criterion": name, "allocation": plan.allocation, "ratio": plan.ratio, "seed": plan.seed,
             "plan": plan.hash, "kept": [len(layer.keep) for layer in plan.layers], "pair": str(pair),
-            "model": str(model_folder), "fingerprint": plan.fingerprint, "test": f"{pair}.test", "segments": len(test),
+            "model": str(model_folder), "fingerprint": plan.fingerprint, "test": f"{pair}.test" + (f", one segment in {every}" if every > 1 else ""), "segments": len(test),
             "chrf": round(chrf, 2), "bleu": round(bleu, 2), "chrf_signature": chrf_signature,
             "bleu_signature": bleu_signature, "calibration": plan.calibration, "seconds": round(time.perf_counter() - started, 1),
             "engine": f"transformers {transformers.__version__}, torch {torch.__version__}, float32, masked",
@@ -143,7 +143,8 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path, default=Path("models/default"))
     parser.add_argument("--pair", type=parse_pair, default="en-de")
     parser.add_argument("--segments", type=int, default=2000, help="of calibration")
+    parser.add_argument("--every", type=int, default=1, help="score one test segment in so many")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     chosen = parser.parse_args()
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
-    run(chosen.model, chosen.corpus, chosen.pair, chosen.output, chosen.segments, chosen.threads)
+    run(chosen.model, chosen.corpus, chosen.pair, chosen.output, chosen.segments, chosen.every, chosen.threads)

@@ -43,7 +43,7 @@ def markdown(base: dict[str, Any], table: dict[tuple[str, str], dict[float, list
         lines.append(f"| {criterion} | {allocation} | " + " | ".join(shown) + " |")
     facts = (
         f"Unpruned: chrF++ {base['chrf']:.1f}, BLEU {base['bleu']:.1f}. {base['pair']}, {base['segments']} held-out "
-        f"segments, calibration on {base['calibration']['corpus']}; {base['engine']}; {base['chrf_signature']}; "
+        f"segments ({base['test']}), calibration on {base['calibration']['corpus']}; {base['engine']}; {base['chrf_signature']}; "
         f"{base['bleu_signature']}."
     )
     return "\n".join(lines) + "\n\n" + facts
