@@ -110,6 +110,7 @@ def run(model_folder: Path, corpus: Path, pair: Pair, output: Path, segments: in
     for more in others[1:]:
         against = against + more
     test = corpus_segments(corpus, pair, "test")[::every]
+    name_of_test = f"{pair}.test" + (f", one segment in {every}" if every > 1 else "")
     sources, references = [source for source, _ in test], [target for _, target in test]
     checkpoint, model = Checkpoint(model_folder), load_model(model_folder, torch.device("cpu"), torch.float32)
     translate = Translator(model_folder, model)
@@ -126,7 +127,7 @@ def run(model_folder: Path, corpus: Path, pair: Pair, output: Path, segments: in
         row = {
             "key": key, "criterion": name, "allocation": plan.allocation, "ratio": plan.ratio, "seed": plan.seed,
             "plan": plan.hash, "kept": [len(layer.keep) for layer in plan.layers], "pair": str(pair),
-            "model": str(model_folder), "fingerprint": plan.fingerprint, "test": f"{pair}.test" + (f", one segment in {every}" if every > 1 else ""), "segments": len(test),
+            "model": str(model_folder), "fingerprint": plan.fingerprint, "test": name_of_test, "segments": len(test),
             "chrf": round(chrf, 2), "bleu": round(bleu, 2), "chrf_signature": chrf_signature,
             "bleu_signature": bleu_signature, "calibration": plan.calibration, "seconds": round(time.perf_counter() - started, 1),
             "engine": f"transformers {transformers.__version__}, torch {torch.__version__}, float32, masked",
