@@ -25,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 console = Console()
+INTERRUPTED = 130
 CRITERIA_HELP = (
     "gate, frequency, activation-norm, reap, saliency, nllb, contrast, reconstruction or random (docs/pruning.md)"
 )
@@ -328,12 +329,13 @@ def main() -> None:
     except SlimmoeError as error:
         print(f"slimmoe: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        print("slimmoe: stopped; nothing was half-written.", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except PermissionError as error:
+        print(f"slimmoe: {error.filename} may not be read or written by this user.", file=sys.stderr)
         sys.exit(1)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer turns Ctrl-C into this status without a word
+            print("slimmoe: stopped; nothing was half-written, and the same command goes on.", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -29,5 +29,5 @@ def resolve_model(model: str) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise WorkError(
             f"{model} is not a folder here, and the Hugging Face hub cannot be reached ({type(error).__name__}).",
-            next_command=f"huggingface-cli download {model}   (where there is a network), then MODEL=<its folder>",
+            next_command=f"hf download {model}   (where there is a network), then MODEL=<its folder>",
         ) from None

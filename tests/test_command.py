@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,16 @@ def test_artefacts_are_measured_without_a_test_set(tiny_onnx, tmp_path) -> None:
     row = json.loads((tmp_path / "bench.jsonl").read_text())
     assert row["pair"] == "en-de" and row["threads"] == 1 and row["type"] == "int4"
     assert row["decode_tokens_per_second"] > 0 and row["peak_bytes"] > row["peak_anonymous_bytes"] > 0
+
+
+def test_ctrl_c_is_one_sentence_and_leaves_nothing(tmp_path) -> None:
+    command = [sys.executable, "slimmoe.py", "calibrate", "models/default", "--pair", "en-de", "-o", tmp_path / "stats"]
+    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    line = child.stderr.readline()  # the device and the reason for it: the work has begun
+    child.send_signal(signal.SIGINT)
+    rest = child.stderr.read()
+    assert child.wait() == 130
+    assert "cpu" in line or "cuda" in line
+    assert "slimmoe: stopped" in rest and "Traceback" not in rest
+    assert not (tmp_path / "stats").exists()
