@@ -105,15 +105,24 @@ def recover(
     output: Output,
     corpus: Corpus = DATA / "calibration",
     dev: Annotated[Path, typer.Option(help="held-out text that decides which weights are kept")] = DATA / "dev",
-    steps: Annotated[int, typer.Option(min=1, help="of about 2000 tokens each")] = 100,
+    teacher: Annotated[str | None, typer.Option(help="the unpruned model, to distil from it as well")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="of about 2000 tokens; default: by the corpus")] = None,
+    method: Annotated[str, typer.Option(help="full: all weights; lora: adapters, merged back")] = "full",
+    freeze_router: Annotated[bool, typer.Option("--freeze-router", help="leave the routers as they are")] = False,
+    rate: Annotated[float | None, typer.Option(help="learning rate; default: by the model's width")] = None,
 ) -> None:
-    """Mend a pruned checkpoint by a short SFT on the pair's text."""
-    from prune.recover import recover
+    """Mend a pruned checkpoint by a short SFT on the pair's text; the same command goes on where it was stopped."""
+    from prune.recovery.settings import Settings
 
-    about = recover(folder, pair, corpus, dev, output, steps)
+    settings = Settings(steps=steps, rate=rate, method=method, freeze_router=freeze_router)
+    settings.check()
+    from prune.recovery.recover import recover
+
+    about = recover(folder, pair, corpus, dev, output, settings, None if teacher is None else _resolve(teacher))
     before, after = about["dev_loss_before"], about["dev_loss_after"]
     _say(
-        f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} (step {about['best_step']}): {output}"
+        f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} "
+        f"(step {about['best_step']} of {about['steps']}): {output}"
     )
 
 
