@@ -283,6 +283,39 @@ def report(
     _say(f"report: {output}")
 
 
+@app.command()
+def fit(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    memory: Annotated[str, typer.Option(help="of the whole machine, for example 8GiB")],
+    pair: PairOption = DEFAULT_PAIR,
+    context: Annotated[int, typer.Option(min=1, help="tokens of prompt and translation to hold")] = 1024,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which pruning ratio and type fit into a memory, before any work is done."""
+    from prune.checkpoint import Checkpoint
+    from prune.fit import fit, parse_memory, table
+    from runtime.errors import WorkError
+
+    size = parse_memory(memory)
+    found = fit(Checkpoint(_resolve(model)), size, context)
+    best = found.recommended
+    if as_json:
+        print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))
+    else:
+        console.print(table(found))
+        _say(
+            f"{found.usable_bytes / 1e6:.0f} MB of {memory} are for the model, the rest for the system and other programs"
+        )
+    if best is None:
+        raise WorkError(f"{model} does not fit into {memory}: {found.reason}.")
+    if not as_json:
+        _say(f"take ratio {best.ratio:g} and {best.type}: {found.reason}")
+        options = f"PAIR={pair} RATIO={best.ratio:g} MODEL={model}"
+        if best.format == "GGUF":
+            options += f" QUANT={best.type}"
+        _say(f"  next: make export {options}")
+
+
 def main() -> None:
     """Run the command; failures that a user can understand are one sentence and an exit status."""
     try:

@@ -126,7 +126,12 @@ def recover(
     held_out = list(batches(read_conversations(folder, read_segments(dev, pair), pair), 2 * settings.batch_tokens))
     steps, steps_reason = settings.choose_steps(len(learnt))
     rate, rate_reason = settings.choose_rate(int(checkpoint.config["hidden_size"]))
-    said = {"corpus": str(corpus), "dev": str(dev), "pair": str(pair), "teacher": None if source is None else str(teacher)}
+    said = {
+        "corpus": str(corpus),
+        "dev": str(dev),
+        "pair": str(pair),
+        "teacher": None if source is None else str(teacher),
+    }
     said |= asdict(settings) | {"steps": steps, "rate": rate}
     state = PartialState()
     with state.main_process_first():

@@ -51,7 +51,9 @@ def _collate(items: list[Batch]) -> dict[str, torch.Tensor]:
 class RecoveryTrainer(Trainer):
     """Minimises an ``Objective`` over ready-made batches; the dev loss decides which weights are kept."""
 
-    def __init__(self, objective: Objective, train: list[Batch], dev: list[Batch], args: TrainingArguments, quiet: bool):
+    def __init__(
+        self, objective: Objective, train: list[Batch], dev: list[Batch], args: TrainingArguments, quiet: bool
+    ):
         data: Any = {"train_dataset": train, "eval_dataset": dev}  # lists will do
         super().__init__(model=objective, args=args, data_collator=_collate, **data)
         self._objective, self._dev = objective, dev

@@ -60,7 +60,9 @@ def test_recovery_lowers_the_dev_loss_and_keeps_plan_and_types(cut, corpus, tmp_
     assert Plan.load(tmp_path / "out" / "slimmoe.json") == Plan.load(cut / "slimmoe.json")
     assert json.loads((tmp_path / "out" / "slimmoe.json").read_text())["recovery"] == about
     assert {t.dtype for t in Checkpoint(tmp_path / "out").tensors.values()} == {"BF16"}
-    assert {"gate", "experts", "self_attn"} <= {part for name in changed(cut, tmp_path / "out") for part in name.split(".")}
+    assert {"gate", "experts", "self_attn"} <= {
+        part for name in changed(cut, tmp_path / "out") for part in name.split(".")
+    }
     AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # the checkpoints are gone
     with pytest.raises(RequestError, match="exists already"):
