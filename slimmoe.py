@@ -116,9 +116,13 @@ def recover(
 
     settings = Settings(steps=steps, rate=rate, method=method, freeze_router=freeze_router)
     settings.check()
+    from accelerate import PartialState
+
     from prune.recovery.recover import recover
 
     about = recover(folder, pair, corpus, dev, output, settings, None if teacher is None else _resolve(teacher))
+    if not PartialState().is_main_process:
+        return
     before, after = about["dev_loss_before"], about["dev_loss_after"]
     _say(
         f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} "

@@ -80,12 +80,13 @@ def read_weights(checkpoint: Checkpoint) -> list[Weights]:
         experts = checkpoint.moe_layers.get(layer, 0)
         stacked = len(tensor.shape) == 3 and tensor.shape[0] == experts
         routed = ".experts." in name or stacked
+        columns = tensor.shape[-1] if tensor.shape else 1
         role = next((role for role, pattern in _ROLES if re.search(pattern, name)), "other")
         if len(tensor.shape) < 2:
             role = "vector"
         elif not routed and experts and tensor.shape[0] == experts:
             role, routed = "router", True
-        found.append(Weights(role, layer, math.prod(tensor.shape), tensor.shape[-1], routed))
+        found.append(Weights(role, layer, math.prod(tensor.shape), columns, routed))
     return found
 
 

@@ -96,7 +96,7 @@ def recover(
     """Fine-tune the checkpoint in ``folder`` and write the weights with the lowest dev loss to ``output``.
 
     Checkpoints lie in ``.<output>.recovery`` beside the output until the work is done; the same call goes on from the
-    last one. Runs under ``accelerate launch``: each process takes other batches of ``settings.batch_tokens``.
+    last one. Runs under ``accelerate launch`` or ``torchrun``: each process takes other batches of ``settings.batch_tokens``.
 
     Args:
         teacher: the unpruned model, for distillation of its logits and routers; None: cross-entropy alone.
@@ -133,7 +133,8 @@ def recover(
         "teacher": None if source is None else str(teacher),
     }
     said |= asdict(settings) | {"steps": steps, "rate": rate}
-    state = PartialState()
+    device, _ = choose_device()
+    state = PartialState(cpu=device.type == "cpu")  # without the word, processes on CPUs would not find each other
     with state.main_process_first():
         work, resume = _open_work(output, said | {"fingerprint": checkpoint.fingerprint, "segments": len(train_set)})
     if not quiet and state.is_main_process:
@@ -141,7 +142,6 @@ def recover(
         if resume is not None:
             print(f"recovery: going on from {resume.name}", flush=True)
 
-    device, _ = choose_device()
     model: Any = load_model(folder, CPU, torch.float32)
     routers = routers_of(model, checkpoint)
     student = add_lora(model, checkpoint, settings) if settings.method == "lora" else model

@@ -67,6 +67,8 @@ class RecoveryTrainer(Trainer):
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:  # one process of several does
+            return
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         trained = {name: p.detach() for name, p in self._objective.named_parameters() if p.requires_grad}

@@ -158,7 +158,7 @@ def test_response_logits_are_those_of_the_whole_forward_pass(cut, corpus) -> Non
 def test_a_killed_recovery_goes_on_from_its_last_checkpoint(cut, corpus, tmp_path) -> None:
     command = [
         *(sys.executable, "slimmoe.py", "recover", str(cut), "--pair", "en-de", "--corpus", str(corpus)),
-        *("--dev", str(corpus), "--steps", "30", "--rate", "0.003", "-o", str(tmp_path / "out")),
+        *("--dev", str(corpus), "--steps", "12", "--rate", "0.003", "-o", str(tmp_path / "out")),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
@@ -168,13 +168,13 @@ def test_a_killed_recovery_goes_on_from_its_last_checkpoint(cut, corpus, tmp_pat
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert first and not (tmp_path / "out").exists()
-    (work / "checkpoint-29").mkdir()  # as if it had been killed while this one was written
+    (work / "checkpoint-11").mkdir()  # as if it had been killed while this one was written
     with pytest.raises(RequestError, match="other settings"):
-        recover(cut, EN_DE, corpus, corpus, tmp_path / "out", Settings(steps=31), quiet=True)
+        recover(cut, EN_DE, corpus, corpus, tmp_path / "out", Settings(steps=13), quiet=True)
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "going on from checkpoint-" in done.stdout and "of 30)" in done.stdout
-    once = recover(cut, EN_DE, corpus, corpus, tmp_path / "once", Settings(steps=30, rate=0.003), quiet=True)
+    assert "going on from checkpoint-" in done.stdout and "of 12)" in done.stdout
+    once = recover(cut, EN_DE, corpus, corpus, tmp_path / "once", Settings(steps=12, rate=0.003), quiet=True)
     resumed = json.loads((tmp_path / "out" / "slimmoe.json").read_text())["recovery"]
     assert resumed["dev_loss_after"] == pytest.approx(once["dev_loss_after"], abs=1e-3)
     assert not work.exists()
