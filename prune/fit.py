@@ -19,7 +19,8 @@ from runtime.errors import RequestError
 
 RATIOS = (0.0, 0.25, 0.5, 0.7, 0.75, 0.9)
 SYSTEM_SHARE = 0.25  # of the memory is left to the system and to other programs
-PROCESS_BYTES = 100e6  # the program itself: Python, the engine's code, the tokenizer
+# The program itself, as measured: Python, the engine's code and tokenizer.
+PROCESS_BYTES = {"GGUF": 40e6, "ONNX": 70e6}
 GOOD_BITS = 4.0  # from this many bits on, a type costs less quality than a further step of pruning
 
 # Bits per weight: bytes of a block * 8 / weights in it.
@@ -99,8 +100,8 @@ def _more_bits(layer: int, layers: int) -> bool:
 def _mix(name: str, base: str, layers: int, tied: bool) -> Callable[[Weights], str]:
     """llama.cpp's type for each tensor of a file of type ``name``, whose ordinary tensors are ``base``."""
     value = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K"}.get(name, base)
-    down = {"Q2_K": "Q3_K"}.get(name, base)
-    more = {"Q3_K_M": "Q4_K", "Q4_K_M": "Q6_K", "Q5_K_M": "Q6_K"}.get(name)
+    down = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K"}.get(name, base)
+    more = {"Q4_K_M": "Q6_K", "Q5_K_M": "Q6_K"}.get(name)
     attention_output = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K"}.get(name, base)
 
     def choose(weights: Weights) -> str:
@@ -172,8 +173,8 @@ def cache_bytes(config: dict[str, Any], context: int, width: int) -> int:
 
 
 def _compute_bytes(config: dict[str, Any]) -> int:
-    """Activations of a batch of 512 tokens, float32: some ten of the hidden size, one row of logits each."""
-    return 512 * 4 * (10 * config["hidden_size"] + config["vocab_size"])
+    """Activations of a batch of 512 tokens, float32, some ten of the hidden size; and one row of logits."""
+    return 4 * (512 * 10 * config["hidden_size"] + config["vocab_size"])
 
 
 def _metadata_bytes(checkpoint: Checkpoint, ratio_of_json: float) -> int:
@@ -206,7 +207,7 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choi
                 bits, total = bits + count * BITS[kind], total + count
             file = bits / 8 + _metadata_bytes(checkpoint, 1.0 if format == "ONNX" else 0.6)
             cache = cache_bytes(config, context, 4 if format == "ONNX" else 2)
-            memory = file + cache + _compute_bytes(config) + PROCESS_BYTES
+            memory = file + cache + _compute_bytes(config) + PROCESS_BYTES[format]
             yield Choice(ratio, name, format, kept, bits / total, int(file), int(memory), memory <= usable)
 
 
