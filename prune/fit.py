@@ -235,9 +235,16 @@ def fit(checkpoint: Checkpoint, memory: int, context: int = 1024) -> Fit:
 
 
 def table(found: Fit) -> Table:
-    """One line a ratio, one column a type: memory in MB, with a mark on what fits and the file's size below."""
-    result = Table("ratio", "experts", *TYPES, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    result.title, result.title_justify = "memory at run time (file size), MB; + fits, * recommended", "left"
+    """A line for each ratio, a column for each type: memory, a mark on what fits, and the file's size below."""
+    large = max(choice.memory_bytes for choice in found.choices) >= 10e9
+    unit, scale = ("GB", 1e9) if large else ("MB", 1e6)
+
+    def number(size: int) -> str:
+        return f"{size / scale:.{int(large and size < 10 * scale)}f}"
+
+    result = Table("ratio", "kept", *TYPES, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    result.title = f"memory at run time and (file size) in {unit}; + fits, * recommended"
+    result.title_justify = "left"
     for column in result.columns[1:]:
         column.justify = "right"
     for ratio in dict.fromkeys(choice.ratio for choice in found.choices):
@@ -245,6 +252,6 @@ def table(found: Fit) -> Table:
         cells = []
         for choice in row:
             mark = "*" if choice == found.recommended else "+" if choice.fits else " "
-            cells.append(f"{choice.memory_bytes / 1e6:.0f}{mark}\n({choice.file_bytes / 1e6:.0f}) ")
+            cells.append(f"{number(choice.memory_bytes)}{mark}\n({number(choice.file_bytes)}) ")
         result.add_row(f"{ratio:g}", str(row[0].experts), *cells)
     return result

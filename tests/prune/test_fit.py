@@ -113,6 +113,7 @@ def test_the_command(tmp_path) -> None:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     shown = run("--memory", "8GiB").stdout
+    assert all(kind in shown for kind in TYPES)  # nothing is cut off at 80 columns
     assert "next: make export PAIR=en-de RATIO=0 MODEL=models/default QUANT=F16" in shown
     answer = json.loads(run("--memory", "8GiB", "--pair", "de-en", "--json").stdout)
     assert answer["recommended"]["type"] == "F16" and answer["pair"] == "de-en"
