@@ -9,7 +9,7 @@ CRITERION ?= reap
 CORPUS ?= data/calibration
 DEV ?= data/dev
 TEST ?= data/test
-STEPS ?= 100
+STEPS ?=
 TEXT ?= The file could not be opened.
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
 WORK ?= runs/recipe
@@ -66,7 +66,7 @@ $(RUN)/plan.json: $(OUT)/$(CRITERION)-$(RATIO)/plan.json
 
 $(FINAL)/config.json: $(CUT)/config.json $(RUN)/plan.json
 	@rm -rf $(FINAL)
-	@$(SLIMMOE) recover $(CUT) --pair $(PAIR) --corpus $(CORPUS) --dev $(DEV) --steps $(STEPS) -o $(FINAL)
+	@$(SLIMMOE) recover $(CUT) --pair $(PAIR) --corpus $(CORPUS) --dev $(DEV) $(if $(STEPS),--steps $(STEPS)) -o $(FINAL)
 	@touch $@
 endif
 

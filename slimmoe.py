@@ -153,15 +153,28 @@ def recover(
     output: Output,
     corpus: Corpus = DATA / "calibration",
     dev: Annotated[Path, typer.Option(help="held-out text that decides which weights are kept")] = DATA / "dev",
-    steps: Annotated[int, typer.Option(min=1, help="of about 2000 tokens each")] = 100,
+    teacher: Annotated[str | None, typer.Option(help="the unpruned model, to distil from it as well")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="of about 2000 tokens; default: by the corpus")] = None,
+    method: Annotated[str, typer.Option(help="full: all weights; lora: adapters, merged back")] = "full",
+    freeze_router: Annotated[bool, typer.Option("--freeze-router", help="leave the routers as they are")] = False,
+    rate: Annotated[float | None, typer.Option(help="learning rate; default: by the model's width")] = None,
 ) -> None:
-    """Mend a pruned checkpoint by a short SFT on the pair's text."""
-    from prune.recover import recover
+    """Mend a pruned checkpoint by a short SFT on the pair's text; the same command goes on where it was stopped."""
+    from prune.recovery.settings import Settings
 
-    about = recover(folder, pair, corpus, dev, output, steps)
+    settings = Settings(steps=steps, rate=rate, method=method, freeze_router=freeze_router)
+    settings.check()
+    from accelerate import PartialState
+
+    from prune.recovery.recover import recover
+
+    about = recover(folder, pair, corpus, dev, output, settings, None if teacher is None else _resolve(teacher))
+    if not PartialState().is_main_process:
+        return
     before, after = about["dev_loss_before"], about["dev_loss_after"]
     _say(
-        f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} (step {about['best_step']}): {output}"
+        f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} "
+        f"(step {about['best_step']} of {about['steps']}): {output}"
     )
 
 
@@ -320,6 +333,39 @@ def report(
 
     print_table(write_report(run, output, f"slimmoe: {run}"), console)
     _say(f"report: {output}")
+
+
+@app.command()
+def fit(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    memory: Annotated[str, typer.Option(help="of the whole machine, for example 8GiB")],
+    pair: PairOption = DEFAULT_PAIR,
+    context: Annotated[int, typer.Option(min=1, help="tokens of prompt and translation to hold")] = 1024,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which pruning ratio and type fit into a memory, before any work is done."""
+    from prune.checkpoint import Checkpoint
+    from prune.fit import fit, parse_memory, table
+    from runtime.errors import WorkError
+
+    size = parse_memory(memory)
+    found = fit(Checkpoint(_resolve(model)), size, context)
+    best = found.recommended
+    if as_json:
+        print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))
+    else:
+        console.print(table(found))
+        _say(
+            f"{found.usable_bytes / 1e6:.0f} MB of {memory} are for the model, the rest for the system and other programs"
+        )
+    if best is None:
+        raise WorkError(f"{model} does not fit into {memory}: {found.reason}.")
+    if not as_json:
+        _say(f"take ratio {best.ratio:g} and {best.type}: {found.reason}")
+        options = f"PAIR={pair} RATIO={best.ratio:g} MODEL={model}"
+        if best.format == "GGUF":
+            options += f" QUANT={best.type}"
+        _say(f"  next: make export {options}")
 
 
 def main() -> None:

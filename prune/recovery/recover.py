@@ -1,0 +1,172 @@
+"""The stage: a pruned checkpoint folder in, a recovered one out. The same command goes on with an unfinished run."""
+
+import json
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+
+from prune.checkpoint import Checkpoint
+from prune.conversations import Batch, Conversation, batches, read_conversations
+from prune.model import choose_device, load_model
+from prune.plan import Plan
+from prune.recovery.lora import add_lora
+from prune.recovery.objective import Objective, Teacher, routers_of
+from prune.recovery.settings import Settings
+from prune.recovery.trainer import RecoveryTrainer, arguments, newest_checkpoint, train
+from runtime.corpus import read_segments
+from runtime.errors import RequestError
+from runtime.files import new_file, new_folder, require_space
+from runtime.pairs import Pair
+
+CPU = torch.device("cpu")
+
+
+def _check_teacher(plan: Plan, teacher: Path) -> Checkpoint:
+    checkpoint = Checkpoint(teacher)
+    if checkpoint.fingerprint != plan.fingerprint:
+        raise RequestError(
+            f"{teacher} is not the model that was pruned ({plan.model}), so its experts cannot be matched.",
+            next_command=f"slimmoe recover DIR --pair {plan.pair} --teacher {plan.model} -o OUT",
+        )
+    return checkpoint
+
+
+def _require_room(checkpoint: Checkpoint, output: Path) -> None:
+    stored = sum(tensor.stop - tensor.start for tensor in checkpoint.tensors.values())
+    weights = sum(int(np.prod(tensor.shape)) for tensor in checkpoint.tensors.values())
+    # Best, last and the checkpoint being written: float32 weights and the two moments of AdamW.
+    require_space(output, stored + 3 * 12 * weights)
+
+
+def _open_work(output: Path, signature: dict[str, Any]) -> tuple[Path, Path | None]:
+    """The folder of the run's checkpoints beside the output, and the checkpoint to go on from.
+
+    Raises:
+        RequestError: it holds an unfinished run with other settings.
+    """
+    work = output.with_name(f".{output.name}.recovery")
+    known, text = work / "settings.json", json.dumps(signature, indent=1) + "\n"
+    if known.exists() and known.read_text(encoding="utf-8") != text:
+        raise RequestError(
+            f"{work} holds an unfinished recovery with other settings.",
+            next_command=f"rm -r {work}   (or the same settings, to go on with it)",
+        )
+    if not known.exists():
+        with new_file(known) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return work, newest_checkpoint(work)
+
+
+def _make_batches(conversations: list[Conversation], tokens: int, seed: int) -> list[Batch]:
+    """Batches of like length. Shuffled first, so that which conversations of a length meet is left to chance."""
+    order = np.random.default_rng(seed).permutation(len(conversations))
+    return list(batches([conversations[i] for i in order], tokens))
+
+
+def _write(student: Any, folder: Path, checkpoint: Checkpoint, about: dict[str, Any], output: Path) -> None:
+    """A plain checkpoint: weights in the type they came in, everything else from the pruned folder."""
+    with new_folder(output) as temporary:
+        dtype = getattr(torch, str(checkpoint.config.get("dtype", checkpoint.config.get("torch_dtype", "bfloat16"))))
+        student.to(dtype).save_pretrained(temporary, max_shard_size="45MB")
+        for path in folder.iterdir():
+            weights = path.suffix == ".safetensors" or path.name == "model.safetensors.index.json"
+            if path.is_file() and not weights:
+                shutil.copyfile(path, temporary / path.name)
+        known = json.loads((folder / "slimmoe.json").read_text(encoding="utf-8"))
+        text = json.dumps(known | {"recovery": about}, indent=1) + "\n"
+        (temporary / "slimmoe.json").write_text(text, encoding="utf-8")
+
+
+def recover(
+    folder: Path,
+    pair: Pair,
+    corpus: Path,
+    dev: Path,
+    output: Path,
+    settings: Settings | None = None,
+    teacher: Path | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Fine-tune the checkpoint in ``folder`` and write the weights with the lowest dev loss to ``output``.
+
+    Checkpoints lie in ``.<output>.recovery`` beside the output until the work is done; the same call goes on from the
+    last one. Runs under ``accelerate launch`` or ``torchrun``: each process takes other batches of ``settings.batch_tokens``.
+
+    Args:
+        teacher: the unpruned model, for distillation of its logits and routers; None: cross-entropy alone.
+
+    Returns:
+        what is added to ``slimmoe.json`` as "recovery": corpus, steps, dev losses before and after (nats per response
+        token) and the settings.
+
+    Raises:
+        RequestError: unreadable corpus or folder, a wrong setting or teacher, or ``output`` holds something already.
+        WorkError: the loss is not a number, or the disk is too full.
+    """
+    started, settings = time.perf_counter(), settings or Settings()
+    settings.check()
+    folder, output = Path(folder), Path(output)
+    checkpoint = Checkpoint(folder)
+    plan = Plan.load(folder / "slimmoe.json")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RequestError(
+            f"{output} exists already and is kept as it is.", next_command=f"rm -r {output}   (or another -o)"
+        )
+    source = None if teacher is None else _check_teacher(plan, teacher)
+    _require_room(checkpoint, output)
+    learnt = _make_batches(
+        train_set := read_conversations(folder, read_segments(corpus, pair), pair), settings.batch_tokens, settings.seed
+    )
+    held_out = list(batches(read_conversations(folder, read_segments(dev, pair), pair), 2 * settings.batch_tokens))
+    steps, steps_reason = settings.choose_steps(len(learnt))
+    rate, rate_reason = settings.choose_rate(int(checkpoint.config["hidden_size"]))
+    said = {
+        "corpus": str(corpus),
+        "dev": str(dev),
+        "pair": str(pair),
+        "teacher": None if source is None else str(teacher),
+    }
+    said |= asdict(settings) | {"steps": steps, "rate": rate}
+    device, _ = choose_device()
+    state = PartialState(cpu=device.type == "cpu")  # without the word, processes on CPUs would not find each other
+    with state.main_process_first():
+        work, resume = _open_work(output, said | {"fingerprint": checkpoint.fingerprint, "segments": len(train_set)})
+    if not quiet and state.is_main_process:
+        print(f"recovery: {steps} steps ({steps_reason}), learning rate {rate:.2g} ({rate_reason})", flush=True)
+        if resume is not None:
+            print(f"recovery: going on from {resume.name}", flush=True)
+
+    model: Any = load_model(folder, CPU, torch.float32)
+    routers = routers_of(model, checkpoint)
+    student = add_lora(model, checkpoint, settings) if settings.method == "lora" else model
+    for router in routers.values():  # of LoRA's base model too: routers are small, and trained whole
+        router.requires_grad_(not settings.freeze_router)
+    options = arguments(work, settings, steps, rate, device.type == "cpu")
+    taught = None if source is None else Teacher(load_model(source.folder, options.device, torch.float32), source, plan)
+    objective = Objective(student, routers, settings, taught).to(options.device)
+    before = objective.mean_loss(held_out, options.device)
+    trainer = RecoveryTrainer(objective, learnt, held_out, options, quiet)
+    best_step, after = train(trainer, settings, resume)
+    if settings.method == "lora":
+        student = student.merge_and_unload()
+    if after >= before:  # nothing was gained: the weights stay what they were
+        best_step, after, student = 0, before, load_model(folder, CPU, torch.float32)
+    about = said | {
+        "segments": len(train_set),
+        "steps": trainer.state.global_step,
+        "best_step": best_step,
+        "dev_loss_before": round(before, 4),
+        "dev_loss_after": round(after, 4),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    if state.is_main_process:
+        _write(student, folder, checkpoint, about, output)
+        shutil.rmtree(work)
+    state.wait_for_everyone()
+    return about

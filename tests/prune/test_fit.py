@@ -1,0 +1,125 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.gguf import export_gguf
+from export.onnx import export_onnx
+from prune.checkpoint import Checkpoint
+from prune.cut import prune
+from prune.fit import RATIOS, TYPES, cache_bytes, fit, parse_memory
+from runtime.bench import file_size
+from runtime.errors import RequestError
+from tests.prune.test_cut import plan_for
+from tests.tiny import write_tiny_checkpoint
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = ROOT / "models" / "default"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GiB", 8 * 2**30), ("8GB", 8 * 10**9), ("500MiB", 500 * 2**20), (" 1.5 g ", 1_500_000_000), ("2gib", 2**31)],
+)
+def test_sizes_of_memory(text: str, size: int) -> None:
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["much", "", "8", "-8GiB", "8PB", "0GB", "GiB", "8 GiB RAM"])
+def test_nonsense_is_no_memory(text: str) -> None:
+    with pytest.raises(RequestError, match="not a size of memory"):
+        parse_memory(text)
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory) -> Path:
+    """The default model with half of its experts."""
+    folder = tmp_path_factory.mktemp("half") / "half"
+    prune(DEFAULT, plan_for(DEFAULT, *[[*range(16)]] * 6), folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K_M"])
+def test_the_file_size_of_a_gguf_is_foretold(kind: str, half: Path, tmp_path) -> None:
+    (foretold,) = (c for c in fit(Checkpoint(DEFAULT), 2**33).choices if (c.ratio, c.type) == (0.5, kind))
+    size = export_gguf(half, tmp_path / "model.gguf", kind).stat().st_size
+    assert foretold.file_bytes == pytest.approx(size, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_the_size_of_an_onnx_folder_is_foretold(kind: str, half: Path, tmp_path) -> None:
+    (foretold,) = (c for c in fit(Checkpoint(DEFAULT), 2**33).choices if (c.ratio, c.type) == (0.5, kind))
+    size = file_size(export_onnx(half, tmp_path / "onnx", kind))
+    assert foretold.file_bytes == pytest.approx(size, rel=0.05)
+
+
+def test_no_weights_are_read(tmp_path) -> None:
+    """Every byte behind the headers is replaced, and nothing changes."""
+    shutil.copytree(DEFAULT, tmp_path / "model")
+    for shard in (tmp_path / "model").glob("*.safetensors"):
+        size = shard.stat().st_size
+        with shard.open("r+b") as file:
+            header = int.from_bytes(file.read(8), "little")
+            file.truncate(8 + header)
+            file.truncate(size)  # zeros
+    assert fit(Checkpoint(tmp_path / "model"), 2**30) == fit(Checkpoint(DEFAULT), 2**30)
+
+
+def test_the_least_pruning_that_fits_at_a_good_type_is_recommended() -> None:
+    choices = fit(Checkpoint(DEFAULT), 2**33).choices
+    everything = fit(Checkpoint(DEFAULT), 2**33).recommended
+    assert everything and (everything.ratio, everything.type) == (0, "F16")
+    wanted = next(c for c in choices if (c.ratio, c.type) == (0.5, "Q4_K_M"))
+    found = fit(Checkpoint(DEFAULT), round(wanted.memory_bytes / 0.75) + 10)  # a quarter is the system's
+    assert found.recommended and found.recommended.fits
+    assert found.recommended.ratio == 0.5 and found.recommended.memory_bytes <= found.usable_bytes
+    assert not any(c.fits for c in found.choices if c.ratio < 0.5 and c.type not in ("Q3_K_M", "Q2_K"))
+    nothing = fit(Checkpoint(DEFAULT), 10**7)
+    assert nothing.recommended is None and not any(c.fits for c in nothing.choices)
+
+
+def test_more_pruning_and_fewer_bits_are_smaller() -> None:
+    size = {(c.ratio, c.type): c.memory_bytes for c in fit(Checkpoint(DEFAULT), 2**33).choices}
+    assert len(size) == len(RATIOS) * len(TYPES)
+    for kind in TYPES:
+        assert all(size[a, kind] > size[b, kind] for a, b in zip(RATIOS, RATIOS[1:]))
+    gguf = [kind for kind in TYPES if not kind.startswith("int")]
+    assert all(size[0, a] > size[0, b] for a, b in zip(gguf, gguf[1:]))
+
+
+def test_the_context_counts() -> None:
+    plain = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 256}
+    assert cache_bytes(plain, 10, 2) == 2 * (2 * 2 * 64) * 10 * 2
+    assert cache_bytes(plain | {"head_dim": 32}, 10, 4) == 2 * (2 * 2 * 32) * 10 * 4
+    assert cache_bytes(plain | {"kv_lora_rank": 16, "qk_rope_head_dim": 8}, 10, 2) == 2 * 24 * 10 * 2
+
+
+def test_few_experts_and_rows_that_no_k_quant_divides(tmp_path) -> None:
+    """llama.cpp stores the rows of 96 in a larger type than was asked for."""
+    folder = write_tiny_checkpoint(tmp_path / "few", num_experts=3, moe_intermediate_size=96)
+    choices = fit(Checkpoint(folder), 2**33).choices
+    assert {c.experts for c in choices} == {3, 2, 1}
+    (foretold,) = (c for c in choices if (c.ratio, c.type) == (0, "Q4_K_M"))
+    size = export_gguf(folder, tmp_path / "model.gguf", "Q4_K_M").stat().st_size
+    assert foretold.file_bytes == pytest.approx(size, rel=0.05)
+
+
+def test_the_command(tmp_path) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "slimmoe.py", "fit", "models/default", *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    shown = run("--memory", "8GiB").stdout
+    assert all(kind in shown for kind in TYPES)  # nothing is cut off at 80 columns
+    assert "next: make export PAIR=en-de RATIO=0 MODEL=models/default QUANT=F16" in shown
+    answer = json.loads(run("--memory", "8GiB", "--pair", "de-en", "--json").stdout)
+    assert answer["recommended"]["type"] == "F16" and answer["pair"] == "de-en"
+    small = run("--memory", "10MB")
+    assert small.returncode == 1 and "does not fit into 10MB" in small.stderr and "Traceback" not in small.stderr
+    wrong = run("--memory", "lots")
+    assert wrong.returncode == 2 and "not a size of memory" in wrong.stderr
+    code = "import sys, prune.fit; assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
