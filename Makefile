@@ -30,7 +30,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup export report bench sweep translate model test test-slow lint clean preflight
+.PHONY: help setup export report bench sweep translate model curve test test-slow lint clean preflight
 
 help: ## list the targets
 	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1] [QUANT=Q4_K_M] [CRITERION=reap] [OUT=folder]"
@@ -126,6 +126,10 @@ model: $(READY) ## train the default model anew from packages into WORK (hours; 
 	@$(SLIMMOE) gguf $(WORK)/run/final --quant F16 -o $(WORK)/model-F16.gguf
 	@$(RECIPE).score $(WORK)/model-F16.gguf $(WORK)
 	@$(RECIPE).specialisation $(WORK)/run/final $(WORK) -o $(WORK)/specialisation.png
+
+curve: $(READY) ## chrF++ by criterion, allocation and ratio, into docs/ (an hour; needs WORK/corpus of make model)
+	@.venv/bin/python -m benchmarks.criteria $(WORK)/corpus --every 2 -o $(WORK)/criteria.jsonl
+	@.venv/bin/python -m benchmarks.criteria_report $(WORK)/criteria.jsonl -o docs/pruning
 
 test: lint ## lint, import contract and tests
 	@.venv/bin/python -m pytest

@@ -9,7 +9,6 @@ Rows that are in the output already are not repeated, so a stopped run goes on.
 
 import argparse
 import json
-import os
 import random
 import tempfile
 import time
@@ -31,6 +30,7 @@ from prune.plan import Plan, make_plan
 from prune.stats import Stats
 from runtime.bench import processor
 from runtime.corpus import Segments, read_tsv
+from runtime.engines import usable_cores
 from runtime.evaluate import score
 from runtime.pairs import Pair, parse_pair
 from runtime.prompts import ChatTemplate
@@ -145,7 +145,7 @@ if __name__ == "__main__":
     parser.add_argument("--pair", type=parse_pair, default="en-de")
     parser.add_argument("--segments", type=int, default=2000, help="of calibration")
     parser.add_argument("--every", type=int, default=1, help="score one test segment in so many")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=int, default=usable_cores())
     chosen = parser.parse_args()
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     run(chosen.model, chosen.corpus, chosen.pair, chosen.output, chosen.segments, chosen.every, chosen.threads)

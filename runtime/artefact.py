@@ -4,15 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from runtime.engines.onnx import graph_file
+
 _ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model": "f32"}
-
-
-def onnx_file(artefact: Path) -> Path:
-    """The graph of an ONNX folder: the smallest variant that is there; or the file itself."""
-    if artefact.suffix == ".onnx":
-        return artefact
-    files = [artefact / "onnx" / f"{stem}.onnx" for stem in _ONNX_TYPES]
-    return next((file for file in files if file.exists()), files[0])
 
 
 def _from_gguf(artefact: Path) -> tuple[str, dict[str, Any]]:
@@ -29,7 +23,7 @@ def describe(artefact: Path) -> dict[str, Any]:
     if artefact.suffix == ".gguf":
         kind, found = _from_gguf(artefact)
     else:
-        file = onnx_file(artefact)
+        file = graph_file(artefact)
         kind, path = _ONNX_TYPES.get(file.stem, file.stem), file.parent.parent / "slimmoe.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     names = ("plan", "hash", "pair", "criterion", "ratio")

@@ -1,7 +1,6 @@
 """llama-quantize as a tool, with one correction: the mix of types must not depend on the number of experts."""
 
 import logging
-import os
 import re
 from collections import Counter
 from functools import cache
@@ -10,6 +9,7 @@ from pathlib import Path
 from gguf import GGUFReader
 
 from export.gguf.convert import require_llama_cpp, run_tool
+from runtime.engines import usable_cores
 from runtime.errors import RequestError, WorkError
 
 # llama.cpp stores attention in larger types where there are exactly 8 experts, for Mixtral's sake, and attn_v in
@@ -82,8 +82,7 @@ def quantise(source: Path, output: Path, quant: str, imatrix: Path | None = None
     special = 0 < count < 4 or count == 8
     options = [] if imatrix is None else ["--imatrix", str(imatrix)]
     options += ["--override-kv", f"{key}=int:{ORDINARY_COUNT}"] if special else []
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    status, lines = run_tool([str(tool), *options, str(source), str(output), quant, str(threads)])
+    status, lines = run_tool([str(tool), *options, str(source), str(output), quant, str(usable_cores())])
     if status:
         reason = next(
             (line.partition("failed to quantize: ")[2] for line in lines if "to quantize: " in line), lines[-1]

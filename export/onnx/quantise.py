@@ -6,21 +6,18 @@ Operators and layouts: onnxruntime docs/ContribOperators.md (MatMulNBits, QMoE, 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from onnx import TensorProto
 
+from export.onnx.nodes import MICROSOFT, Graph
 from export.onnx.tensors import Matrix
 from runtime.errors import RequestError
-
-if TYPE_CHECKING:
-    from export.onnx.graph import Graph
 
 BLOCK = 32  # weights along a row that share a scale
 # Where the extreme of a block is tried on the integer axis: clipping it a little often serves the other 31 better.
 _RANGES = {4: np.linspace(7.0, 9.0, 9), 8: np.array([128.0])}
-MICROSOFT = "com.microsoft"
 
 
 def quantise(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,15 +57,13 @@ def quantise(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
 class Storage(Protocol):
     """Emits the operators that hold weights; each method returns the name of its output."""
 
-    def embedding(self, graph: "Graph", ids: str, matrix: Matrix) -> str: ...
+    def embedding(self, graph: Graph, ids: str, matrix: Matrix) -> str: ...
 
-    def linear(self, graph: "Graph", x: str, matrix: Matrix, output: str) -> str: ...
+    def linear(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str: ...
 
-    def output(self, graph: "Graph", x: str, matrix: Matrix, output: str) -> str: ...
+    def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str: ...
 
-    def experts(
-        self, graph: "Graph", x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int
-    ) -> str:
+    def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
         """Routed SwiGLU experts.
 
         Args:
@@ -90,24 +85,22 @@ _SWIGLU = {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 
 class Float32:
     """Weights as they are, in float32; a tied embedding is one tensor used twice."""
 
-    def _store(self, graph: "Graph", matrix: Matrix) -> str:
+    def _store(self, graph: Graph, matrix: Matrix) -> str:
         if matrix.name not in graph.weights:
             graph.weights.declare(
                 [(matrix.name, TensorProto.FLOAT, matrix.shape)], lambda: ((piece,) for piece in matrix.pieces())
             )
         return graph.weights.use(matrix.name)
 
-    def embedding(self, graph: "Graph", ids: str, matrix: Matrix) -> str:
+    def embedding(self, graph: Graph, ids: str, matrix: Matrix) -> str:
         return graph.node("Gather", [self._store(graph, matrix), ids], "embedding")
 
-    def linear(self, graph: "Graph", x: str, matrix: Matrix, output: str) -> str:
+    def linear(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
         return graph.node("FusedMatMul", [x, self._store(graph, matrix)], output, MICROSOFT, transB=1)
 
     output = linear
 
-    def experts(
-        self, graph: "Graph", x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int
-    ) -> str:
+    def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
         inputs = [x, router, self._store(graph, up), "", self._store(graph, down)]
         return graph.node("MoE", inputs, output, MICROSOFT, **_SWIGLU, **routing)
 
@@ -119,9 +112,7 @@ class Blockwise:
     bits: int
     accuracy_level: int  # 4: activations in int8, too, where the kernel can; 0: in float32
 
-    def _store(
-        self, graph: "Graph", matrix: Matrix, bits: int, shape: tuple[int, ...] | None = None
-    ) -> tuple[str, str]:
+    def _store(self, graph: Graph, matrix: Matrix, bits: int, shape: tuple[int, ...] | None = None) -> tuple[str, str]:
         """Initialisers of integers, in their own or another ``shape``, and of scales."""
         *rows, columns = matrix.shape
         if columns % BLOCK:
@@ -140,26 +131,24 @@ class Blockwise:
             graph.weights.declare(list(zip(names, dtypes, shapes, strict=True)), values)
         return graph.weights.use(names[0], shape), graph.weights.use(names[1])
 
-    def _multiply(self, graph: "Graph", x: str, matrix: Matrix, output: str, bits: int) -> str:
+    def _multiply(self, graph: Graph, x: str, matrix: Matrix, output: str, bits: int) -> str:
         rows, columns = matrix.shape
         packed, scales = self._store(graph, matrix, bits, (rows, columns // BLOCK, BLOCK * bits // 8))
         attributes = {"K": columns, "N": rows, "bits": bits, "block_size": BLOCK, "accuracy_level": self.accuracy_level}
         return graph.node("MatMulNBits", [x, packed, scales], output, MICROSOFT, **attributes)
 
-    def embedding(self, graph: "Graph", ids: str, matrix: Matrix) -> str:
+    def embedding(self, graph: Graph, ids: str, matrix: Matrix) -> str:
         packed, scales = self._store(graph, matrix, 8)
         attributes = {"bits": 8, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
         return graph.node("GatherBlockQuantized", [packed, ids, scales], "embedding", MICROSOFT, **attributes)
 
-    def linear(self, graph: "Graph", x: str, matrix: Matrix, output: str) -> str:
+    def linear(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
         return self._multiply(graph, x, matrix, output, self.bits)
 
-    def output(self, graph: "Graph", x: str, matrix: Matrix, output: str) -> str:
+    def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
         return self._multiply(graph, x, matrix, output, 8)
 
-    def experts(
-        self, graph: "Graph", x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int
-    ) -> str:
+    def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
         inputs = [x, router, *self._store(graph, up, self.bits), "", *self._store(graph, down, self.bits)]
         attributes = {"expert_weight_bits": self.bits, "block_size": BLOCK, "accuracy_level": self.accuracy_level}
         return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU, **attributes, **routing)

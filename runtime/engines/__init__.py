@@ -1,5 +1,6 @@
 """Engines run an artefact on the device. Two of them, one interface; what is built on top never asks which."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ class Generation:
     prompt_tokens: int
     prefill_seconds: float
     decode_seconds: float
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which is fewer than the machine's in a container or under taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Engine(Protocol):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines import Generation
+from runtime.engines import Generation, usable_cores
 from runtime.errors import RequestError, WorkError
 from runtime.llama_paths import HOME
 from runtime.prompts import PLAIN_TEMPLATE, ChatTemplate
@@ -70,10 +70,6 @@ def _library() -> Any:
     return library
 
 
-def _own_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class LlamaEngine:
     """A GGUF file loaded by llama.cpp (see ``Engine``). With a GPU all layers go there.
 
@@ -85,7 +81,7 @@ class LlamaEngine:
         self._model = self._context = None
         self._lib = lib = _library()
         self.name = f"llama.cpp {importlib.metadata.version('llama_cpp_python')}"
-        self.threads = threads or _own_cores()
+        self.threads = threads or usable_cores()
         self.context = context
         _errors.clear()
         self._load(artefact)

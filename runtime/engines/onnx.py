@@ -4,7 +4,6 @@ The key-value cache is allocated once for the whole context and bound as both pa
 """
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines import Generation
+from runtime.engines import Generation, usable_cores
 from runtime.errors import RequestError, WorkError
 from runtime.prompts import ChatTemplate
 
@@ -32,10 +31,6 @@ def graph_file(artefact: Path) -> Path:
         sentence = f"{artefact} holds no {' or '.join(VARIANTS)}."
         raise RequestError(sentence, next_command=f"slimmoe onnx DIR -o {artefact}")
     return found
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -75,7 +70,7 @@ class OnnxEngine:
         except ImportError as error:
             raise WorkError(f"The ONNX engine needs {error.name}.", next_command=f"pip install {error.name}") from None
         self.name = f"onnxruntime {ort.__version__}"
-        self.threads = threads or _cores()
+        self.threads = threads or usable_cores()
         self.template = ChatTemplate.from_folder(folder)
         self._ends = _end_ids(folder)
         options = ort.SessionOptions()

@@ -1,0 +1,51 @@
+"""A graph under construction: nodes and small constants; the big tensors are in ``Weights``."""
+
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from export.onnx.weights import Weights
+
+MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
+OPSET, IR_VERSION = 23, 11  # the first with RMSNormalization
+
+
+class Graph:
+    """Nodes and constants of a model under construction; the big tensors are in ``weights``."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+        self._nodes: list[NodeProto] = []
+        self._constants: dict[str, TensorProto] = {}
+        self._optional: dict[str, tuple[int, list]] = {}
+
+    def node(self, op: str, inputs: list[str], output: str | list[str], domain: str = "", **attributes: Any) -> str:
+        """Append a node; returns the name of its first output."""
+        outputs = [output] if isinstance(output, str) else output
+        self._nodes.append(helper.make_node(op, inputs, outputs, outputs[0], domain=domain, **attributes))
+        return outputs[0]
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """A small tensor inside the graph file."""
+        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def optional_input(self, name: str, default: np.ndarray) -> str:
+        """An input that need not be fed: an initialiser which callers may override."""
+        constant = self._constants[self.constant(name, default)]
+        self._optional[name] = constant.data_type, list(constant.dims)
+        return name
+
+    def model(self, inputs: dict[str, tuple[int, list]], outputs: dict[str, tuple[int, list]]) -> ModelProto:
+        """The finished model; inputs and outputs by name with data type and shape."""
+
+        def values(side: dict[str, tuple[int, list]]) -> list[ValueInfoProto]:
+            return [helper.make_tensor_value_info(name, dtype, shape) for name, (dtype, shape) in side.items()]
+
+        initializers = [*self._constants.values(), *self.weights.protos.values()]
+        graph = helper.make_graph(
+            self._nodes, "decoder", values(inputs | self._optional), values(outputs), initializers
+        )
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="slimmoe")
