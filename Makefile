@@ -5,7 +5,7 @@ RATIO ?= 0.75
 RATIOS ?= 0 0.25 0.5 0.7 0.75 0.9
 MODEL ?= models/default
 QUANT ?= Q4_K_M
-CRITERION ?= reap
+CRITERION ?= gate
 CORPUS ?= data/calibration
 DEV ?= data/dev
 TEST ?= data/test
@@ -33,7 +33,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 .PHONY: help setup export report bench sweep translate model curve test test-slow lint clean preflight
 
 help: ## list the targets
-	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1] [QUANT=Q4_K_M] [CRITERION=reap] [OUT=folder]"
+	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## environment in .venv, dependencies, llama.cpp

@@ -105,7 +105,7 @@ def score_layers(stats: Stats, criterion: str, against: Stats | None = None, see
 def make_plan(
     stats: Stats,
     ratio: float,
-    criterion: str = "reap",
+    criterion: str = "gate",
     seed: int = 0,
     allocation: str = "uniform",
     against: Stats | None = None,

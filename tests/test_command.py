@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,3 +99,25 @@ def test_ctrl_c_is_one_sentence_and_leaves_nothing(tmp_path) -> None:
     assert "cpu" in line or "cuda" in line
     assert "slimmoe: stopped" in rest and "Traceback" not in rest
     assert not (tmp_path / "stats").exists()
+
+
+def readme_commands() -> list[str]:
+    """Lines of the README's shell blocks, comments left out."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_readme_s_commands_exist_with_their_flags() -> None:
+    verbs = [re.search(r"slimmoe (\w+)(.*)", line) for line in readme_commands()]
+    found = {match[1]: set(re.findall(r"(?<=\s)--?[a-z]+", match[2])) for match in verbs if match}
+    assert {"calibrate", "plan", "prune", "recover", "gguf", "onnx", "verify", "evaluate", "translate", "fit"} == set(
+        found
+    )
+    for verb, flags in found.items():
+        text = slimmoe(verb, "--help").stdout
+        assert all(re.search(rf"{flag}\b", text) for flag in flags), (verb, flags)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for line in readme_commands():
+        if match := re.match(r"make (\w+)(.*)", line):
+            assert re.search(rf"^{match[1]}:", makefile, re.MULTILINE)
+            assert all(f"\n{name} ?=" in makefile for name in re.findall(r"([A-Z]+)=", match[2]))
