@@ -1,5 +1,6 @@
 """Segments as the model sees them: whole conversations of token ids, prompt and reference translation."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: in
     """Render with the model's chat template and tokenise; conversations over ``longest`` tokens are left out.
 
     Raises:
-        RequestError: the folder has no tokenizer.json, or nothing is short enough.
+        RequestError: the folder has no tokenizer.json or another model's, or nothing is short enough.
     """
     path = folder / "tokenizer.json"
     if not path.exists():
@@ -49,6 +50,10 @@ def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: in
     found = [conversation for conversation in found if len(conversation.ids) <= longest]
     if not found:
         raise RequestError(f"No segment of the corpus fits into {longest} tokens.")
+    highest = max(max(conversation.ids) for conversation in found)
+    vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", highest + 1)
+    if highest >= vocabulary:
+        raise RequestError(f"{folder} has a tokenizer with ids up to {highest}, but a vocabulary of {vocabulary}.")
     return found
 
 

@@ -1,6 +1,8 @@
 import contextlib
 import itertools
+import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,11 @@ def test_batches_hold_each_conversation_once_and_mark_its_response(tiny_checkpoi
 def test_a_missing_corpus_is_one_sentence(tiny_checkpoint, tmp_path) -> None:
     with pytest.raises(RequestError, match="no corpus file"):
         calibrate(tiny_checkpoint, EN_DE, tmp_path / "none.tsv", quiet=True)
+
+
+def test_another_model_s_tokenizer_is_one_sentence(tiny_checkpoint, corpus, tmp_path) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
+    with pytest.raises(RequestError, match="tokenizer with ids up to"):
+        calibrate(folder, EN_DE, corpus, quiet=True)
