@@ -27,7 +27,7 @@ def _torch_version() -> str:
 
 
 def _pip(python: Path, *arguments: str, quiet: bool = False) -> bool:
-    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-q", *arguments]
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-qq", *arguments]
     return subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL if quiet else None).returncode == 0
 
 
