@@ -57,6 +57,11 @@ def export_gguf(folder: Path, output: Path, quant: str, imatrix: Path | None = N
     checkpoint = Checkpoint(folder)
     if imatrix is not None and not imatrix.is_file():
         raise RequestError(f"There is no importance matrix {imatrix}.")
+    if len(set(checkpoint.moe_layers.values())) > 1:
+        raise RequestError(
+            f"{folder} has different numbers of experts by layer, and a GGUF file holds one number for all.",
+            next_command=f"slimmoe onnx {folder} -o DIR   (or a plan with --allocation uniform)",
+        )
     keys = _provenance(folder)
     plain = quant if quant in _PLAIN else _lossless_type(checkpoint)
     weights = sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values())

@@ -52,4 +52,4 @@ def convert(folder: Path, output: Path, plain: str, keys: dict[str, Any]) -> Non
     command = [sys.executable, str(_PROCESS), str(source), str(folder), str(output), plain.lower(), json.dumps(keys)]
     status, lines = run_tool(command, os.environ | {"HF_HUB_OFFLINE": "1"})
     if status or not output.exists():
-        raise WorkError(f"llama.cpp's converter failed on {folder}: {lines[-1]}")
+        raise WorkError(f"llama.cpp's converter failed on {folder}: {lines[-1][:300]}")

@@ -12,8 +12,10 @@ from gguf import GGUFReader
 from export.gguf import export_gguf
 from export.gguf.quantise import _restore_count, quantise, type_names
 from models.recipe.tokenizer import QWEN2_PATTERN
+from prune.cut import prune
 from runtime import llama_paths
 from runtime.errors import RequestError, WorkError
+from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
 
 PROVENANCE = {"hash": "0123456789ab", "pair": "en-de", "criterion": "reap", "ratio": 0.7, "fingerprint": "f" * 32}
@@ -100,6 +102,12 @@ def test_rows_that_k_quants_cannot_hold_are_told(
 def test_unknown_type_is_refused_with_the_known_ones(tiny_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="Q5_K_M"):
         export_gguf(tiny_checkpoint, tmp_path / "x.gguf", "Q99")
+
+
+def test_different_numbers_of_experts_by_layer_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    prune(tiny_checkpoint, plan_for(tiny_checkpoint, [0, 1, 2], [0, 1]), tmp_path / "cut", ragged=True)
+    with pytest.raises(RequestError, match="one number for all"):
+        export_gguf(tmp_path / "cut", tmp_path / "x.gguf", "Q8_0")
 
 
 def test_missing_importance_matrix_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
