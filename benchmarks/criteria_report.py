@@ -66,8 +66,8 @@ def draw(base: dict[str, Any], table: dict[tuple[str, str], dict[float, list[dic
                 means = [statistics.mean(row["chrf"] for row in cells[ratio]) for ratio in ratios]
                 style = {"color": "black", "linestyle": ":"} if criterion == "random" else {}
                 axis.plot([0, *ratios], [base["chrf"], *means], marker=".", linewidth=1.3, label=criterion, **style)
-        for ratio, share in BARS.items():
-            axis.plot([ratio], [share * base["chrf"]], marker="_", markersize=16, color="crimson")
+        heights = [share * base["chrf"] for share in BARS.values()]
+        axis.plot([*BARS], heights, "_", markersize=16, color="crimson", label="99 % at 50 %, 97 % at 70 %")
         axis.set(title=allocation, xlabel="share of experts cut")
         axis.grid(alpha=0.3)
     grid[0, 0].set_ylabel(f"chrF++, {base['pair']}, no SFT")
