@@ -90,7 +90,11 @@ def test_artefacts_are_measured_without_a_test_set(tiny_onnx, tmp_path) -> None:
 
 def test_ctrl_c_is_one_sentence_and_leaves_nothing(tmp_path) -> None:
     command = [sys.executable, "slimmoe.py", "calibrate", "models/default", "--pair", "en-de", "-o", tmp_path / "stats"]
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a job in the background ignores it, and so would its child
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     assert child.stderr is not None
     line = child.stderr.readline()  # the device and the reason for it: the work has begun
     child.send_signal(signal.SIGINT)
