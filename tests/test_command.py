@@ -90,9 +90,8 @@ def test_artefacts_are_measured_without_a_test_set(tiny_onnx, tmp_path) -> None:
 
 def test_ctrl_c_is_one_sentence_and_leaves_nothing(tmp_path) -> None:
     command = [sys.executable, "slimmoe.py", "calibrate", "models/default", "--pair", "en-de", "-o", tmp_path / "stats"]
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a job in the background ignores it, and so would its child
+    # Where the tests run as a job in the background, they ignore the signal, and so would their child.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     signal.signal(signal.SIGINT, before)
     assert child.stderr is not None
