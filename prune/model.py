@@ -13,7 +13,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging
 
 from prune.checkpoint import Checkpoint
-from prune.device import choose_device as choose_device
 from prune.plan import Plan
 from prune.repairs import repair
 from prune.shape import groups_after

@@ -60,6 +60,18 @@ def new_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def require_new(path: Path) -> None:
+    """Refuse a folder that is there already, unless it is empty: before long work as well as when it is written.
+
+    Raises:
+        RequestError: ``path`` exists and holds something.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RequestError(
+            f"{path} exists already and is kept as it is.", next_command=f"rm -r {path}   (or another -o)"
+        )
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Like ``new_file`` for a folder. An existing folder is replaced only if it is empty.
@@ -68,10 +80,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         RequestError: ``path`` exists and holds something.
     """
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RequestError(
-            f"{path} exists already and is kept as it is.", next_command=f"rm -r {path}   (or another -o)"
-        )
+    require_new(path)
     with _full_disk_is_a_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))

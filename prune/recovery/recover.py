@@ -13,7 +13,8 @@ from accelerate import PartialState
 
 from prune.checkpoint import Checkpoint
 from prune.conversations import Batch, Conversation, batches, read_conversations
-from prune.model import choose_device, load_model
+from prune.device import choose_device
+from prune.model import load_model
 from prune.plan import Plan
 from prune.recovery.lora import add_lora
 from prune.recovery.objective import Objective, Teacher, routers_of
@@ -21,7 +22,7 @@ from prune.recovery.settings import Settings
 from prune.recovery.trainer import RecoveryTrainer, arguments, newest_checkpoint, train
 from runtime.corpus import read_segments
 from runtime.errors import RequestError
-from runtime.files import new_file, new_folder, require_space
+from runtime.files import new_file, new_folder, require_new, require_space
 from runtime.pairs import Pair
 
 CPU = torch.device("cpu")
@@ -114,10 +115,7 @@ def recover(
     folder, output = Path(folder), Path(output)
     checkpoint = Checkpoint(folder)
     plan = Plan.load(folder / "slimmoe.json")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise RequestError(
-            f"{output} exists already and is kept as it is.", next_command=f"rm -r {output}   (or another -o)"
-        )
+    require_new(output)
     source = None if teacher is None else _check_teacher(plan, teacher)
     _require_room(checkpoint, output)
     learnt = _make_batches(
