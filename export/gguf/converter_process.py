@@ -43,6 +43,8 @@ def _complete(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str,
     rope = config.get("rope_parameters") or {}
     if config.get("head_dim") and rope.get("partial_rotary_factor"):
         config.setdefault("rotary_dim", int(config["head_dim"] * rope["partial_rotary_factor"]))
+    if config.get("n_group") == 1:  # llama.cpp wants more experts than groups, so one expert in one group ends it
+        config = {key: value for key, value in config.items() if key not in ("n_group", "topk_group")}
     return defaults | config
 
 
