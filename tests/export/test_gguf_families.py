@@ -25,7 +25,6 @@ from prune.plan import Plan
 from runtime import llama_paths
 from runtime.corpus import read_segments
 from runtime.engines.llama import LlamaEngine
-from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
 from tests.export.warm_converter import WarmConverter
 from tests.prune.test_cut import plan_for
