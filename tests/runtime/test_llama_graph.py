@@ -208,6 +208,8 @@ def test_callbacks_outlive_garbage_collection(tiny_gguf: Path) -> None:
 
 
 def test_an_engine_that_was_not_opened_for_it_cannot_be_watched(tiny_gguf: Path) -> None:
-    with contextlib.closing(LlamaEngine(tiny_gguf, threads=1, context=64)) as plain:
-        with pytest.raises(ValueError, match="watched"):
-            plain.watch(Watcher(lambda _: None))
+    with (
+        contextlib.closing(LlamaEngine(tiny_gguf, threads=1, context=64)) as plain,
+        pytest.raises(ValueError, match="watched"),
+    ):
+        plain.watch(Watcher(lambda _: None))
