@@ -73,7 +73,7 @@ def calibrate(
 
     work = list(batches(conversations[state.process_index :: state.num_processes], BATCH_TOKENS))
     key = {
-        "fingerprint": checkpoint.fingerprint,
+        "weights": checkpoint.weights_hash,
         "work": _hash_of(work),
         "dtype": dtype_name,
         "stream": stream,
