@@ -7,9 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from gguf.constants import GGUFValueType
-
 from prune.fingerprint import fingerprint
 from runtime.errors import RequestError, WorkError
 from runtime.gguf_file import GgufFile

@@ -143,7 +143,7 @@ class LlamaEngine:
         self._model = load(params)  # the header alone, for the type of the weights
         plain = self._metadata("general.file_type") in _PLAIN
         self.close()
-        on_gpu = lib.llama_supports_gpu_offload()
+        on_gpu = self.on_gpu
         params = lib.llama_model_default_params()
         params.n_gpu_layers = -1 if on_gpu else 0
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plain or on_gpu or mapped else lib.LLAMA_LOAD_MODE_NONE
@@ -202,6 +202,23 @@ class LlamaEngine:
             chunk = token_ids[start : start + BATCH]
             ids = (ctypes.c_int32 * len(chunk))(*chunk)  # the batch only points to it
             yield self._lib.llama_batch_get_one(ids, len(chunk))
+
+    @property
+    def joins_sequences(self) -> bool:
+        """Whether a batch of several sequences is evaluated as one graph, in order: recurrent layers take them apart."""
+        lib = self._lib
+        return not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
+
+    @property
+    def on_gpu(self) -> bool:
+        return bool(self._lib.llama_supports_gpu_offload())
+
+    @property
+    def description(self) -> str:
+        """llama.cpp's own of the architecture, size and type: ``qwen3moe 0.1B Q8_0``."""
+        buffer = ctypes.create_string_buffer(256)
+        self._lib.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode()
 
     def watch(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
         """Within it, ``watcher`` sees every graph that is evaluated (runtime/engines/llama_graph.py)."""
