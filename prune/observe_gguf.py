@@ -65,7 +65,7 @@ class GgufObserver:
                 )
             self._stages |= dict(zip(used, ("chosen", "gate", "output")))
         self._role = np.empty(0, np.int64)  # of each token of the graph: 0 prompt, 1 response
-        self._chosen = self._gate = np.empty(0)
+        self._chosen = self._gate = np.empty((0, 0))
 
     def begin(self, role: np.ndarray) -> None:
         """Tell the roles [T] of the tokens that the next graph will hold, in its order."""
