@@ -2,13 +2,11 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
-from gguf.constants import GGUFValueType
 
 from prune.fingerprint import fingerprint
 from runtime.errors import RequestError, WorkError
@@ -145,8 +143,8 @@ class GgufModel:
 
     @property
     def layer_floor(self) -> int:
-        """Experts that each layer must keep whatever top-k is."""
-        return self.group_floor
+        """Experts that each layer must keep whatever top-k is; groups that become too small are given up instead."""
+        return 1
 
     @cached_property
     def never(self) -> Literal["router_bias", "selection_bias"] | None:
@@ -176,7 +174,7 @@ class GgufModel:
         """See ``prune.fingerprint``: the same for every GGUF file of a model, and for its checkpoint."""
         return fingerprint(self._routers())
 
-    def _routers(self):
+    def _routers(self) -> Iterator[tuple[int, str, tuple[int, ...], bytes]]:
         for layer in self.moe_layers:
             name = f"blk.{layer}.ffn_gate_inp.weight"
             tensor = self.file.tensors[name]
