@@ -75,7 +75,7 @@ class GgufModel:
         return max(self.numbers(name), default=default)
 
     @cached_property
-    def _first_unloaded(self) -> int | None:
+    def first_unloaded(self) -> int | None:
         """The first layer of multi-token prediction, which follow the model's own; None where there are none."""
         extra = self._number("nextn_predict_layers", 0)
         return self._number("block_count", 0) - extra if extra else None
@@ -87,7 +87,7 @@ class GgufModel:
         for name, tensor in self.file.tensors.items():
             if number := _ROUTER.fullmatch(name):
                 layer = int(number[1])
-                if self._first_unloaded is not None and layer >= self._first_unloaded:
+                if self.first_unloaded is not None and layer >= self.first_unloaded:
                     continue
                 if len(tensor.shape) != 2:
                     raise WorkError(f"{self.source} is damaged: {name} has the shape {list(tensor.shape)}.")
@@ -102,7 +102,7 @@ class GgufModel:
         if block is None:
             return Place("other")
         layer = int(block[1])
-        if self._first_unloaded is not None and layer >= self._first_unloaded:
+        if self.first_unloaded is not None and layer >= self.first_unloaded:
             return Place("unloaded")
         for role, pattern in _RULES:
             if pattern.fullmatch(block[2]):
