@@ -26,11 +26,11 @@ ALIGNMENT = 32  # where general.alignment says nothing
 MOST_HEADER, MOST_KEYS, MOST_TENSORS, MOST_DIMENSIONS, LONGEST_NAME = 256 << 20, 1 << 16, 1 << 16, 4, 1 << 16
 
 _T = GGUFValueType
-_NUMBERS = {
+NUMBERS = {
     _T.UINT8: "B", _T.INT8: "b", _T.UINT16: "H", _T.INT16: "h", _T.UINT32: "I", _T.INT32: "i",
     _T.FLOAT32: "f", _T.BOOL: "?", _T.UINT64: "Q", _T.INT64: "q", _T.FLOAT64: "d",
 }  # fmt: skip
-_INTEGERS = {kind for kind, code in _NUMBERS.items() if code not in "f?d"}
+_INTEGERS = {kind for kind, code in NUMBERS.items() if code not in "f?d"}
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
@@ -124,8 +124,8 @@ def _read_value(cursor: _Cursor, key: str, entry: int) -> Value:
     if kind == _T.ARRAY:
         kind, count = cursor.value_type(key), cursor.number("Q")
     start = cursor.position
-    if kind in _NUMBERS:
-        cursor.skip(struct.calcsize("<" + _NUMBERS[kind]) * (1 if count is None else count))
+    if kind in NUMBERS:
+        cursor.skip(struct.calcsize("<" + NUMBERS[kind]) * (1 if count is None else count))
     elif kind == _T.STRING:
         elements = 1 if count is None else count
         cursor.require(8 * elements)
@@ -240,8 +240,8 @@ def _decode(path: Path, key: str, value: Value) -> Any:
         file.seek(value.start)
         data = file.read(value.stop - value.start)
     try:
-        if value.type in _NUMBERS:
-            found = struct.unpack(f"<{1 if value.count is None else value.count}{_NUMBERS[value.type]}", data)
+        if value.type in NUMBERS:
+            found = struct.unpack(f"<{1 if value.count is None else value.count}{NUMBERS[value.type]}", data)
         else:
             found = tuple(_strings(data))
     except (struct.error, UnicodeDecodeError):
