@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 
 from prune.families import Family, Layout, family_of
+from prune.fingerprint import as_float32, fingerprint
 from runtime.errors import RequestError, WorkError
 
-_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-FINGERPRINT_BYTES = 4096  # of each tensor's start go into the fingerprint
+HASHED_BYTES = 4096  # of each tensor's start go into the hash of the weights
 
 
 @dataclass(frozen=True)
@@ -211,13 +211,31 @@ class Checkpoint:
         """Whether experts may be added that are never chosen and change nothing: layers can then differ in count."""
         return self.selection_bias and self.family.padding
 
+    @property
+    def source(self) -> Path:
+        return self.folder
+
+    @property
+    def architecture(self) -> str:
+        return self.family.model_type
+
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the config's sizes, every tensor's name, shape and first bytes: cheap, and any retraining shows."""
+        """See ``prune.fingerprint``: the same for this checkpoint and every GGUF file of it."""
+        names = {layer: self.prefix(layer) + self.layout.router for layer in sorted(self.moe_layers)}
+        routers = {layer: (self.tensors[name], self.raw(name)) for layer, name in names.items()}
+        return fingerprint((layer, tensor.dtype, tensor.shape, data) for layer, (tensor, data) in routers.items())
+
+    @cached_property
+    def weights_hash(self) -> str:
+        """SHA-256 over every tensor's name, type, shape and first bytes: cheap, and any training or cut shows.
+
+        For what must notice that any weight has changed, such as a run that goes on where it stopped.
+        """
         digest = hashlib.sha256(self.family.model_type.encode())
         for name, tensor in sorted(self.tensors.items()):
             digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
-            digest.update(self.raw(name)[:FINGERPRINT_BYTES])
+            digest.update(self.raw(name)[:HASHED_BYTES])
         return digest.hexdigest()[:32]
 
     def raw(self, name: str) -> memoryview:
@@ -235,9 +253,7 @@ class Checkpoint:
             WorkError: stored in a type that has no plain float32 value (quantised checkpoints).
         """
         tensor = self.tensors[name]
-        if tensor.dtype not in _NUMPY:
+        values = as_float32(self.raw(name), tensor.dtype)
+        if values is None:
             raise WorkError(f"{name} is stored as {tensor.dtype}; a bf16, f16 or f32 checkpoint is needed.")
-        values = np.frombuffer(self.raw(name), dtype=_NUMPY[tensor.dtype]).reshape(tensor.shape)
-        if tensor.dtype == "BF16":
-            return (values.astype(np.uint32) << 16).view(np.float32)
-        return values.astype(np.float32)
+        return values.reshape(tensor.shape)

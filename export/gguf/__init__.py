@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from export.gguf.convert import convert
+from export.gguf.provenance import provenance
 from export.gguf.quantise import find_type, quantise
 from prune.checkpoint import Checkpoint
 from runtime.errors import RequestError, WorkError
@@ -14,7 +15,6 @@ from runtime.files import new_file, require_space
 
 _PLAIN = {"F32": 4, "F16": 2, "BF16": 2}  # types that the converter writes by itself; bytes per weight
 _QUANTISED_BYTES = 1.1  # per weight, at most: Q8_0 has 8.5 bits, and routers and norms stay in float32
-_PROVENANCE = ("format", "hash", "fingerprint", "pair", "criterion", "allocation", "ratio")
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
@@ -23,11 +23,9 @@ def _provenance(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        keys = {f"slimmoe.{name}": plan[name] for name in _PROVENANCE if isinstance(plan.get(name), str | int | float)}
+        return provenance(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError):
         raise WorkError(f"{path} is not a readable plan.") from None
-    return keys | ({"slimmoe.recovered": True} if plan.get("recovery") else {})
 
 
 def _lossless_type(checkpoint: Checkpoint) -> str:

@@ -134,7 +134,7 @@ def recover(
     device, _ = choose_device()
     state = PartialState(cpu=device.type == "cpu")  # without the word, processes on CPUs would not find each other
     with state.main_process_first():
-        work, resume = _open_work(output, said | {"fingerprint": checkpoint.fingerprint, "segments": len(train_set)})
+        work, resume = _open_work(output, said | {"weights": checkpoint.weights_hash, "segments": len(train_set)})
     if not quiet and state.is_main_process:
         print(f"recovery: {steps} steps ({steps_reason}), learning rate {rate:.2g} ({rate_reason})", flush=True)
         if resume is not None:

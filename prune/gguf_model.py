@@ -1,0 +1,181 @@
+"""What a GGUF file is as a mixture of experts: the counterpart of ``prune.checkpoint.Checkpoint``, without torch."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from prune.fingerprint import fingerprint
+from runtime.errors import RequestError, WorkError
+from runtime.gguf_file import GgufFile
+
+MOST_LAYERS = 4096  # elements that an array by layer may have
+
+# Names of a layer's tensors as llama.cpp has them, after ``blk.N.``
+_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("router", re.compile(r"ffn_gate_inp\.weight")),
+    ("router_bias", re.compile(r"ffn_gate_inp\.bias")),
+    ("selection_bias", re.compile(r"exp_probs_b(_vl)?(\.bias|\.weight)?")),
+    ("stacked", re.compile(r"ffn_(gate|up|down|gate_up)_exps\.(weight|bias|scale|input_scale)")),
+)
+# What else looks like a part of the experts: read as one expert's, or one value for each, by its name alone.
+_SUSPECT = re.compile(r"ffn_\w+\.\d+\..*|\w*(?<!sh)exps?(_\w+)?(\..*)?|\w*tid2eid.*")
+_WHOLE = re.compile(r"ffn_(norm|post_norm|norm_exps|pre_norm_2|post_norm_1|post_norm_2)\..*|ffn_\w+_shexp\..*")
+_ROUTER = re.compile(r"blk\.(\d+)\.ffn_gate_inp\.weight")
+_BLOCK = re.compile(r"blk\.(\d+)\.(.*)", re.DOTALL)
+_BY_ITSELF = (2, 4)  # gating functions that score each expert apart from the others: sigmoid, square root of softplus
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a tensor is to its model. ``layer`` is set for all that belongs to an MoE layer."""
+
+    role: Literal["router", "router_bias", "selection_bias", "stacked", "suspect", "other", "unloaded"]
+    layer: int | None = None
+
+
+class GgufModel:
+    """A GGUF file of a mixture of experts, whose experts are stacked along the outermost axis of their tensors.
+
+    Properties that ``Checkpoint`` has too mean the same here, so that plans are checked in one way (prune/shape.py).
+
+    Raises:
+        RequestError: no such file, not a GGUF file, or a model without experts.
+        WorkError: the file is damaged, cut short, or a part is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.source = Path(path)
+        self.file = GgufFile(self.source)
+
+    @property
+    def architecture(self) -> str:
+        return self.file.architecture
+
+    def key(self, name: str) -> str:
+        """The architecture's own key: ``qwen3moe.expert_count``."""
+        return f"{self.architecture}.{name}"
+
+    def numbers(self, name: str) -> list[int]:
+        """Values of an integer key of the architecture, which may be given by layer; none where it is not there."""
+        key = self.key(name)
+        value = self.file.metadata.get(key)
+        if value is None:
+            return []
+        integer = value.type.name.startswith(("INT", "UINT"))
+        if not integer or not 1 <= (1 if value.count is None else value.count) <= MOST_LAYERS:
+            raise WorkError(f"{self.source} is damaged: {key!r} is not a number, or one for each layer.")
+        found = self.file.get(key)
+        return found if isinstance(found, list) else [found]
+
+    def _number(self, name: str, default: int) -> int:
+        return max(self.numbers(name), default=default)
+
+    @cached_property
+    def first_unloaded(self) -> int | None:
+        """The first layer of multi-token prediction, which follow the model's own; None where there are none."""
+        extra = self._number("nextn_predict_layers", 0)
+        return self._number("block_count", 0) - extra if extra else None
+
+    @cached_property
+    def moe_layers(self) -> dict[int, int]:
+        """Number of experts by layer, from the router tensors that are there."""
+        found = {}
+        for name, tensor in self.file.tensors.items():
+            if number := _ROUTER.fullmatch(name):
+                layer = int(number[1])
+                if self.first_unloaded is not None and layer >= self.first_unloaded:
+                    continue
+                if len(tensor.shape) != 2:
+                    raise WorkError(f"{self.source} is damaged: {name} has the shape {list(tensor.shape)}.")
+                found[layer] = tensor.shape[0]
+        if not found:
+            raise RequestError(f"{self.source} has no routed layers: there are no experts to prune.")
+        return dict(sorted(found.items()))
+
+    def place(self, name: str) -> Place:
+        """What a tensor is, by its name alone. Suspect: it seems to hold something of each expert that no rule knows."""
+        block = _BLOCK.fullmatch(name)
+        if block is None:
+            return Place("other")
+        layer = int(block[1])
+        if self.first_unloaded is not None and layer >= self.first_unloaded:
+            return Place("unloaded")
+        for role, pattern in _RULES:
+            if pattern.fullmatch(block[2]):
+                return Place(role, layer)  # type: ignore[arg-type]
+        if layer not in self.moe_layers or _WHOLE.fullmatch(block[2]):
+            return Place("other", layer)
+        return Place("suspect" if self._suspect(name, block[2], self.moe_layers[layer]) else "other", layer)
+
+    def _suspect(self, name: str, rest: str, experts: int) -> bool:
+        if _SUSPECT.fullmatch(rest):
+            return True
+        shape = self.file.tensors[name].shape
+        stacked = len(shape) > 2 and shape[0] == experts
+        return rest.startswith("ffn_") and (stacked or shape == (experts,))
+
+    @property
+    def top_k(self) -> int:
+        """Experts of a token (the most in any layer, where it is given by layer)."""
+        used = self.numbers("expert_used_count")
+        if not used or max(used) < 1:
+            raise WorkError(f"{self.source} has no {self.key('expert_used_count')}.")
+        return max(used)
+
+    @property
+    def groups(self) -> int:
+        """Groups of experts that the router chooses first; 1 where it has none."""
+        return self._number("expert_group_count", 1) or 1
+
+    @property
+    def topk_groups(self) -> int:
+        """Groups a token may use."""
+        return self._number("expert_group_used_count", 1) or 1
+
+    @property
+    def group_floor(self) -> int:
+        """Experts that each group must keep: llama.cpp scores a group by its best two, whatever the model did."""
+        return 2 if self.groups > 1 else 1
+
+    @property
+    def layer_floor(self) -> int:
+        """Experts that each layer must keep whatever top-k is; groups that become too small are given up instead."""
+        return 1
+
+    @cached_property
+    def never(self) -> Literal["router_bias", "selection_bias"] | None:
+        """The tensor by which an expert is made unselectable, changing nothing else; None where there is none.
+
+        A selection bias is added after the gating function. Where that is a softmax over all experts, one that is never
+        chosen still takes its share of the sum. A bias of the router's logits comes before it and takes no share.
+        """
+        there: dict[str, set[int]] = defaultdict(set)
+        for name in self.file.tensors:
+            place = self.place(name)
+            if place.layer is not None:
+                there[place.role].add(place.layer)
+        layers = set(self.moe_layers)
+        if there["selection_bias"]:
+            by_itself = self._number("expert_gating_func", 0) in _BY_ITSELF
+            return "selection_bias" if there["selection_bias"] >= layers and by_itself else None
+        return "router_bias" if there["router_bias"] >= layers else None
+
+    @property
+    def can_pad(self) -> bool:
+        """Whether experts may be added that are never chosen and change nothing: layers can then differ in count."""
+        return self.never is not None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """See ``prune.fingerprint``: the same for every GGUF file of a model, and for its checkpoint."""
+        return fingerprint(self._routers())
+
+    def _routers(self) -> Iterator[tuple[int, str, tuple[int, ...], bytes]]:
+        for layer in self.moe_layers:
+            name = f"blk.{layer}.ffn_gate_inp.weight"
+            tensor = self.file.tensors[name]
+            yield layer, tensor.type.name, tensor.shape, self.file.read(name)
