@@ -58,7 +58,7 @@ class WarmConverter:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
         )
 
-    def run_tool(self, command: list[str], environment: Any = None) -> tuple[int, list[str]]:
+    def run_tool(self, command: list[str], environment: Any = None, folder: Any = None) -> tuple[int, list[str]]:
         assert self._process.stdin and self._process.stdout and command[1] == str(ROOM / "converter_process.py")
         self._process.stdin.write(json.dumps(command[2:]) + "\n")
         self._process.stdin.flush()
