@@ -87,18 +87,18 @@ $(BASE_ONNX)/config.json: $(MODEL_FILES) | $(READY)
 	@touch $@
 
 # The cut is compared with the masked original, the unquantised artefacts with the cut, the quantised ones too.
-$(RUN)/verify.jsonl: $(CUT)/config.json $(GGUF) $(ONNX)/config.json
+$(RUN)/verify.json: $(CUT)/config.json $(GGUF) $(ONNX)/config.json
 	@rm -rf $(RUN)/exact $@.part
 	@$(SLIMMOE) gguf $(FINAL) --quant F32 -o $(RUN)/exact/model-F32.gguf
 	@$(SLIMMOE) onnx $(FINAL) --quant none -o $(RUN)/exact/onnx
-	@$(SLIMMOE) verify $(CUT) --against $(MODEL) --pair $(PAIR) --corpus $(DEV) --json >> $@.part
+	@$(SLIMMOE) verify $(CUT) --against $(MODEL) --pair $(PAIR) --corpus $(DEV) -o $@.part > /dev/null
 	@for artefact in $(RUN)/exact/model-F32.gguf $(RUN)/exact/onnx $(GGUF) $(ONNX); do \
-	  $(SLIMMOE) verify $$artefact --against $(FINAL) --pair $(PAIR) --corpus $(DEV) --json >> $@.part || exit 1; done
+	  $(SLIMMOE) verify $$artefact --against $(FINAL) --pair $(PAIR) --corpus $(DEV) -o $@.part > /dev/null || exit 1; done
 	@rm -rf $(RUN)/exact
 	@mv $@.part $@
 	@echo "verified: the cut equals the masked model, both formats equal the cut: $@"
 
-$(RUN)/bench.jsonl: $(RUN)/verify.jsonl $(BASE_GGUF) $(BASE_ONNX)/config.json
+$(RUN)/bench.jsonl: $(RUN)/verify.json $(BASE_GGUF) $(BASE_ONNX)/config.json
 	@$(SLIMMOE) bench $(BASE_GGUF) $(BASE_ONNX) $(GGUF) $(ONNX) --pair $(PAIR) --test $(TEST) -o $@
 
 $(RUN)/report.md: $(RUN)/bench.jsonl
