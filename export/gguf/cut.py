@@ -21,7 +21,7 @@ from prune.plan import Plan
 from prune.shape import NEVER, PADDING, Shape, check_plan, cut_shape, padding_source
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_file, require_space
-from runtime.gguf_file import Tensor
+from runtime.gguf_header import Tensor
 
 _EVERY_EXPERT = ("ffn_down_exps.weight",), ("ffn_up_exps.weight", "ffn_gate_up_exps.weight")
 
