@@ -15,6 +15,8 @@ from runtime.errors import RequestError, SlimmoeError
 from runtime.pairs import Pair, parse_pair
 
 if TYPE_CHECKING:
+    from prune.checkpoint import Checkpoint
+    from prune.gguf_model import GgufModel
     from prune.plan import Explanation
 
 app = typer.Typer(
@@ -48,6 +50,16 @@ def _resolve(model: str) -> Path:
     return resolve_model(model)
 
 
+def _moe_model(model: str) -> "Checkpoint | GgufModel":
+    if model.endswith(".gguf"):
+        from prune.gguf_model import GgufModel
+
+        return GgufModel(Path(model))
+    from prune.checkpoint import Checkpoint
+
+    return Checkpoint(_resolve(model))
+
+
 def _print_explanation(layers: "list[Explanation]") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -72,25 +84,46 @@ def _say(text: str) -> None:
 
 @app.command()
 def calibrate(
-    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint, or a GGUF file")],
     pair: PairOption,
     output: Output,
     corpus: Corpus = DATA / "calibration",
     tokens: Annotated[int | None, typer.Option(help="stop after so many tokens")] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="layer by layer, for a model larger than memory; needs disk space")
+        bool, typer.Option("--stream", help="layer by layer, for a checkpoint larger than memory; needs disk space")
     ] = False,
+    imatrix: Annotated[
+        Path | None, typer.Option(help="take the counts of an importance matrix by llama-imatrix, and compute nothing")
+    ] = None,
 ) -> None:
     """Sum up what each expert does on a pair's text: one pass over whole conversations.
 
-    An interrupted run goes on where it was when the same command is given again.
+    An interrupted run goes on where it was when the same command is given again. A GGUF file needs no torch.
     """
-    from prune.calibrate import calibrate, is_main_process
+    if imatrix is not None:
+        from prune.imatrix import read_counts
 
-    stats, _ = calibrate(_resolve(model), pair, corpus, tokens, stream=stream, output=output)
+        stats = read_counts(imatrix, _moe_model(model), pair)
+        stats.save(output)
+        _say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
+        return
+    if model.endswith(".gguf"):
+        from prune.calibrate_gguf import calibrate_gguf
+
+        if stream:
+            raise RequestError(
+                "--stream is for checkpoints: a GGUF file stays on disk anyway.",
+                next_command=f"slimmoe calibrate {model} --pair {pair} -o {output}",
+            )
+        stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output), True
+    else:
+        from prune.calibrate import calibrate, is_main_process
+
+        stats, _ = calibrate(_resolve(model), pair, corpus, tokens, stream=stream, output=output)
+        prints = is_main_process()
     used = stats.calibration
     total = used["prompt_tokens"] + used["response_tokens"]
-    if is_main_process():
+    if prints:
         _say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s: {output}")
 
 
@@ -116,12 +149,13 @@ def plan(
 
     known = Stats.load(stats)
     made = make_plan(known, ratio, criterion, seed, allocation, Stats.load(against) if against else None)
+    explanation = explain_plan(made, known) if explain else None
     made.save(output)
     counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
     kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     _say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
-    if explain:
-        _print_explanation(explain_plan(made, known))
+    if explanation is not None:
+        _print_explanation(explanation)
     if made.top_k < known.top_k:
         _say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
 

@@ -53,6 +53,8 @@ def export_gguf(folder: Path, output: Path, quant: str, imatrix: Path | None = N
     folder, output = Path(folder), Path(output)
     quant = find_type(quant)
     checkpoint = Checkpoint(folder)
+    if reason := checkpoint.family.gguf.refused:
+        raise RequestError(f"{folder} has no GGUF: {reason}.")
     if imatrix is not None and not imatrix.is_file():
         raise RequestError(f"There is no importance matrix {imatrix}.")
     if len(set(checkpoint.moe_layers.values())) > 1:
@@ -66,7 +68,7 @@ def export_gguf(folder: Path, output: Path, quant: str, imatrix: Path | None = N
     require_space(output, int(weights * (_PLAIN[plain] + (quant != plain) * _QUANTISED_BYTES)))
     with new_file(output) as temporary, tempfile.TemporaryDirectory(prefix=".gguf.", dir=temporary.parent) as work:
         converted = Path(work) / "plain.gguf"
-        convert(folder, converted, plain, keys)
+        convert(checkpoint, converted, plain, keys)
         if quant == plain:
             converted.replace(temporary)
         else:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from prune.checkpoint import Checkpoint
 from runtime import llama_paths
 from runtime.errors import WorkError
 
@@ -42,14 +43,15 @@ def run_tool(command: list[str], environment: dict[str, str] | None = None) -> t
     return result.returncode, lines or [f"ended with status {result.returncode}"]
 
 
-def convert(folder: Path, output: Path, plain: str, keys: dict[str, Any]) -> None:
-    """Write ``folder`` as a GGUF file of the plain type F32, F16 or BF16, with ``keys`` among its metadata.
+def convert(checkpoint: Checkpoint, output: Path, plain: str, keys: dict[str, Any]) -> None:
+    """Write ``checkpoint`` as a GGUF file of the plain type F32, F16 or BF16, with ``keys`` among its metadata.
 
     Raises:
         WorkError: llama.cpp is not built, or its converter refuses the model.
     """
-    source = require_llama_cpp() / "source"
-    command = [sys.executable, str(_PROCESS), str(source), str(folder), str(output), plain.lower(), json.dumps(keys)]
+    source, family = require_llama_cpp() / "source", checkpoint.family.gguf
+    extra = json.dumps({"keys": keys, "defaults": family.defaults, "fixed": family.fixed})
+    command = [sys.executable, str(_PROCESS), str(source), str(checkpoint.folder), str(output), plain.lower(), extra]
     status, lines = run_tool(command, os.environ | {"HF_HUB_OFFLINE": "1"})
     if status or not output.exists():
-        raise WorkError(f"llama.cpp's converter failed on {folder}: {lines[-1][:300]}")
+        raise WorkError(f"llama.cpp's converter failed on {checkpoint.folder}: {lines[-1][:300]}")

@@ -1,6 +1,7 @@
-"""A process of its own for llama.cpp's converter, which is a script: tell it a tokenizer and add keys, then run it.
+"""A process of its own for llama.cpp's converter, which is a script: tell it what it does not know, then run it.
 
-``python converter_process.py SOURCE FOLDER OUTPUT OUTTYPE KEYS``, KEYS being a JSON object of GGUF keys.
+``python converter_process.py SOURCE FOLDER OUTPUT OUTTYPE EXTRA``, EXTRA being a JSON object of ``keys`` (GGUF keys to
+add), ``defaults`` and ``fixed`` (see ``prune.families.Gguf``).
 """
 
 import json
@@ -33,13 +34,55 @@ def _splits_like_qwen2(tokenizer: dict[str, Any]) -> bool:
     )
 
 
-def main(source: str, folder: str, output: str, outtype: str, keys: dict[str, Any]) -> None:
+def _complete(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+    """The config with what only transformers' code knows; ends the process where llama.cpp would compute another."""
+    for key, expected in fixed.items():
+        value = config.get(key)
+        if (bool(value) if isinstance(expected, bool) else value or expected) != expected:
+            sys.exit(f"its config has {key} {value!r}, and llama.cpp computes this family only with {expected!r}.")
+    rope = config.get("rope_parameters") or {}
+    if config.get("head_dim") and rope.get("partial_rotary_factor"):
+        config.setdefault("rotary_dim", int(config["head_dim"] * rope["partial_rotary_factor"]))
+    return defaults | config
+
+
+def _let_every_class_read_transformers_folders(folder: Path) -> None:
+    """Some of the converter's classes know only the files of their first publisher, and may even run code of his."""
+    import conversion  # type: ignore[reportMissingImports]
+    import transformers
+    from conversion.base import ModelBase, TextModel  # type: ignore[reportMissingImports]
+    from conversion.hunyuan import HunYuanModel, HunYuanMoEModel  # type: ignore[reportMissingImports]
+
+    load_tokenizer, sentencepiece = transformers.AutoTokenizer.from_pretrained, TextModel._set_vocab_sentencepiece
+    load_class = conversion.get_model_class
+
+    def from_pretrained(*arguments: Any, **options: Any) -> Any:
+        return load_tokenizer(*arguments, **options | {"trust_remote_code": False})
+
+    def set_vocab_sentencepiece(self: Any, *arguments: Any, **options: Any) -> None:
+        if (folder / "tokenizer.model").exists():
+            sentencepiece(self, *arguments, **options)
+        else:
+            self._set_vocab_gpt2()
+
+    def get_model_class(name: str, *arguments: Any, **options: Any) -> type[ModelBase]:
+        known = {each.lower(): each for each in conversion.TEXT_MODEL_MAP}  # PhiMoE is Phimoe in transformers
+        return load_class(known.get(name.lower(), name), *arguments, **options)
+
+    transformers.AutoTokenizer.from_pretrained = from_pretrained
+    TextModel._set_vocab_sentencepiece = set_vocab_sentencepiece
+    HunYuanMoEModel.set_vocab = HunYuanModel.set_vocab
+    conversion.get_model_class = get_model_class
+
+
+def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, dict[str, Any]]) -> None:
     """Run the converter of ``source``; a failure ends the process with its reason as the last line."""
     sys.path[:1] = [source, f"{source}/gguf-py"]  # in the place of this file's folder
     from conversion.base import ModelBase, TextModel  # type: ignore[reportMissingImports]
     from gguf import GGUFValueType
 
     known_pre_tokenizer, known_metadata = TextModel.get_vocab_base_pre, ModelBase.prepare_metadata
+    known_config = ModelBase.load_hparams
 
     def get_vocab_base_pre(self: Any, tokenizer: Any) -> str:
         try:
@@ -52,11 +95,16 @@ def main(source: str, folder: str, output: str, outtype: str, keys: dict[str, An
 
     def prepare_metadata(self: Any, *arguments: Any, **options: Any) -> None:
         known_metadata(self, *arguments, **options)
-        for key, value in keys.items():
+        for key, value in extra["keys"].items():
             kind = GGUFValueType.FLOAT64 if isinstance(value, float) else GGUFValueType.get_type(value)
             self.gguf_writer.add_key_value(key, value, kind)
 
+    def load_hparams(*arguments: Any, **options: Any) -> dict[str, Any]:
+        return _complete(known_config(*arguments, **options), extra["defaults"], extra["fixed"])
+
     TextModel.get_vocab_base_pre, ModelBase.prepare_metadata = get_vocab_base_pre, prepare_metadata
+    ModelBase.load_hparams = staticmethod(load_hparams)
+    _let_every_class_read_transformers_folders(Path(folder))
     sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", output, "--outtype", outtype]
     runpy.run_path(f"{source}/convert_hf_to_gguf.py", run_name="__main__")
 
