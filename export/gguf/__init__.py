@@ -1,31 +1,38 @@
 """GGUF: a Hugging Face folder becomes one file that any llama.cpp loads. Conversion and types are llama.cpp's own."""
 
-import json
+import contextlib
+import logging
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from export.gguf.convert import convert
-from export.gguf.provenance import provenance
+from export.gguf.convert import Extra, convert, require_llama_cpp
+from export.gguf.imatrix import (
+    ImportanceMatrix,
+    compute_imatrix,
+    fill_never_routed,
+    fitted,
+    read_imatrix,
+    write_imatrix,
+)
+from export.gguf.metadata import Origin
+from export.gguf.modelfile import write_modelfile
 from export.gguf.quantise import find_type, quantise
+from export.gguf.tokenizer import SAMPLE, adds_bos, compare, recognise, require_name
+from export.gguf.types import TYPES
 from prune.checkpoint import Checkpoint
+from runtime.corpus import read_segments
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_file, require_space
+from runtime.gguf_file import GgufFile
+from runtime.pairs import Pair
+from runtime.prompts import ChatTemplate
 
 _PLAIN = {"F32": 4, "F16": 2, "BF16": 2}  # types that the converter writes by itself; bytes per weight
 _QUANTISED_BYTES = 1.1  # per weight, at most: Q8_0 has 8.5 bits, and routers and norms stay in float32
-
-
-def _provenance(folder: Path) -> dict[str, Any]:
-    """What ``slimmoe.json`` tells of the cut, as GGUF keys; nothing for a model that slimmoe did not cut."""
-    path = folder / "slimmoe.json"
-    if not path.exists():
-        return {}
-    try:
-        return provenance(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError):
-        raise WorkError(f"{path} is not a readable plan.") from None
+_log = logging.getLogger(__name__)
 
 
 def _lossless_type(checkpoint: Checkpoint) -> str:
@@ -36,41 +43,137 @@ def _lossless_type(checkpoint: Checkpoint) -> str:
     return "F16" if "F16" in dtypes else "BF16"
 
 
-def export_gguf(folder: Path, output: Path, quant: str, imatrix: Path | None = None) -> Path:
-    """Convert a checkpoint and quantise it; ``output`` appears whole or not at all, and is returned.
+def _check_tokens(path: Path, folder: Path, pair: Pair | None, corpus: Path | None, found: str) -> None:
+    """Compare token ids of the converted file and the folder's tokenizer on a sample and on the pair's own text.
+
+    A pre-tokenisation that we recognised must give the same ids throughout. One that llama.cpp itself knows, or that was
+    forced, is the best there is for this model: a difference is told, since refusing would leave no way at all.
+    """
+    if not (folder / "tokenizer.json").exists():
+        _log.warning(f"{folder} has no tokenizer.json: token ids of the GGUF file were not compared with any.")
+        return
+    texts = list(SAMPLE)
+    with contextlib.suppress(RequestError):  # a corpus without this pair leaves the sample
+        if pair and corpus:
+            template = ChatTemplate.from_folder(folder)
+            for source, target in read_segments(corpus, pair):
+                texts.append(template.prompt(pair, source) + template.completion(pair, source, target))
+    result = compare(path, folder, texts)
+    if not result.different:
+        return
+    share = f"{result.different} of {result.texts} texts get other token ids from llama.cpp than from {folder}"
+    example = f"for example {result.example[:60]!r}"
+    if found == "recognised":
+        raise WorkError(
+            f"{share}, {example}, though its tokenizer looks like one that llama.cpp has.",
+            next_command=f"slimmoe gguf {folder} --pre NAME -o FILE.gguf   (accepts the differences)",
+        )
+    _log.warning(f"{share}, {example}: the model will see those texts otherwise than it was trained to.")
+
+
+def _choose_imatrix(quant: str, given: Path | None, asked: Pair | None, origin: Origin) -> Pair | None:
+    """The pair on whose text an importance matrix is to be computed; None where none is, or one is given.
+
+    Raises:
+        RequestError: the type needs one, and no pair is known.
+    """
+    kind = TYPES[quant]
+    if given is not None or (kind.imatrix != "needed" and not (asked and kind.wants_imatrix)):
+        return None
+    if origin.known_pair is None:
+        raise RequestError(
+            f"{quant} needs an importance matrix, which is computed on text of a pair.",
+            next_command=f"slimmoe gguf {origin.folder} --quant {quant} --pair en-de -o FILE.gguf   (or --imatrix FILE)",
+        )
+    return origin.known_pair
+
+
+def _prepared(matrix: ImportanceMatrix, plain: Path, origin: Origin, name: str, work: Path) -> Path:
+    """The matrix as llama-quantize is to read it, under a neutral name, since that name goes into the GGUF file."""
+    matrix, never = fill_never_routed(fitted(matrix, GgufFile(plain), origin.plan))
+    if never:
+        _log.warning(f"The importance matrix's text reached {never} experts not once: they take the mean of their layer.")
+    matrix = ImportanceMatrix(
+        matrix.entries, [Path(each).name for each in matrix.datasets], matrix.chunk_count, matrix.chunk_size
+    )
+    write_imatrix(matrix, work / name)
+    return work / name
+
+
+def export_gguf(
+    folder: Path,
+    output: Path | str,
+    quant: str,
+    imatrix: Path | Literal["none"] | None = None,
+    *,
+    pair: Pair | None = None,
+    corpus: Path | None = None,
+    pre: str | None = None,
+    tell: Callable[[str], object] = _log.info,
+) -> Path:
+    """Convert a checkpoint and quantise it; the file appears whole or not at all, and its path is returned.
 
     The choice of types is the same for every number of experts, so that a sweep over ratios compares like with like.
+    Where the pair is known, a Modelfile for Ollama is written beside it.
 
     Args:
         folder: a Hugging Face folder; its ``slimmoe.json``, if any, goes into the file as keys ``slimmoe.*``.
+        output: the file, or a folder (one that is there, or a name with a slash at its end) for a file named by the model.
         quant: llama.cpp's name of the type: F32, F16, BF16, Q8_0, Q4_K_M, IQ4_XS, ...
-        imatrix: importance matrix of this very model, as llama-imatrix writes it.
+        imatrix: importance matrix of this model or of the unpruned one, as llama-imatrix writes it. By default one is
+            computed on the pair's text for types that need it, and for those below 5 bits where ``pair`` is given;
+            ``none`` leaves it out.
+        pair: default: the one the model was pruned for.
+        corpus: text of the pair, for the importance matrix and to compare token ids.
+        pre: llama.cpp's name of the tokenizer's pre-tokenisation, where neither it nor we know better.
+        tell: is called with a sentence on what takes long.
 
     Raises:
-        RequestError: no such folder, model family, type or importance matrix.
-        WorkError: llama.cpp is not built, refuses the model, or there is no disk space.
+        RequestError: no such folder, model family, type, importance matrix, pre-tokenisation or corpus.
+        WorkError: llama.cpp is not built, refuses the model or its tokenizer, or there is no disk space.
     """
-    folder, output = Path(folder), Path(output)
-    quant = find_type(quant)
-    checkpoint = Checkpoint(folder)
+    folder, quant = Path(folder), find_type(quant)
+    require_llama_cpp()
+    checkpoint, origin = Checkpoint(folder), Origin(folder, pair)
     if reason := checkpoint.family.gguf.refused:
         raise RequestError(f"{folder} has no GGUF: {reason}.")
-    if imatrix is not None and not imatrix.is_file():
-        raise RequestError(f"There is no importance matrix {imatrix}.")
+    output = origin.output_path(output, quant)
+    if pre is not None:
+        require_name(pre)
+    matrix = read_imatrix(imatrix) if isinstance(imatrix, Path) else None
+    on_text_of = None if imatrix == "none" else _choose_imatrix(quant, imatrix, pair, origin)
+    if on_text_of and (corpus is None or not read_segments(corpus, on_text_of)):
+        raise RequestError(f"{quant} needs text of {on_text_of} for its importance matrix: give a corpus.")
     if len(set(checkpoint.moe_layers.values())) > 1:
         raise RequestError(
             f"{folder} has different numbers of experts by layer, and a GGUF file holds one number for all.",
             next_command=f"slimmoe onnx {folder} -o DIR   (or a plan with --allocation uniform)",
         )
-    keys = _provenance(folder)
     plain = quant if quant in _PLAIN else _lossless_type(checkpoint)
     weights = sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values())
     require_space(output, int(weights * (_PLAIN[plain] + (quant != plain) * _QUANTISED_BYTES)))
-    with new_file(output) as temporary, tempfile.TemporaryDirectory(prefix=".gguf.", dir=temporary.parent) as work:
-        converted = Path(work) / "plain.gguf"
-        convert(checkpoint, converted, plain, keys)
+    extra = Extra(origin.provenance(), origin.general(), pre, recognise(folder))
+    with new_file(output) as temporary, tempfile.TemporaryDirectory(prefix=".gguf.", dir=temporary.parent) as name:
+        work = Path(name)
+        converted = work / "plain.gguf"
+        found = convert(checkpoint, converted, plain, extra)
+        if pre is not None and found is None:
+            raise RequestError(f"The tokenizer of {folder} is not one that has a pre-tokenisation: leave --pre out.")
+        _check_tokens(converted, folder, origin.known_pair, corpus, found or "known")
+        modelfile = ""
+        if origin.known_pair:
+            context = int(checkpoint.config.get("max_position_embeddings") or 2048)
+            modelfile = write_modelfile(output.name, folder, origin.known_pair, context, adds_bos(converted))
+        if on_text_of and corpus:
+            tell(f"computing an importance matrix on {on_text_of} text of {corpus}")
+            matrix = compute_imatrix(converted, folder, on_text_of, corpus, work)
         if quant == plain:
             converted.replace(temporary)
         else:
-            quantise(converted, temporary, quant, imatrix)
+            label = imatrix.name if isinstance(imatrix, Path) else f"{on_text_of}.imatrix.gguf"
+            ready = _prepared(matrix, converted, origin, label, work) if matrix else None
+            quantise(converted, temporary, quant, ready)
+    if modelfile:
+        with new_file(output.with_suffix(".Modelfile")) as temporary:
+            temporary.write_text(modelfile, encoding="utf-8", newline="")
     return output

@@ -4,14 +4,32 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from export.gguf.converter_process import FOUND, UNKNOWN_TOKENIZER
 from prune.checkpoint import Checkpoint
 from runtime import llama_paths
 from runtime.errors import WorkError
 
 _PROCESS = Path(__file__).with_name("converter_process.py")
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What the converter is told beyond the folder.
+
+    Attributes:
+        keys: GGUF keys to add.
+        general: attributes of gguf-py's ``Metadata`` to set, which become the keys ``general.*``.
+        pre: name of the pre-tokenisation to write whatever the tokenizer; recognised: for one that it does not know.
+    """
+
+    keys: dict[str, Any] = field(default_factory=dict)
+    general: dict[str, Any] = field(default_factory=dict)
+    pre: str | None = None
+    recognised: str | None = None
 
 
 def require_llama_cpp() -> Path:
@@ -26,10 +44,13 @@ def require_llama_cpp() -> Path:
     return home
 
 
-def run_tool(command: list[str], environment: dict[str, str] | None = None) -> tuple[int, list[str]]:
-    """Exit status and non-empty output lines of a tool, which prints nothing on the user's terminal."""
+def run_tool(
+    command: list[str], environment: dict[str, str] | None = None, folder: Path | None = None
+) -> tuple[int, list[str]]:
+    """Exit status and non-empty output lines of a tool run in ``folder``; it prints nothing on the user's terminal."""
     result = subprocess.run(
         command,
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -43,15 +64,26 @@ def run_tool(command: list[str], environment: dict[str, str] | None = None) -> t
     return result.returncode, lines or [f"ended with status {result.returncode}"]
 
 
-def convert(checkpoint: Checkpoint, output: Path, plain: str, keys: dict[str, Any]) -> None:
-    """Write ``checkpoint`` as a GGUF file of the plain type F32, F16 or BF16, with ``keys`` among its metadata.
+def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> str | None:
+    """Write ``checkpoint`` as a GGUF file of the plain type F32, F16 or BF16.
+
+    Returns:
+        where the name of its pre-tokenisation is from: ``known`` to the converter, ``recognised``, ``forced``, or None
+        where its tokenizer needs none (SentencePiece).
 
     Raises:
-        WorkError: llama.cpp is not built, or its converter refuses the model.
+        WorkError: llama.cpp is not built, or its converter refuses the model or its tokenizer.
     """
-    source, family = require_llama_cpp() / "source", checkpoint.family.gguf
-    extra = json.dumps({"keys": keys, "defaults": family.defaults, "fixed": family.fixed})
-    command = [sys.executable, str(_PROCESS), str(source), str(checkpoint.folder), str(output), plain.lower(), extra]
-    status, lines = run_tool(command, os.environ | {"HF_HUB_OFFLINE": "1"})
+    source, folder = require_llama_cpp() / "source", checkpoint.folder
+    command = [sys.executable, str(_PROCESS), str(source), str(folder), str(output), plain.lower()]
+    told = json.dumps(asdict(extra) | asdict(checkpoint.family.gguf))
+    status, lines = run_tool([*command, told], os.environ | {"HF_HUB_OFFLINE": "1"})
+    if status == UNKNOWN_TOKENIZER:
+        raise WorkError(
+            f"The tokenizer of {folder} is unknown to llama.cpp, and it splits text in none of the ways that slimmoe can "
+            "tell. If you know llama.cpp's name of its way, give it with --pre; token ids are then compared.",
+            next_command=f"slimmoe gguf {folder} --pre NAME -o FILE.gguf",
+        )
     if status or not output.exists():
-        raise WorkError(f"llama.cpp's converter failed on {checkpoint.folder}: {lines[-1][:300]}")
+        raise WorkError(f"llama.cpp's converter failed on {folder}: {lines[-1][:300]}")
+    return next((line.removeprefix(FOUND) for line in lines if line.startswith(FOUND)), None)

@@ -1,7 +1,8 @@
 """A process of its own for llama.cpp's converter, which is a script: tell it what it does not know, then run it.
 
-``python converter_process.py SOURCE FOLDER OUTPUT OUTTYPE EXTRA``, EXTRA being a JSON object of ``keys`` (GGUF keys to
-add), ``defaults`` and ``fixed`` (see ``prune.families.Gguf``).
+``python converter_process.py SOURCE FOLDER OUTPUT OUTTYPE EXTRA``, EXTRA being a JSON object with the
+fields of ``convert.Extra`` and ``prune.families.Gguf``. It prints one line that begins with ``FOUND`` where the tokenizer
+needs the name of a pre-tokenisation.
 """
 
 import json
@@ -10,28 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# The pre-tokenisation of Qwen2's tokenizer.json, which llama.cpp implements under the name "qwen2".
-QWEN2_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
-def _splits_like_qwen2(tokenizer: dict[str, Any]) -> bool:
-    """Whether everything that decides how text is cut, but the vocabulary itself, equals Qwen2's."""
-    steps = (tokenizer.get("pre_tokenizer") or {}).get("pretokenizers", [])
-    # trim_offsets moves character offsets, not tokens
-    steps = [{key: value for key, value in step.items() if key != "trim_offsets"} for step in steps]
-    model = tokenizer["model"]
-    return (
-        tokenizer.get("normalizer") == {"type": "NFC"}
-        and steps
-        == [
-            {"type": "Split", "pattern": {"Regex": QWEN2_PATTERN}, "behavior": "Isolated", "invert": False},
-            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
-        ]
-        and model["type"] == "BPE"
-        and not any(model.get(key) for key in ("ignore_merges", "byte_fallback", "dropout"))
-    )
+FOUND = "slimmoe: pre-tokenisation "
+UNKNOWN_TOKENIZER = 3  # exit status
 
 
 def _complete(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
@@ -43,6 +24,8 @@ def _complete(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str,
     rope = config.get("rope_parameters") or {}
     if config.get("head_dim") and rope.get("partial_rotary_factor"):
         config.setdefault("rotary_dim", int(config["head_dim"] * rope["partial_rotary_factor"]))
+    if config.get("n_group") == 1:  # llama.cpp wants more experts than groups, so one expert in one group ends it
+        config = {key: value for key, value in config.items() if key not in ("n_group", "topk_group")}
     return defaults | config
 
 
@@ -75,23 +58,35 @@ def _let_every_class_read_transformers_folders(folder: Path) -> None:
     conversion.get_model_class = get_model_class
 
 
-def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, dict[str, Any]]) -> None:
+def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, Any]) -> None:
     """Run the converter of ``source``; a failure ends the process with its reason as the last line."""
     sys.path[:1] = [source, f"{source}/gguf-py"]  # in the place of this file's folder
     from conversion.base import ModelBase, TextModel  # type: ignore[reportMissingImports]
-    from gguf import GGUFValueType
+    from gguf import GGUFValueType, Metadata
 
     known_pre_tokenizer, known_metadata = TextModel.get_vocab_base_pre, ModelBase.prepare_metadata
     known_config = ModelBase.load_hparams
+    load_metadata = Metadata.load
 
     def get_vocab_base_pre(self: Any, tokenizer: Any) -> str:
+        if extra["pre"]:
+            print(f"{FOUND}forced", flush=True)
+            return extra["pre"]
         try:
-            return known_pre_tokenizer(self, tokenizer)  # by a hash over sample text, so any new vocabulary is unknown
+            name = known_pre_tokenizer(self, tokenizer)  # by a hash over sample text: any new vocabulary is unknown
+            print(f"{FOUND}known", flush=True)
         except NotImplementedError:
-            path = Path(folder) / "tokenizer.json"
-            if path.exists() and _splits_like_qwen2(json.loads(path.read_text(encoding="utf-8"))):
-                return "qwen2"
-            sys.exit("its tokenizer is unknown to llama.cpp, and does not split text as Qwen2's does.")
+            name = extra["recognised"]
+            if not name:
+                sys.exit(UNKNOWN_TOKENIZER)
+            print(f"{FOUND}recognised", flush=True)
+        return name
+
+    def load(*arguments: Any, **options: Any) -> Metadata:
+        metadata = load_metadata(*arguments, **options)
+        for name, value in extra["general"].items():
+            setattr(metadata, name, value)
+        return metadata
 
     def prepare_metadata(self: Any, *arguments: Any, **options: Any) -> None:
         known_metadata(self, *arguments, **options)
@@ -105,10 +100,11 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, d
     TextModel.get_vocab_base_pre, ModelBase.prepare_metadata = get_vocab_base_pre, prepare_metadata
     ModelBase.load_hparams = staticmethod(load_hparams)
     _let_every_class_read_transformers_folders(Path(folder))
+    Metadata.load = staticmethod(load)
     sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", output, "--outtype", outtype]
     runpy.run_path(f"{source}/convert_hf_to_gguf.py", run_name="__main__")
 
 
 if __name__ == "__main__":
-    _, where, model, result, plain, metadata = sys.argv
-    main(where, model, result, plain, json.loads(metadata))
+    _, where, model, result, plain, more = sys.argv
+    main(where, model, result, plain, json.loads(more))

@@ -1,23 +1,32 @@
 """llama-quantize as a tool, with one correction: the mix of types must not depend on the number of experts."""
 
 import logging
+import math
+import mmap
 import re
-from collections import Counter
+import struct
+from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
-from gguf import GGUFReader
+from gguf import GGUFValueType
 
 from export.gguf.convert import require_llama_cpp, run_tool
+from export.gguf.types import ALIASES, TYPES, type_bits
 from runtime.engines import usable_cores
 from runtime.errors import RequestError, WorkError
+from runtime.gguf_file import GgufFile
 
-# llama.cpp stores attention in larger types where there are exactly 8 experts, for Mixtral's sake, and attn_v in
-# smaller ones under 4 experts (llama_tensor_get_type in llama-quant.cpp). It is told this count instead, which falls
-# under neither rule and is a multiple of any number of expert groups that 8 experts can have.
+# llama_tensor_get_type in llama-quant.cpp takes larger types for attention, and for some ffn_down, where there are
+# exactly 8 experts, for Mixtral's sake; other types for attn_v under 4 experts; and counts layers otherwise where there
+# is one. It is told this count instead, which falls under none of these rules, and is a multiple of any number of
+# expert groups that 8 experts can have.
 ORDINARY_COUNT = 16
+# MXFP4_MOE knows experts by their third axis, which a single expert's tensor has no more.
+_EXPERTS_OF_MXFP4 = r"ffn_.*_exps\.weight=mxfp4"
 _FALLBACK = re.compile(
-    r"ncols +(\d+) not divisible by +(\d+) \(required for type +(\w+)\).*-> falling back to +(\w+)", re.IGNORECASE
+    r"warning: +(\S+) +- ncols +(\d+) not divisible by +(\d+) \(required for type +(\w+)\).*-> falling back to +(\w+)",
+    re.IGNORECASE,
 )
 
 
@@ -41,55 +50,89 @@ def find_type(name: str) -> str:
     Raises:
         RequestError: there is no such type.
     """
-    if name.upper() not in type_names():
+    found = ALIASES.get(name.upper(), name.upper())
+    if found not in TYPES:
         raise RequestError(
-            f"There is no type {name!r}; llama.cpp knows {', '.join(sorted(type_names()))}.",
-            next_command="slimmoe gguf DIR --quant Q4_K_M -o FILE.gguf",
+            f"There is no type {name!r}; llama.cpp knows {', '.join(TYPES)}.",
+            next_command="slimmoe gguf --help   (a line of advice on each)",
         )
-    return name.upper()
+    return found
 
 
-def _expert_count(path: Path) -> tuple[str, int]:
-    """The metadata key of the number of experts, and the number (0 for a dense model)."""
-    fields = GGUFReader(path).fields
-    key = f"{fields['general.architecture'].contents()}.expert_count"
-    return key, int(fields[key].contents()) if key in fields else 0
+def _restore_count(path: Path, key: str, told: int, count: int) -> None:
+    """Overwrite the number of experts where it stands in the header: key, type and value are next to one another."""
+    entry = key.encode() + struct.pack("<II", GGUFValueType.UINT32, told)
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
+        at = data.find(entry)
+        if at < 0:
+            raise WorkError(f"llama-quantize wrote {path} without {key}.")
+        data[at + len(entry) - 4 : at + len(entry)] = struct.pack("<I", count)
 
 
-def _restore_count(path: Path, key: str, count: int) -> None:
-    reader = GGUFReader(path, "r+")
-    reader.fields[key].parts[-1][0] = count  # a uint32 in place
-    reader.data.flush()
+def _shortened(names: list[str]) -> str:
+    """``blk.{0-5,7}.ffn_down_exps.weight`` and the like: one pattern for a tensor of several layers."""
+    layers: dict[str, list[int]] = defaultdict(list)
+    for name in names:
+        match = re.search(r"(?<=blk\.)\d+", name)
+        layers[name if match is None else name[: match.start()] + "*" + name[match.end() :]] += (
+            [] if match is None else [int(match[0])]
+        )
+    found = []
+    for pattern, numbers in layers.items():
+        runs: list[list[int]] = []
+        for number in sorted(numbers):
+            if runs and number == runs[-1][1] + 1:
+                runs[-1][1] = number
+            else:
+                runs.append([number, number])
+        text = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+        found.append(pattern.replace("*", text if text.isdigit() else f"{{{text}}}"))
+    return ", ".join(found)
 
 
-def _warn_of_fallbacks(lines: list[str]) -> None:
-    found = Counter(match.groups() for line in lines if (match := _FALLBACK.search(line)))
-    for (columns, block, wanted, stored), tensors in found.items():
+def _warn_of_fallbacks(lines: list[str], source: GgufFile, output: Path) -> None:
+    """Say which tensors llama.cpp stores in another type because of their rows, and what that costs."""
+    found: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for line in lines:
+        if match := _FALLBACK.search(line):
+            found[match.groups()[1:]].append(match[1])
+    for (columns, block, wanted, stored), names in found.items():
+        weights = sum(math.prod(source.tensors[name].shape) for name in names)
+        more = weights * (type_bits(stored.upper()) - type_bits(wanted.upper())) / 8
+        share = more / (output.stat().st_size - more)
         logging.getLogger(__name__).warning(
-            f"{tensors} tensors have rows of {columns} weights, not a multiple of {block}: "
-            f"llama.cpp stores them as {stored.upper()} instead of {wanted.upper()}."
+            f"{len(names)} tensors have rows of {columns} weights, not a multiple of {block}: llama.cpp stores them as "
+            f"{stored.upper()} instead of {wanted.upper()}, which costs {more / 1e6:.1f} MB ({share:.0%} of the file): "
+            f"{_shortened(names)}."
         )
 
 
 def quantise(source: Path, output: Path, quant: str, imatrix: Path | None = None) -> None:
     """Write ``source`` (plain GGUF) as ``output`` in the type ``quant``, all other metadata unchanged.
 
+    Args:
+        imatrix: of this very model; its file name, without the folder, is kept in the metadata.
+
     Raises:
         WorkError: llama.cpp is not built, or refuses: the importance matrix is missing or another model's.
     """
     tool = require_llama_cpp() / "bin" / "llama-quantize"
-    key, count = _expert_count(source)
+    plain = GgufFile(source)
+    key = f"{plain.architecture}.expert_count"
+    count = int(plain.get(key, 0))
     special = 0 < count < 4 or count == 8
-    options = [] if imatrix is None else ["--imatrix", str(imatrix)]
+    options = [] if imatrix is None else ["--imatrix", imatrix.name]
     options += ["--override-kv", f"{key}=int:{ORDINARY_COUNT}"] if special else []
-    status, lines = run_tool([str(tool), *options, str(source), str(output), quant, str(usable_cores())])
+    options += ["--tensor-type", _EXPERTS_OF_MXFP4] if count == 1 and quant == "MXFP4_MOE" else []
+    command = [str(tool), *options, str(source.absolute()), str(output.absolute()), quant, str(usable_cores())]
+    status, lines = run_tool(command, folder=None if imatrix is None else imatrix.parent)
     if status:
         reason = next(
             (line.partition("failed to quantize: ")[2] for line in lines if "to quantize: " in line), lines[-1]
         )
-        again = f"slimmoe gguf DIR --quant {quant} --imatrix FILE -o FILE.gguf   (llama-imatrix writes such a file)"
+        again = f"slimmoe gguf DIR --quant {quant} --pair en-de   (computes one; --imatrix FILE takes one that is there)"
         needed = imatrix is None and "imatrix" in reason
         raise WorkError(f"llama.cpp cannot write {quant}: {reason}", next_command=again if needed else None)
     if special:
-        _restore_count(output, key, count)
-    _warn_of_fallbacks(lines)
+        _restore_count(output, key, ORDINARY_COUNT, count)
+    _warn_of_fallbacks(lines, plain, output)

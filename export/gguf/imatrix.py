@@ -1,0 +1,252 @@
+"""Importance matrices: how much each input column of a weight matters, computed on the text of a pair.
+
+Format (GGUF, as llama-imatrix writes it): for each weight ``<name>.in_sum2`` [matrices, columns], sums of squared inputs,
+and ``<name>.counts`` [matrices, 1], the tokens summed over. Stacked experts have a matrix for each expert, everything else
+one. ``imatrix.datasets``, ``imatrix.chunk_count`` and ``imatrix.chunk_size`` tell of the text.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from gguf import GGUFWriter
+from tokenizers import Tokenizer
+
+from export.gguf.convert import require_llama_cpp, run_tool
+from prune.plan import Plan
+from runtime.corpus import read_segments
+from runtime.engines import usable_cores
+from runtime.errors import RequestError, WorkError
+from runtime.files import new_file
+from runtime.gguf_file import GgufFile
+from runtime.pairs import Pair
+from runtime.prompts import ChatTemplate
+
+CHUNK = 512  # tokens that see one another
+MOST_TOKENS = 1 << 17
+_EXPERTS = re.compile(r"blk\.(\d+)\.ffn_.*_exps\.weight")
+_DOWN = "ffn_down_exps"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Sums of squared inputs [matrices, columns] and tokens [matrices] of one weight, both float32."""
+
+    sums: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class ImportanceMatrix:
+    """All entries by the weight's name, and the text they are from."""
+
+    entries: dict[str, Entry]
+    datasets: list[str] = field(default_factory=list)
+    chunk_count: int = 0
+    chunk_size: int = CHUNK
+
+    def experts(self) -> dict[int, int]:
+        """Number of experts by layer."""
+        found = {}
+        for name, entry in self.entries.items():
+            if match := _EXPERTS.fullmatch(name):
+                found[int(match[1])] = len(entry.counts)
+        return found
+
+
+def _read_entries(path: Path, file: GgufFile) -> dict[str, Entry]:
+    entries = {}
+    for name, tensor in file.tensors.items():
+        weight, _, kind = name.rpartition(".")
+        if kind != "in_sum2":
+            continue
+        if f"{weight}.counts" not in file.tensors or tensor.type.name != "F32":
+            raise WorkError(f"{path} is damaged: it has no counts for {weight}.")
+        sums = np.frombuffer(file.read(name), "<f4").reshape(-1, tensor.shape[-1])
+        counts = np.frombuffer(file.read(f"{weight}.counts"), "<f4")
+        if len(sums) != len(counts) or not np.isfinite(sums).all() or not (counts >= 0).all():
+            raise WorkError(f"{path} is damaged: the numbers of {weight} are none of an importance matrix.")
+        entries[weight] = Entry(sums, counts)
+    return entries
+
+
+def read_imatrix(path: Path) -> ImportanceMatrix:
+    """Read llama-imatrix's GGUF format.
+
+    Raises:
+        RequestError: no such file, or another kind of file.
+        WorkError: it is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RequestError(f"There is no importance matrix {path}.")
+    with path.open("rb") as start:
+        if start.read(4) != b"GGUF":
+            raise RequestError(
+                f"{path} is not in llama-imatrix's GGUF format (older ones are not read).",
+                next_command=f"llama-imatrix --in-file {path} -o {path.stem}.gguf   (reads the older format)",
+            )
+    file = GgufFile(path)
+    entries = _read_entries(path, file)
+    if not entries:
+        raise RequestError(f"{path} is a GGUF file, but not an importance matrix.")
+    return ImportanceMatrix(
+        entries,
+        [str(name) for name in file.get("imatrix.datasets", [])],
+        int(file.get("imatrix.chunk_count", 0)),
+        int(file.get("imatrix.chunk_size", CHUNK)),
+    )
+
+
+def write_imatrix(matrix: ImportanceMatrix, output: Path) -> None:
+    """Write llama-imatrix's GGUF format; ``output`` appears whole or not at all."""
+    with new_file(output) as temporary:
+        writer = GGUFWriter(temporary, "imatrix")
+        writer.add_type("imatrix")
+        writer.add_array("imatrix.datasets", matrix.datasets or [""])
+        writer.add_uint32("imatrix.chunk_count", matrix.chunk_count)
+        writer.add_uint32("imatrix.chunk_size", matrix.chunk_size)
+        for name, entry in matrix.entries.items():
+            writer.add_tensor(f"{name}.in_sum2", entry.sums.astype(np.float32))
+            writer.add_tensor(f"{name}.counts", entry.counts.astype(np.float32)[:, None])
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+
+def _places(keep: list[int], most: int, groups: int) -> list[int]:
+    """Where the kept experts stand in a layer padded to ``most``: each group is padded by itself (prune/shape.py)."""
+    size, full = len(keep) // groups, most // groups
+    return [i // size * full + i % size for i in range(len(keep))]
+
+
+def _sliced(matrix: ImportanceMatrix, plan: Plan, groups: int) -> ImportanceMatrix:
+    """The rows of the kept experts; where layers keep different numbers, rows of zeros for those that pad.
+
+    Raises:
+        RequestError: its experts are not those that the plan was made for.
+    """
+    keep = {layer.layer: layer for layer in plan.layers}
+    most = max(len(layer.keep) for layer in plan.layers)
+    entries = dict(matrix.entries)
+    for name, entry in matrix.entries.items():
+        match = _EXPERTS.fullmatch(name)
+        if match is None:
+            continue
+        layer = keep.get(int(match[1]))
+        if layer is None or layer.experts != len(entry.counts):
+            planned = "none" if layer is None else layer.experts
+            raise RequestError(
+                f"The importance matrix has {len(entry.counts)} experts in layer {match[1]}, and the plan was made for "
+                f"{planned}: it is of another model."
+            )
+        sums = np.zeros((most, entry.sums.shape[1]), np.float32)
+        counts = np.zeros(most, np.float32)
+        places = _places(layer.keep, most, groups)
+        sums[places], counts[places] = entry.sums[layer.keep], entry.counts[layer.keep]
+        entries[name] = Entry(sums, counts)
+    return replace(matrix, entries=entries)
+
+
+def slice_imatrix(file: Path, plan: Plan, output: Path, groups: int = 1) -> None:
+    """Cut the experts that a plan drops out of the unpruned model's importance matrix, for the pruned model.
+
+    Args:
+        groups: of experts in the pruned model's router.
+
+    Raises:
+        RequestError: no importance matrix, or another model's.
+        WorkError: it is damaged.
+    """
+    write_imatrix(_sliced(read_imatrix(file), plan, groups), output)
+
+
+def fitted(matrix: ImportanceMatrix, model: GgufFile, plan: Plan | None) -> ImportanceMatrix:
+    """The part of ``matrix`` that the model has weights for, sliced by ``plan`` where it is of the unpruned model.
+
+    Raises:
+        RequestError: it is another model's.
+    """
+    experts = {
+        int(match[1]): tensor.shape[0]
+        for name, tensor in model.tensors.items()
+        if (match := _EXPERTS.fullmatch(name)) and len(tensor.shape) == 3
+    }
+    ours = matrix.experts()
+    different = {layer for layer, count in ours.items() if experts.get(layer, count) != count}
+    if different and plan is not None:
+        groups = int(model.get(f"{model.architecture}.expert_group_count", 1)) or 1
+        matrix = _sliced(matrix, plan, groups)
+    common = {name: entry for name, entry in matrix.entries.items() if name in model.tensors}
+    wrong = []
+    for name, entry in common.items():
+        shape = model.tensors[name].shape
+        if entry.sums.size != shape[-1] * (shape[0] if len(shape) == 3 else 1):
+            wrong.append(f"{entry.sums.size} numbers for {name}, which needs {shape[-1]} for each of its matrices")
+    if not common:
+        wrong.append("none of this model's weights")
+    if wrong:
+        raise RequestError(f"The importance matrix is of another model: it has {wrong[0]}.")
+    return replace(matrix, entries=common)
+
+
+def fill_never_routed(matrix: ImportanceMatrix) -> tuple[ImportanceMatrix, int]:
+    """Give experts that no token reached the mean of their layer's; returns how many there are, all layers together.
+
+    llama.cpp would weigh all their columns alike. What enters an expert is the layer's hidden state, whichever expert it
+    is, so that the mean over the others is the best guess. What enters its last projection are neurons of its own, of
+    which the others tell nothing: those stay as they are.
+    """
+    entries, never = dict(matrix.entries), set()
+    for name, entry in matrix.entries.items():
+        match = _EXPERTS.fullmatch(name)
+        zero = entry.counts == 0
+        if match is None or not zero.any():
+            continue
+        never |= {(match[1], int(expert)) for expert in np.flatnonzero(zero)}
+        if _DOWN in name or zero.all():
+            continue
+        sums, counts = entry.sums.copy(), entry.counts.copy()
+        sums[zero] = entry.sums.sum(0, dtype=np.float64) / entry.counts.sum()
+        counts[zero] = 1
+        entries[name] = Entry(sums, counts)
+    return replace(matrix, entries=entries), len(never)
+
+
+def _conversations(folder: Path, pair: Pair, corpus: Path) -> str:
+    """Whole conversations of the pair, one after the other: as many tokens as whole chunks have, at least two."""
+    tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
+    texts = [template.prompt(pair, a) + template.completion(pair, a, b) for a, b in read_segments(corpus, pair)]
+    lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    step = -(-sum(lengths) // MOST_TOKENS)
+    texts, lengths = texts[::step], lengths[::step]
+    wanted = max(-(-sum(lengths) // CHUNK), 2) * CHUNK
+    taken, tokens = [], 0
+    while tokens < wanted:  # the tool leaves an incomplete chunk out: it is filled from the beginning
+        taken.append(texts[len(taken) % len(texts)])
+        tokens += lengths[(len(taken) - 1) % len(texts)]
+    return "".join(taken)
+
+
+def compute_imatrix(model: Path, folder: Path, pair: Pair, corpus: Path, work: Path) -> ImportanceMatrix:
+    """The importance matrix of a plain GGUF file on whole conversations of a pair, references included.
+
+    Args:
+        folder: the model's checkpoint, for its tokenizer and chat template.
+        work: an empty folder for what the tool reads and writes.
+
+    Raises:
+        RequestError: the corpus has no text of the pair.
+        WorkError: llama.cpp's tool fails.
+    """
+    text, output = work / "text.txt", work / "computed.gguf"
+    text.write_text(_conversations(folder, pair, corpus), encoding="utf-8", newline="")
+    command = [str(require_llama_cpp() / "bin" / "llama-imatrix"), "-m", str(model.absolute())]
+    command += ["-f", text.name, "-o", output.name, "--parse-special", "--no-ppl", "-t", str(usable_cores())]
+    command += ["-c", str(CHUNK), "-b", str(CHUNK), "-ub", str(CHUNK)]
+    status, lines = run_tool(command, folder=work)
+    if status or not output.exists():
+        raise WorkError(f"llama.cpp cannot compute an importance matrix: {lines[-1][:300]}")
+    return replace(read_imatrix(output), datasets=[f"{corpus.name} {pair}"])

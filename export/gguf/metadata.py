@@ -1,0 +1,124 @@
+"""What a GGUF file says of itself: keys ``general.*`` and ``slimmoe.*``, and a file name that tells the same."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gguf import Metadata
+
+from prune.plan import Plan
+from runtime.errors import RequestError, WorkError
+from runtime.pairs import Pair, parse_pair
+
+_PROVENANCE = ("format", "hash", "fingerprint", "pair", "criterion", "allocation", "ratio")
+_HUB_CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a checkpoint comes from: its folder, the plan in it (None for a model that slimmoe did not cut), its pair.
+
+    Raises:
+        WorkError: ``slimmoe.json`` cannot be read.
+    """
+
+    folder: Path
+    pair: Pair | None = None  # as asked for; the plan's otherwise
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """The content of ``slimmoe.json``; empty where there is none."""
+        path = self.folder / "slimmoe.json"
+        if not path.exists():
+            return {}
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            return about | {}
+        except (ValueError, TypeError):
+            raise WorkError(f"{path} is not a readable plan.") from None
+
+    @property
+    def plan(self) -> Plan | None:
+        return Plan.load(self.folder / "slimmoe.json") if self.about else None
+
+    @property
+    def known_pair(self) -> Pair | None:
+        """The pair asked for, or the one that the plan was made for."""
+        return self.pair or (parse_pair(self.about["pair"]) if self.about.get("pair") else None)
+
+    @property
+    def percent(self) -> int:
+        """Of the experts that were cut."""
+        return round(100 * self.about.get("ratio", 0))
+
+    @cached_property
+    def _source(self) -> tuple[str, str]:
+        """Organisation ('' where it is not known) and name of the model, the unpruned one of a pruned."""
+        place = str(self.about.get("model") or self.folder.absolute())
+        if cached := _HUB_CACHE.search(f"{place}/"):
+            return cached[1], cached[2]
+        return "", Path(place).name or self.folder.absolute().name
+
+    @property
+    def model(self) -> str:
+        """The model's name without its organisation."""
+        return self._source[1]
+
+    @cached_property
+    def _card(self) -> dict[str, Any]:
+        """The head of the model card, of the unpruned model where it is still there."""
+        source = Path(self.about.get("model") or self.folder)
+        return next((card for folder in (self.folder, source) if (card := Metadata.load_model_card(folder))), {})
+
+    def provenance(self) -> dict[str, Any]:
+        """What the plan tells of the cut, as keys ``slimmoe.*``."""
+        about = self.about
+        keys = {f"slimmoe.{name}": about[name] for name in _PROVENANCE if isinstance(about.get(name), str | int | float)}
+        return keys | ({"slimmoe.recovered": True} if about.get("recovery") else {})
+
+    def general(self) -> dict[str, Any]:
+        """Attributes of gguf-py's ``Metadata``. What is not known is left to the converter, which reads the model card."""
+        pair, organisation = self.known_pair, self._source[0]
+        found: dict[str, Any] = {"name": self.model, "quantized_by": "slimmoe"}
+        tags = ["translation", "mixture-of-experts"]
+        if isinstance(license := self._card.get("license"), str):
+            found["license"] = license
+        if pair is not None:
+            found["languages"] = [pair.source, pair.target]
+            found["name"] += f" {pair}"
+        if self.about:
+            base = {"name": self.model}
+            if organisation:
+                base |= {"organization": organisation, "repo_url": f"https://huggingface.co/{organisation}/{self.model}"}
+            found |= {"basename": self.model, "base_models": [base], "finetune": None, "version": None, "size_label": None}
+            found["name"] += f" p{self.percent}"
+            found["description"] = f"{self.model} without {self.percent} % of its experts" + (
+                f", for translation from {pair.source_name} into {pair.target_name}." if pair else "."
+            )
+            tags.append("expert-pruning")
+        return found | {"tags": tags}
+
+    def file_name(self, quant: str) -> str:
+        """``<model>-<pair>-p75-Q4_K_M.gguf``, without what is not known, and without the share of an unpruned model."""
+        parts = [self.model, str(self.known_pair or ""), f"p{self.percent}" if self.percent else "", quant]
+        return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part)) + ".gguf"
+
+    def output_path(self, output: Path | str, quant: str) -> Path:
+        """``output``, or the file with the model's own name in it where it is a folder or ends with a slash.
+
+        Raises:
+            RequestError: a file name that does not end in .gguf, by which all programs know such files.
+        """
+        path = Path(output)
+        if path.is_dir() or str(output).endswith(("/", os.sep)):
+            return path / self.file_name(quant)
+        if path.suffix != ".gguf":
+            raise RequestError(
+                f"{output} does not end in .gguf; a folder ends with a slash.",
+                next_command=f"slimmoe gguf {self.folder} --quant {quant} -o {output}/",
+            )
+        return path

@@ -1,0 +1,84 @@
+"""A Modelfile for Ollama beside a GGUF file, so that a user types a sentence and nothing else.
+
+Ollama writes its templates in Go's language, models in Jinja. For one turn no translation between them is needed: the
+prompt of a placeholder sentence is rendered, and Go's variable put in the placeholder's place.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import WorkError
+from runtime.pairs import Pair
+from runtime.prompts import ChatTemplate
+
+_PLACEHOLDER = "qxjzplaceholderqxjz"
+# What would open an action in Go, end the Modelfile's quotes, or be dropped by an editor.
+_SPECIAL = re.compile(r'\{\{|"""|"\Z|\r')
+_ESCAPED = {"{{": r'{{ "\x7b\x7b" }}', '"""': r'{{ "\x22\x22\x22" }}', '"': r'{{ "\x22" }}', "\r": r'{{ "\r" }}'}
+_CONTEXT = 2048  # tokens of sentence and translation that Ollama reserves memory for
+
+
+def _quoted(text: str) -> str:
+    """A Modelfile's parameter. Its quotes have no escapes; three of them may hold single ones."""
+    return f'"""{text}"""' if '"' in text else f'"{text}"'
+
+
+def go_template(prompt: str, bos_token: str = "") -> str:
+    """The Go template that yields ``prompt`` with the sentence in the placeholder's place.
+
+    Args:
+        bos_token: what the runner puts before every prompt by itself, and which is therefore left out.
+
+    Raises:
+        WorkError: the model's chat template changes or repeats what it is given.
+    """
+    before, found, after = prompt.partition(_PLACEHOLDER)
+    if not found or _PLACEHOLDER in after:
+        raise WorkError("The model's chat template does not repeat the text once and as it is: no Modelfile for it.")
+    if bos_token:
+        before = before.removeprefix(bos_token)
+
+    def literal(text: str) -> str:
+        return _SPECIAL.sub(lambda match: _ESCAPED[match[0]], text)
+
+    return literal(before) + "{{ .Prompt }}" + literal(after)
+
+
+def _stops(template: ChatTemplate, pair: Pair) -> list[str]:
+    """Texts that end an answer: the end of the turn, and the end of the sequence."""
+    end = template.completion(pair, _PLACEHOLDER, _PLACEHOLDER).removeprefix(_PLACEHOLDER).strip()
+    return [stop for stop in dict.fromkeys((end, template.eos_token)) if stop]
+
+
+def _setting(folder: Path, name: str, default: Any) -> Any:
+    path = folder / "generation_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return config.get(name) or default
+
+
+def write_modelfile(file: str, folder: Path, pair: Pair, context: int, bos: bool) -> str:
+    """Text of the Modelfile for the GGUF file of the name ``file``.
+
+    Args:
+        folder: the checkpoint, for its chat template and what it says of generation.
+        context: the most tokens that the model was made for.
+        bos: whether llama.cpp puts the beginning-of-sequence token before every prompt by itself.
+
+    Raises:
+        WorkError: the chat template cannot be rendered, or not be written as one of Go's.
+    """
+    template = ChatTemplate.from_folder(folder)
+    text = go_template(template.prompt(pair, _PLACEHOLDER), template.bos_token if bos else "")
+    lines = [
+        f"# ollama create NAME -f {file.removesuffix('.gguf')}.Modelfile, then ollama run NAME \"a sentence\"",
+        f"# It translates from {pair.source_name} into {pair.target_name}.",
+        f"FROM ./{file}",
+        f'TEMPLATE """{text}"""',
+        "PARAMETER temperature 0",
+        f"PARAMETER repeat_penalty {_setting(folder, 'repetition_penalty', 1)}",
+        f"PARAMETER num_ctx {min(context, _CONTEXT)}",
+        *(f"PARAMETER stop {_quoted(stop)}" for stop in _stops(template, pair)),
+    ]
+    return "\n".join(lines) + "\n"
