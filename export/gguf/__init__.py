@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from export.gguf.convert import Extra, convert, require_llama_cpp
+from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp
 from export.gguf.imatrix import (
     ImportanceMatrix,
     compute_imatrix,
@@ -92,7 +92,9 @@ def _prepared(matrix: ImportanceMatrix, plain: Path, origin: Origin, name: str, 
     """The matrix as llama-quantize is to read it, under a neutral name, since that name goes into the GGUF file."""
     matrix, never = fill_never_routed(fitted(matrix, GgufFile(plain), origin.plan))
     if never:
-        _log.warning(f"The importance matrix's text reached {never} experts not once: they take the mean of their layer.")
+        _log.warning(
+            f"The importance matrix's text reached {never} experts not once: they take the mean of their layer."
+        )
     matrix = ImportanceMatrix(
         matrix.entries, [Path(each).name for each in matrix.datasets], matrix.chunk_count, matrix.chunk_size
     )
@@ -137,6 +139,8 @@ def export_gguf(
     checkpoint, origin = Checkpoint(folder), Origin(folder, pair)
     if reason := checkpoint.family.gguf.refused:
         raise RequestError(f"{folder} has no GGUF: {reason}.")
+    if difference := inexactness(checkpoint):
+        _log.warning(f"llama.cpp computes {folder} only nearly: {difference}.")
     output = origin.output_path(output, quant)
     if pre is not None:
         require_name(pre)

@@ -91,8 +91,17 @@ class Origin:
         if self.about:
             base = {"name": self.model}
             if organisation:
-                base |= {"organization": organisation, "repo_url": f"https://huggingface.co/{organisation}/{self.model}"}
-            found |= {"basename": self.model, "base_models": [base], "finetune": None, "version": None, "size_label": None}
+                base |= {
+                    "organization": organisation,
+                    "repo_url": f"https://huggingface.co/{organisation}/{self.model}",
+                }
+            found |= {
+                "basename": self.model,
+                "base_models": [base],
+                "finetune": None,
+                "version": None,
+                "size_label": None,
+            }
             found["name"] += f" p{self.percent}"
             found["description"] = f"{self.model} without {self.percent} % of its experts" + (
                 f", for translation from {pair.source_name} into {pair.target_name}." if pair else "."

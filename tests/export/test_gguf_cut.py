@@ -18,6 +18,7 @@ from export.gguf import export_gguf
 from export.gguf.cut import cut_gguf
 from export.gguf.quantise import quantise
 from prune.cut import prune
+from prune.families import load_family
 from prune.gguf_model import GgufModel
 from prune.plan import Layer, Plan
 from runtime.engines.llama import LlamaEngine
@@ -42,7 +43,9 @@ OF_THE_PLAN = ("slimmoe.", "general.")  # keys by which the two ways differ: the
 @pytest.fixture(scope="module", params=RUNNABLE)
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     """A tiny checkpoint in float32, so that the bias of padding is the same number in both formats, and its F32 file."""
-    subject = write_subject(tmp_path_factory.mktemp(request.param) / "source", request.param, dtype=torch.float32)
+    folder = tmp_path_factory.mktemp(request.param) / "source"
+    only = load_family(request.param).gguf.fixed  # what the converter takes and no other
+    subject = write_subject(folder, request.param, dtype=torch.float32, **only)
     export_gguf(subject.folder, file_of(subject), "F32")
     return subject
 
