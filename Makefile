@@ -10,6 +10,7 @@ CORPUS ?= data/calibration
 DEV ?= data/dev
 TEST ?= data/test
 STEPS ?=
+MINUTES ?= 5
 TEXT ?= The file could not be opened.
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
 WORK ?= runs/recipe
@@ -30,7 +31,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup export report bench sweep translate model curve test test-slow lint clean preflight
+.PHONY: help setup export report bench sweep translate model curve test test-slow fuzz lint clean preflight
 
 help: ## list the targets
 	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder]"
@@ -136,6 +137,9 @@ test: lint ## lint, import contract and tests
 
 test-slow: $(READY) ## the tests that take minutes
 	@.venv/bin/python -m pytest -m slow
+
+fuzz: $(READY) ## damaged GGUF files for MINUTES, each to be cut or refused in one sentence
+	@.venv/bin/python -m benchmarks.fuzz_gguf --minutes $(MINUTES)
 
 lint: $(READY) ## ruff, pyright and the import contract
 	@.venv/bin/ruff check .

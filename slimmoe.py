@@ -33,6 +33,7 @@ CRITERIA_HELP = (
 )
 DATA = Path(__file__).parent / "data"  # our own small parallel set, see data/README.md
 
+DEFAULT_QUANT = "Q4_K_M"
 DEFAULT_PAIR: Any = "en-de"  # a default goes through the parser, as what is typed does
 PairOption = Annotated[Pair, typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="for example en-de")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
@@ -214,16 +215,48 @@ def recover(
 
 @app.command()
 def gguf(
-    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint")],
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint; a GGUF file with --plan")],
     output: Output,
-    quant: Annotated[str, typer.Option(help="llama.cpp's name of the type, for example Q4_K_M, Q8_0, F16")] = "Q4_K_M",
+    quant: Annotated[
+        str | None, typer.Option(help="llama.cpp's name of the type, for example Q8_0, F16  [default: Q4_K_M]")
+    ] = None,
     imatrix: Annotated[Path | None, typer.Option(help="importance matrix by llama-imatrix")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="what plan wrote: cut a GGUF file by it, all types as they are")
+    ] = None,
 ) -> None:
-    """Write a GGUF file for llama.cpp."""
+    """Write a GGUF file for llama.cpp: from a checkpoint, or cut from another GGUF file."""
+    if model.endswith(".gguf") or plan is not None:
+        _cut_gguf(Path(model), plan, output, quant, imatrix)
+        return
     from export.gguf import export_gguf
 
+    quant = quant or DEFAULT_QUANT
     path = export_gguf(_resolve(model), output, quant, imatrix)
     _say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
+
+
+def _cut_gguf(model: Path, plan: Path | None, output: Path, quant: str | None, imatrix: Path | None) -> None:
+    if plan is None:
+        raise RequestError(
+            f"{model} is a GGUF file already; --plan says which of its experts stay.",
+            next_command=f"slimmoe gguf {model} --plan plan.json -o {output}",
+        )
+    if model.suffix != ".gguf":
+        raise RequestError(
+            f"--plan cuts GGUF files here, and {model} is none; a checkpoint is cut first.",
+            next_command=f"slimmoe prune {model} --plan {plan} -o DIR",
+        )
+    if quant is not None or imatrix is not None:
+        raise RequestError(
+            f"The types of {model} stay as they are: --quant and --imatrix are for checkpoints.",
+            next_command=f"slimmoe gguf {model} --plan {plan} -o {output}",
+        )
+    from export.gguf.cut import cut_gguf
+    from prune.plan import Plan
+
+    path = cut_gguf(model, Plan.load(plan), output)
+    _say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 
 @app.command()

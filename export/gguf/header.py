@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 from gguf.constants import GGUFValueType
 
 from prune.copying import copy_range, merge
-from runtime.gguf_file import MAGIC, NUMBERS, GgufFile, Value
+from runtime.gguf_file import GgufFile
+from runtime.gguf_header import MAGIC, NUMBERS, Value
 
 
 def _string(text: str) -> bytes:
