@@ -71,7 +71,7 @@ def inexactness(checkpoint: Checkpoint) -> str:
         return ""
     from transformers import AutoConfig  # only it knows what a config leaves out
 
-    rope = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False).rope_parameters
+    rope = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False).rope_parameters or {}
     return "; ".join(differences(rope, fixed)) if rope.get("rope_type") == "yarn" else ""
 
 
