@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from export.comparison import Comparison, Numbers, judge
+from export.gguf_weights import other_bytes, other_routers
 from export.runs import Run, run_artefact, run_checkpoint, run_masked_gguf
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan import Plan
-from prune.shape import PADDING, check_plan, cut_shape, groups_after
+from prune.shape import check_plan, groups_after
 from runtime.corpus import read_segments
 from runtime.engines.onnx import graph_file
 from runtime.errors import RequestError, WorkError
@@ -150,7 +151,7 @@ def _verify(
     numbers = None if isinstance(found, str) else found
     if numbers:
         passed, bar = judge(numbers, exact)
-        reason = reason or ("" if passed else f"the bar is {bar}")
+        reason = "; ".join(filter(None, (reason, "" if passed else f"the bar is {bar}")))
     else:
         reason = str(found)
     lines = "\n".join(f"{a}\t{b}" for a, b in text.segments)
@@ -182,6 +183,8 @@ def verify_cut(folder: Path, source: Path, text: _Text) -> Verification:
         RequestError: ``folder`` carries no plan, or was fine-tuned since it was cut.
     """
     plan, checkpoint = Plan.load(folder / "slimmoe.json"), Checkpoint(source)
+    if json.loads((folder / "slimmoe.json").read_text(encoding="utf-8")).get("recovery"):
+        raise RequestError(f"{folder} was fine-tuned since it was cut, so it is no longer what {source} is.")
     if plan.fingerprint != checkpoint.fingerprint:
         raise RequestError(f"{folder} was cut from another model ({plan.model}), not from {source}.")
     runs = run_checkpoint(folder, "float64"), run_checkpoint(source, "float64", plan)
@@ -203,29 +206,8 @@ def verify_artefact(artefact: Path, folder: Path, text: _Text) -> Verification:
     nearly = artefact.suffix == ".gguf" and inexactness(checkpoint)
     runs = run_artefact(artefact), run_checkpoint(folder, "float32")
     bar = EXACT_BAR if _is_exact(artefact) and not nearly else None
-    return _verify(artefact, folder, runs, bar, text, checkpoint.fingerprint)
-
-
-def differing_bytes(small: GgufModel, model: GgufModel, plan: Plan) -> str:
-    """Where a cut file and its source have the same types, the first tensor that is not the source's kept rows.
-
-    Not asked of a file that was quantised anew with an importance matrix, or fine-tuned: its bytes are others.
-    """
-    file, source = small.file, model.file
-    same = all(name in source.tensors and each.type == source.tensors[name].type for name, each in file.tensors.items())
-    if not same or file.get("slimmoe.recovered") or "quantize.imatrix.file" in file.metadata:
-        return ""
-    rows = cut_shape(model, plan).rows
-    for name in file.tensors:
-        place, data, expected = model.place(name), file.read(name), source.read(name)
-        if place.layer in rows and place.role != "other":
-            size = len(expected) // source.tensors[name].shape[0]
-            parts = [(at, row) for at, row in enumerate(rows[place.layer]) if row != PADDING]
-            data = b"".join(data[at * size : (at + 1) * size] for at, _ in parts)
-            expected = b"".join(expected[row * size : (row + 1) * size] for _, row in parts)
-        if data != expected:
-            return f"the bytes of its tensor {name} are not those of the experts that the plan keeps"
-    return ""
+    reason = other_routers(GgufModel(artefact), checkpoint) if artefact.suffix == ".gguf" else ""
+    return _verify(artefact, folder, runs, bar, text, checkpoint.fingerprint, reason=reason)
 
 
 def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) -> Verification:
@@ -236,14 +218,20 @@ def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) ->
         RequestError: the files have not the same experts and there is no plan, or it is not the one of the cut.
     """
     small, model = GgufModel(artefact), GgufModel(source)
-    reason, reference = "", run_artefact(source)
     if plan is None and small.moe_layers != model.moe_layers:
         raise RequestError(
             f"{artefact} has other experts than {source}: the plan that tells which ones stayed is needed.",
             next_command=f"slimmoe verify {artefact} --against {source} --plan plan.json",
         )
-    if plan is not None:
+    if plan is None:
+        reason, reference = other_routers(small, model), run_artefact(source)
+    else:
         check_plan(model, plan)
+        if small.file.get("slimmoe.recovered"):
+            raise RequestError(
+                f"{artefact} was fine-tuned since it was cut, so it is no longer what {source} is.",
+                next_command=f"slimmoe verify {artefact} --against DIR   (the recovered checkpoint)",
+            )
         cut_by = small.file.get("slimmoe.hash")
         if cut_by not in (None, plan.hash):
             raise RequestError(f"{artefact} was cut by the plan {cut_by}, and this one is {plan.hash}.")
@@ -251,8 +239,7 @@ def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) ->
         numbers = {model.key("expert_used_count"): plan.top_k} if plan.top_k < model.top_k else {}
         if groups_after(model, plan) != model.groups:
             numbers[model.key("expert_group_count")] = 0
-        reference = run_masked_gguf(source, dropped, numbers)
-        reason = differing_bytes(small, model, plan)
+        reason, reference = other_bytes(small, model, plan), run_masked_gguf(source, dropped, numbers)
     exact = EXACT_BAR if _is_exact(artefact) and _is_exact(source) else None
     return _verify(artefact, source, (run_artefact(artefact), reference), exact, text, model.fingerprint, plan, reason)
 

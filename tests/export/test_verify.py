@@ -85,6 +85,27 @@ def test_shuffled_router_rows_are_caught(source_gguf, tiny_checkpoint, tmp_path)
     router.flush()
     found = verify(tmp_path / "x.gguf", tiny_checkpoint, DEV, PAIR)
     assert not found.passed and found.numbers and found.numbers.largest_difference > EXACT_BAR
+    assert "its routers are others" in found.sentence()
+
+
+def test_a_cut_file_is_not_its_whole_model(source_q8, tiny_checkpoint, tmp_path) -> None:
+    """Though a few experts fewer may lose less than the bar."""
+    plan = plan_for(tiny_checkpoint, [*range(7)], [*range(7)])
+    found = verify(cut_gguf(source_q8, plan, tmp_path / "cut.gguf"), tiny_checkpoint, DEV, PAIR)
+    assert not found.passed and "it has [7] experts in its layers, and not [8]" in found.sentence()
+
+
+def test_a_fine_tuned_model_is_not_its_masked_source(source_q8, tiny_checkpoint, tmp_path) -> None:
+    plan = plan_for(tiny_checkpoint, *KEEP)
+    prune(tiny_checkpoint, plan, tmp_path / "cut")
+    about = tmp_path / "cut" / "slimmoe.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"recovery": {"steps": 1}}))
+    with pytest.raises(RequestError, match="fine-tuned since it was cut"):
+        verify(tmp_path / "cut", tiny_checkpoint, DEV, PAIR)
+    plan.save(tmp_path / "plan.json")
+    export_gguf(tmp_path / "cut", tmp_path / "cut.gguf", "Q8_0")
+    with pytest.raises(RequestError, match="fine-tuned since it was cut"):
+        verify(tmp_path / "cut.gguf", source_q8, DEV, PAIR, tmp_path / "plan.json")
 
 
 def test_a_wrong_rope_base_is_caught(source_gguf, tiny_checkpoint, tmp_path) -> None:
