@@ -110,16 +110,10 @@ def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes
         key: None for key in metadata if key.startswith(("slimmoe.", "split."))
     }  # another cut's, and those of the parts
 
-    def put(name: str, change: Callable[[int], int]) -> None:
-        if numbers := model.numbers(name):
-            key, like = model.key(name), metadata[model.key(name)]
-            changed = [change(number) for number in numbers]
-            entries[key] = encode(key, changed if like.count is not None else changed[0], like)
-
     if set(model.numbers("expert_count")) != set(model.moe_layers.values()):
         raise WorkError(f"{model.source} is damaged: its routers have not as many experts as its metadata tell.")
-    put("expert_count", lambda _: shape.experts)
-    put("expert_used_count", lambda used: min(used, plan.top_k))
+    entries |= _changed(model, "expert_count", lambda _: shape.experts)
+    entries |= _changed(model, "expert_used_count", lambda used: min(used, plan.top_k))
     if shape.groups == 1:
         # Left out rather than set to 1: llama.cpp wants fewer groups than experts, of which there may be one.
         entries |= {model.key(name): None for name in ("expert_group_count", "expert_group_used_count")}
@@ -127,18 +121,26 @@ def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes
     return entries | {key: encode(key, value) for key, value in provenance(plan.to_dict()).items()}
 
 
+def _changed(model: GgufModel, name: str, change: Callable[[int], int]) -> dict[str, bytes | None]:
+    """The entry of an integer key with ``change`` made to its value, or to that of each layer; none where it is absent."""
+    numbers, key = [change(number) for number in model.numbers(name)], model.key(name)
+    if not numbers:
+        return {}
+    like = model.file.metadata[key]
+    return {key: encode(key, numbers if like.count is not None else numbers[0], like)}
+
+
 def _without_prediction(model: GgufModel, entries: dict[str, bytes | None]) -> dict[str, bytes | None]:
     """Metadata for a model whose layers of multi-token prediction are left out: a plan knows nothing of their experts."""
     stay = model.first_unloaded
     if stay is None or not any(model.place(name).role == "unloaded" for name in model.file.tensors):
         return {}
-    before, changed = model.numbers("block_count")[0], {}
+    before = max(model.numbers("block_count"))
+    changed = _changed(model, "block_count", lambda _: stay) | _changed(model, "nextn_predict_layers", lambda _: 0)
     for key, value in model.file.metadata.items():
         by_layer = value.count == before and key.startswith(model.key("")) and not key.endswith("_sections")
-        if by_layer and key not in entries:
+        if by_layer and key not in changed | entries:
             changed[key] = encode(key, model.file.get(key)[:stay], value)
-    for name, number in (("block_count", stay), ("nextn_predict_layers", 0)):
-        changed[model.key(name)] = encode(model.key(name), number, model.file.metadata[model.key(name)])
     return changed
 
 
