@@ -213,30 +213,66 @@ def recover(
     )
 
 
-@app.command()
+class _ListsTypes(typer.core.TyperCommand):
+    """A command whose help ends with the table of types, read only when help is asked for."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from export.gguf.types import list_types
+
+        formatter.write(
+            f"\nTypes, from the largest (bits per weight; what an importance matrix is to them):\n{list_types()}\n"
+        )
+
+
+@app.command(cls=_ListsTypes)
 def gguf(
     model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint; a GGUF file with --plan")],
-    output: Output,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="the file, or a folder for one named by model, pair, share and type")
+    ] = "./",
     quant: Annotated[
-        str | None, typer.Option(help="llama.cpp's name of the type, for example Q8_0, F16  [default: Q4_K_M]")
+        str | None, typer.Option(help="llama.cpp's name of the type, see below  [default: Q4_K_M]")
     ] = None,
-    imatrix: Annotated[Path | None, typer.Option(help="importance matrix by llama-imatrix")] = None,
     plan: Annotated[
-        Path | None, typer.Option(help="what plan wrote: cut a GGUF file by it, all types as they are")
+        Path | None, typer.Option(help="what plan wrote: cut a GGUF file by it, all types as they are, without torch")
+    ] = None,
+    pair: Annotated[
+        Pair | None,
+        typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="default: what the model was pruned for"),
+    ] = None,
+    corpus: Corpus = DATA / "calibration",
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|none",
+            help="importance matrix by llama-imatrix, of this model or of the unpruned one. Default: computed on the "
+            "pair's text of --corpus, for types that need one, and with --pair for all below 5 bits that it helps",
+        ),
+    ] = None,
+    pre: Annotated[
+        str | None,
+        typer.Option(help="llama.cpp's name of the pre-tokenisation, for a tokenizer that nothing recognises"),
     ] = None,
 ) -> None:
-    """Write a GGUF file for llama.cpp: from a checkpoint, or cut from another GGUF file."""
+    """Write a GGUF file for llama.cpp, LM Studio and Ollama (with a Modelfile beside it where the pair is known).
+
+    A GGUF file with --plan is cut as it is, all types kept, without torch.
+    """
     if model.endswith(".gguf") or plan is not None:
-        _cut_gguf(Path(model), plan, output, quant, imatrix)
+        _cut_gguf(Path(model), plan, output, [quant, imatrix, pre])
         return
     from export.gguf import export_gguf
 
     quant = quant or DEFAULT_QUANT
-    path = export_gguf(_resolve(model), output, quant, imatrix)
+    matrix = Path(imatrix) if imatrix and imatrix != "none" else None
+    path = export_gguf(
+        _resolve(model), output, quant, "none" if imatrix == "none" else matrix,
+        pair=pair, corpus=corpus, pre=pre, tell=_say,
+    )  # fmt: skip
     _say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 
-def _cut_gguf(model: Path, plan: Path | None, output: Path, quant: str | None, imatrix: Path | None) -> None:
+def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[str | None]) -> None:
     if plan is None:
         raise RequestError(
             f"{model} is a GGUF file already; --plan says which of its experts stay.",
@@ -247,9 +283,9 @@ def _cut_gguf(model: Path, plan: Path | None, output: Path, quant: str | None, i
             f"--plan cuts GGUF files here, and {model} is none; a checkpoint is cut first.",
             next_command=f"slimmoe prune {model} --plan {plan} -o DIR",
         )
-    if quant is not None or imatrix is not None:
+    if any(option is not None for option in of_checkpoints):
         raise RequestError(
-            f"The types of {model} stay as they are: --quant and --imatrix are for checkpoints.",
+            f"The types and the tokenizer of {model} stay as they are: --quant, --imatrix and --pre are for checkpoints.",
             next_command=f"slimmoe gguf {model} --plan {plan} -o {output}",
         )
     from export.gguf.cut import cut_gguf

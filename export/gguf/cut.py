@@ -5,6 +5,8 @@ expert is a range of bytes in every type. What is left is, byte for byte, what c
 wherever the types of the tensors are the same and no importance matrix was used.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -175,18 +177,34 @@ def _write(model: GgufModel, pieces: list[_Piece], metadata: dict[str, bytes | N
             pad(target, file.alignment)
 
 
-def cut_gguf(source: Path, plan: Plan, output: Path) -> Path:
-    """Write the GGUF file ``source`` without the experts that the plan drops; ``output`` is returned.
+def _output_path(source: Path, plan: Plan, output: Path | str) -> Path:
+    """``output``, or in a folder (or with a slash at the end) the source's name with pair and share: ``x-en-de-p75.gguf``."""
+    path = Path(output)
+    if path.is_dir() or str(output).endswith(("/", os.sep)):
+        stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
+        pair = re.sub(r"[^\w-]+", "_", plan.pair)
+        return path / f"{stem}-{pair}-p{round(100 * plan.ratio)}.gguf"
+    if path.suffix != ".gguf":
+        raise RequestError(f"{output} does not end in .gguf; a folder ends with a slash.")
+    return path
+
+
+def cut_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
+    """Write the GGUF file ``source`` without the experts that the plan drops; returns the file written.
 
     All else stays byte for byte: other tensors, the tokenizer, the type of every tensor. A split file becomes one. A plan
     with different counts by layer is padded to the largest with experts that are never chosen. Layers of multi-token
     prediction, which no plan knows, are left out. The plan goes into the file as keys ``slimmoe.*``.
 
+    Args:
+        output: a file name, or a folder for a file named after the source, the pair and the share that is cut.
+
     Raises:
         RequestError: no such file, not a GGUF file, not an MoE, or the plan does not fit it.
         WorkError: the file is damaged or holds tensors that no rule describes, or the disk is full.
     """
-    model, output = GgufModel(source), Path(output)
+    model = GgufModel(source)
+    output = _output_path(model.source, plan, output)
     if any(output.exists() and part.samefile(output) for part in model.file.parts):
         raise RequestError(f"{output} is the file to be cut: choose another name for the result.")
     check_plan(model, plan)
