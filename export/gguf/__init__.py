@@ -92,7 +92,9 @@ def _prepared(matrix: ImportanceMatrix, plain: Path, origin: Origin, name: str, 
     """The matrix as llama-quantize is to read it, under a neutral name, since that name goes into the GGUF file."""
     matrix, never = fill_never_routed(fitted(matrix, GgufFile(plain), origin.plan))
     if never:
-        _log.warning(f"The importance matrix's text reached {never} experts not once: they take the mean of their layer.")
+        _log.warning(
+            f"The importance matrix's text reached {never} experts not once: they take the mean of their layer."
+        )
     matrix = ImportanceMatrix(
         matrix.entries, [Path(each).name for each in matrix.datasets], matrix.chunk_count, matrix.chunk_size
     )
