@@ -213,26 +213,62 @@ def recover(
     )
 
 
-@app.command()
+class _ListsTypes(typer.core.TyperCommand):
+    """A command whose help ends with the table of types, read only when help is asked for."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from export.gguf.types import list_types
+
+        formatter.write(
+            f"\nTypes, from the largest (bits per weight; what an importance matrix is to them):\n{list_types()}\n"
+        )
+
+
+@app.command(cls=_ListsTypes)
 def gguf(
     model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint; a GGUF file with --plan")],
-    output: Output,
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="the file, or a folder for one named by model, pair, share and type")
+    ] = "./",
     quant: Annotated[
-        str | None, typer.Option(help="llama.cpp's name of the type, for example Q8_0, F16  [default: Q4_K_M]")
+        str | None, typer.Option(help="llama.cpp's name of the type, see below  [default: Q4_K_M]")
     ] = None,
-    imatrix: Annotated[Path | None, typer.Option(help="importance matrix by llama-imatrix")] = None,
+    pair: Annotated[
+        Pair | None,
+        typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="default: what the model was pruned for"),
+    ] = None,
+    corpus: Corpus = DATA / "calibration",
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|none",
+            help="importance matrix by llama-imatrix, of this model or of the unpruned one. Default: computed on the "
+            "pair's text of --corpus, for types that need one, and with --pair for all below 5 bits that it helps",
+        ),
+    ] = None,
+    pre: Annotated[
+        str | None,
+        typer.Option(help="llama.cpp's name of the pre-tokenisation, for a tokenizer that nothing recognises"),
+    ] = None,
     plan: Annotated[
         Path | None, typer.Option(help="what plan wrote: cut a GGUF file by it, all types as they are")
     ] = None,
 ) -> None:
-    """Write a GGUF file for llama.cpp: from a checkpoint, or cut from another GGUF file."""
+    """Write a GGUF file for llama.cpp, LM Studio and Ollama: from a checkpoint, or cut from another GGUF file.
+
+    A checkpoint's has a Modelfile beside it where the pair is known.
+    """
     if model.endswith(".gguf") or plan is not None:
-        _cut_gguf(Path(model), plan, output, quant, imatrix)
+        _cut_gguf(Path(model), plan, Path(output), quant, Path(imatrix) if imatrix else None)
         return
     from export.gguf import export_gguf
 
     quant = quant or DEFAULT_QUANT
-    path = export_gguf(_resolve(model), output, quant, imatrix)
+    matrix = Path(imatrix) if imatrix and imatrix != "none" else None
+    path = export_gguf(
+        _resolve(model), output, quant, "none" if imatrix == "none" else matrix,
+        pair=pair, corpus=corpus, pre=pre, tell=_say,
+    )  # fmt: skip
     _say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 
@@ -276,27 +312,28 @@ def onnx(
 @app.command()
 def verify(
     artefact: Annotated[Path, typer.Argument(help="a pruned checkpoint, a GGUF file or an ONNX folder")],
-    against: Annotated[str, typer.Option(help="the checkpoint it was made from")],
+    against: Annotated[str, typer.Option(help="the checkpoint it was made from, or a GGUF file")],
     pair: PairOption = DEFAULT_PAIR,
     corpus: Corpus = DATA / "dev",
+    plan: Annotated[
+        Path | None, typer.Option(help="by which a GGUF file was cut from the one it is held against")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="verify.json, to add the check to")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that an artefact computes what its source computes."""
-    from export.verify import verify
+    from export.verify import add_to_record, verify
     from runtime.errors import WorkError
 
-    result = verify(artefact, _resolve(against), corpus, pair)
+    result = verify(artefact, Path(against) if against.endswith(".gguf") else _resolve(against), corpus, pair, plan)
+    if output is not None:
+        add_to_record(output, result)
     if as_json:
-        print(json.dumps(asdict(result)))
-    verdict = "agrees with" if result.passed else "DIFFERS from"
-    text = (
-        f"{artefact} {verdict} {against}: largest logit difference {result.largest_difference:.2g}, "
-        f"top-1 agreement {result.top1_agreement:.1%}, divergence {result.divergence:.2g} nats over {result.tokens} tokens"
-    )
+        print(json.dumps(result.to_dict()))
     if not result.passed:
-        raise WorkError(f"{text}; the bar is {result.bar}.")
+        raise WorkError(result.sentence())
     if not as_json:
-        _say(text)
+        _say(result.sentence())
 
 
 @app.command()

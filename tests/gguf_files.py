@@ -43,12 +43,18 @@ def header(
     return data + bytes(-len(data) % 32)
 
 
-def write_moe(path: Path, change: dict[str, Any] | None = None, parts: int = 1, layers: int = 2, **extra: Any) -> Path:
-    """A small MoE of 8 experts by the gguf package's own writer.
+def write_moe(
+    path: Path,
+    change: dict[str, Any] | None = None,
+    extra: dict[str, np.ndarray | None] | None = None,
+    parts: int = 1,
+    layers: int = 2,
+) -> Path:
+    """A small MoE of 8 experts by the gguf package's own writer, in one file or several; returns the (first) file.
 
     Args:
         change: metadata that replaces or adds to the usual; None leaves a key out.
-        extra: more tensors by name, or None to leave one out ("blk.0.x" given as blk_0_x would be ambiguous: use ``**{}``).
+        extra: tensors that replace or add to the usual; None leaves one out.
     """
     rng = np.random.default_rng(0)
     tensors: dict[str, np.ndarray | None] = {"token_embd.weight": rng.random((16, 32), np.float32)}
@@ -69,7 +75,7 @@ def write_moe(path: Path, change: dict[str, Any] | None = None, parts: int = 1, 
             kind = T.UINT32 if type(value) is int else T.get_type(value)
             sub = T.UINT32 if isinstance(value, list) and isinstance(value[0], int) else None
             writer.add_key_value(key, value, kind, sub_type=sub)
-    for name, values in (tensors | extra).items():
+    for name, values in (tensors | (extra or {})).items():
         if values is not None:
             writer.add_tensor(name, values)
     writer.write_header_to_file(path)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from export.gguf.converter_process import FOUND, UNKNOWN_TOKENIZER
+from export.gguf.converter_process import FOUND, UNKNOWN_TOKENIZER, differences
 from prune.checkpoint import Checkpoint
 from runtime import llama_paths
 from runtime.errors import WorkError
@@ -62,6 +62,17 @@ def run_tool(
     if result.returncode < 0:
         lines.append(f"ended by signal {-result.returncode}")
     return result.returncode, lines or [f"ended with status {result.returncode}"]
+
+
+def inexactness(checkpoint: Checkpoint) -> str:
+    """In what llama.cpp computes the model only nearly as transformers does; empty where it is exact."""
+    fixed = checkpoint.family.gguf.rope_fixed
+    if not fixed:
+        return ""
+    from transformers import AutoConfig  # only it knows what a config leaves out
+
+    rope = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False).rope_parameters or {}
+    return "; ".join(differences(rope, fixed)) if rope.get("rope_type") == "yarn" else ""
 
 
 def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> str | None:

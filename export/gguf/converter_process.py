@@ -15,12 +15,19 @@ FOUND = "slimmoe: pre-tokenisation "
 UNKNOWN_TOKENIZER = 3  # exit status
 
 
+def differences(config: dict[str, Any], fixed: dict[str, Any]) -> list[str]:
+    """Sentences on the values of ``config`` that llama.cpp does not read and that are not what its code computes."""
+    return [
+        f"its config has {key} {config.get(key)!r}, and llama.cpp computes this family only with {expected!r}"
+        for key, expected in fixed.items()
+        if (bool(config.get(key)) if isinstance(expected, bool) else config.get(key) or expected) != expected
+    ]
+
+
 def _complete(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
     """The config with what only transformers' code knows; ends the process where llama.cpp would compute another."""
-    for key, expected in fixed.items():
-        value = config.get(key)
-        if (bool(value) if isinstance(expected, bool) else value or expected) != expected:
-            sys.exit(f"its config has {key} {value!r}, and llama.cpp computes this family only with {expected!r}.")
+    for sentence in differences(config, fixed):
+        sys.exit(f"{sentence}.")
     rope = config.get("rope_parameters") or {}
     if config.get("head_dim") and rope.get("partial_rotary_factor"):
         config.setdefault("rotary_dim", int(config["head_dim"] * rope["partial_rotary_factor"]))

@@ -5,9 +5,9 @@ expert is a range of bytes in every type. What is left is, byte for byte, what c
 wherever the types of the tensors are the same and no importance matrix was used.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,21 +28,28 @@ _EVERY_EXPERT = ("ffn_down_exps.weight",), ("ffn_up_exps.weight", "ffn_gate_up_e
 
 @dataclass(frozen=True)
 class _Piece:
-    """One tensor of the output: ``rows`` of the source's, all where None; PADDING is ``never`` where that is not None."""
+    """One tensor of the output: ``rows`` of the source's along ``axis``, before which all axes are 1; all where None.
+
+    PADDING among the rows is ``never``, the bytes of a bias.
+    """
 
     name: str
     tensor: Tensor
     rows: list[int] | None = None
-    never: bytes | None = None
+    axis: int = 0
+    never: bytes = b""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.tensor.shape if self.rows is None else (len(self.rows), *self.tensor.shape[1:])
+        shape = list(self.tensor.shape)
+        if self.rows is not None:
+            shape[self.axis] = len(self.rows)
+        return tuple(shape)
 
     @property
     def size(self) -> int:
         whole = self.tensor.stop - self.tensor.start
-        return whole if self.rows is None else whole // self.tensor.shape[0] * len(self.rows)
+        return whole if self.rows is None else whole // self.tensor.shape[self.axis] * len(self.rows)
 
 
 def _pieces(model: GgufModel, shape: Shape) -> list[_Piece]:
@@ -58,10 +65,11 @@ def _pieces(model: GgufModel, shape: Shape) -> list[_Piece]:
         experts = model.moe_layers.get(place.layer)
         if place.role == "suspect" or experts is None:
             wrong.append(f"{name} (one part for each expert?)")
-        elif tensor.shape[:1] != (experts,) or (len(tensor.shape) == 1 and GGML_QUANT_SIZES[tensor.type][0] > 1):
+        elif (axis := _expert_axis(tensor, experts)) is None:
             wrong.append(f"{name} ({tensor.type.name} of shape {list(tensor.shape)}, {experts} experts)")
         else:
-            pieces.append(_sliced(model, name, tensor, place.role, shape.rows[place.layer], experts))
+            whole = _Piece(name, tensor, shape.rows[place.layer], axis)
+            pieces.append(_padded(model, whole, place.role, experts))
     if wrong:
         raise WorkError(f"slimmoe does not know how to cut these tensors of {model.source}: {', '.join(wrong)}.")
     lacking = [
@@ -75,15 +83,24 @@ def _pieces(model: GgufModel, shape: Shape) -> list[_Piece]:
     return pieces
 
 
-def _sliced(model: GgufModel, name: str, tensor: Tensor, role: str, rows: list[int], experts: int) -> _Piece:
+def _expert_axis(tensor: Tensor, experts: int) -> int | None:
+    """The axis of the experts: the outermost that is not 1. None where that is another, or a block holds several experts."""
+    axis = next((i for i, length in enumerate(tensor.shape) if length != 1), len(tensor.shape) - 1)
+    blocks = axis == len(tensor.shape) - 1 and GGML_QUANT_SIZES[tensor.type][0] > 1
+    return None if blocks or not tensor.shape or tensor.shape[axis] != experts else axis
+
+
+def _padded(model: GgufModel, piece: _Piece, role: str, experts: int) -> _Piece:
+    """The piece with a source for each PADDING: the lowest bias in the tensor that has it, else a dropped expert."""
+    rows, kind = piece.rows or [], piece.tensor.type.name
     if PADDING not in rows:
-        return _Piece(name, tensor, rows)
+        return piece
     if role != model.never:
         dropped = padding_source(rows, experts)
-        return _Piece(name, tensor, [dropped if row == PADDING else row for row in rows])
-    if tensor.type.name not in NEVER:
-        raise WorkError(f"{name} is stored as {tensor.type.name}; padding needs a floating-point bias.")
-    return _Piece(name, tensor, rows, NEVER[tensor.type.name].tobytes())
+        return replace(piece, rows=[dropped if row == PADDING else row for row in rows])
+    if kind not in NEVER:
+        raise WorkError(f"{piece.name} is stored as {kind}; padding needs a floating-point bias.")
+    return replace(piece, never=NEVER[kind].tobytes())
 
 
 def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes | None]:
@@ -93,7 +110,7 @@ def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes
         key: None for key in metadata if key.startswith(("slimmoe.", "split."))
     }  # another cut's, and those of the parts
 
-    def put(name: str, change) -> None:
+    def put(name: str, change: Callable[[int], int]) -> None:
         if numbers := model.numbers(name):
             key, like = model.key(name), metadata[model.key(name)]
             changed = [change(number) for number in numbers]
@@ -103,17 +120,17 @@ def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes
         raise WorkError(f"{model.source} is damaged: its routers have not as many experts as its metadata tell.")
     put("expert_count", lambda _: shape.experts)
     put("expert_used_count", lambda used: min(used, plan.top_k))
-    if shape.groups == 1:  # llama.cpp wants fewer groups than experts, and takes 0 for none
-        none = min(1, shape.experts - 1)
-        put("expert_group_count", lambda groups: min(groups, none))
-        put("expert_group_used_count", lambda groups: min(groups, none))
+    if shape.groups == 1:
+        # Left out rather than set to 1: llama.cpp wants fewer groups than experts, of which there may be one.
+        entries |= {model.key(name): None for name in ("expert_group_count", "expert_group_used_count")}
     entries |= _without_prediction(model, entries)
     return entries | {key: encode(key, value) for key, value in provenance(plan.to_dict()).items()}
 
 
 def _without_prediction(model: GgufModel, entries: dict[str, bytes | None]) -> dict[str, bytes | None]:
     """Metadata for a model whose layers of multi-token prediction are left out: a plan knows nothing of their experts."""
-    if (stay := model.first_unloaded) is None:
+    stay = model.first_unloaded
+    if stay is None or not any(model.place(name).role == "unloaded" for name in model.file.tensors):
         return {}
     before, changed = model.numbers("block_count")[0], {}
     for key, value in model.file.metadata.items():
@@ -131,9 +148,9 @@ def _segments(piece: _Piece) -> Iterator[tuple[int, int] | bytes]:
     if rows is None:
         yield tensor.start, tensor.stop
         return
-    size = (tensor.stop - tensor.start) // tensor.shape[0]
+    size = (tensor.stop - tensor.start) // tensor.shape[piece.axis]
     kept = [(tensor.start + row * size, tensor.start + (row + 1) * size) for row in rows]
-    if piece.never is None:
+    if not piece.never:
         yield from merge(kept)
     else:
         yield from (piece.never if row == PADDING else place for row, place in zip(rows, kept, strict=True))

@@ -107,6 +107,18 @@ def _warn_of_fallbacks(lines: list[str], source: GgufFile, output: Path) -> None
         )
 
 
+def options_of(plain: GgufFile, quant: str, imatrix: Path | None = None) -> list[str]:
+    """What llama-quantize is told so that its types are those of an ordinary number of experts."""
+    key = f"{plain.architecture}.expert_count"
+    count = int(plain.get(key, 0))
+    options = [] if imatrix is None else ["--imatrix", imatrix.name]
+    if 0 < count < 4 or count == 8:
+        options += ["--override-kv", f"{key}=int:{ORDINARY_COUNT}"]
+    if count == 1 and quant == "MXFP4_MOE":
+        options += ["--tensor-type", _EXPERTS_OF_MXFP4]
+    return options
+
+
 def quantise(source: Path, output: Path, quant: str, imatrix: Path | None = None) -> None:
     """Write ``source`` (plain GGUF) as ``output`` in the type ``quant``, all other metadata unchanged.
 
@@ -118,12 +130,7 @@ def quantise(source: Path, output: Path, quant: str, imatrix: Path | None = None
     """
     tool = require_llama_cpp() / "bin" / "llama-quantize"
     plain = GgufFile(source)
-    key = f"{plain.architecture}.expert_count"
-    count = int(plain.get(key, 0))
-    special = 0 < count < 4 or count == 8
-    options = [] if imatrix is None else ["--imatrix", imatrix.name]
-    options += ["--override-kv", f"{key}=int:{ORDINARY_COUNT}"] if special else []
-    options += ["--tensor-type", _EXPERTS_OF_MXFP4] if count == 1 and quant == "MXFP4_MOE" else []
+    options = options_of(plain, quant, imatrix)
     command = [str(tool), *options, str(source.absolute()), str(output.absolute()), quant, str(usable_cores())]
     status, lines = run_tool(command, folder=None if imatrix is None else imatrix.parent)
     if status:
@@ -135,6 +142,7 @@ def quantise(source: Path, output: Path, quant: str, imatrix: Path | None = None
         )
         needed = imatrix is None and "imatrix" in reason
         raise WorkError(f"llama.cpp cannot write {quant}: {reason}", next_command=again if needed else None)
-    if special:
-        _restore_count(output, key, ORDINARY_COUNT, count)
+    if "--override-kv" in options:
+        key = f"{plain.architecture}.expert_count"
+        _restore_count(output, key, ORDINARY_COUNT, int(plain.get(key)))
     _warn_of_fallbacks(lines, plain, output)

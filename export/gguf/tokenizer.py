@@ -1,6 +1,7 @@
 """Which of llama.cpp's pre-tokenisations a tokenizer.json asks for, and whether both really give the same token ids."""
 
 import contextlib
+import ctypes
 import json
 import os
 import unicodedata
@@ -136,8 +137,6 @@ def compare(path: Path, folder: Path, texts: Iterable[str]) -> Agreement:
     Raises:
         WorkError: llama.cpp cannot load the file.
     """
-    import ctypes
-
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     composed = [unicodedata.normalize("NFC", text) for text in texts]
     expected = [encoding.ids for encoding in tokenizer.encode_batch(composed, add_special_tokens=False)]

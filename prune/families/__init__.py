@@ -59,6 +59,9 @@ class Gguf:
     refused: str = ""  # why llama.cpp cannot run the family; empty where it can
     defaults: dict[str, Any] = field(default_factory=dict)  # keys its converter needs and transformers does not save
     fixed: dict[str, Any] = field(default_factory=dict)  # keys of config.json whose value its code does not read
+    rope_fixed: dict[str, Any] = field(
+        default_factory=dict
+    )  # the same of rope_parameters; others compute nearly the same
 
 
 @dataclass(frozen=True)

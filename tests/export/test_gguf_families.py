@@ -1,6 +1,7 @@
 """Every family through GGUF: a tiny random model, cut and converted, computes in llama.cpp what transformers computes."""
 
 import contextlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from prune.plan import Plan
 from runtime import llama_paths
 from runtime.corpus import read_segments
 from runtime.engines.llama import LlamaEngine
+from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
 from tests.export.warm_converter import WarmConverter
 from tests.prune.test_cut import plan_for
@@ -141,13 +143,85 @@ def test_groups_stay(subject: Subject, tmp_path: Path) -> None:
     if subject.checkpoint.groups == 1:
         pytest.skip("the router has no groups")
     plan = subject.plan(*THREE_OF_FOUR)
+    if "n_group" in subject.checkpoint.family.gguf.fixed:
+        prune(subject.folder, plan, tmp_path / "cut")
+        with pytest.raises(WorkError, match=r"n_group 2, and llama\.cpp computes this family only with 1"):
+            export_gguf(tmp_path / "cut", tmp_path / "cut.gguf", "F32")
+        return
     assert_export_computes_the_cut(subject, plan, tmp_path)
     assert Checkpoint(tmp_path / "cut").groups == 2
 
 
-def test_padded_layers_equal_the_masked_original(subject: Subject, tmp_path: Path) -> None:
-    if not subject.checkpoint.can_pad:
-        pytest.skip("the router has no bias that makes padding exact")
-    plan = subject.plan(*UNEVEN)
+@pytest.mark.parametrize("keep", [UNEVEN, (THREE_OF_FOUR[0], [*range(8)])], ids=["uneven", "even groups"])
+def test_padded_layers_equal_the_masked_original(subject: Subject, keep: tuple[list[int], ...], tmp_path: Path) -> None:
+    if not subject.checkpoint.can_pad or (keep is not UNEVEN and subject.checkpoint.groups == 1):
+        pytest.skip("the router has no bias that makes padding exact, or no groups")
+    plan = subject.plan(*keep)
     file = assert_export_computes_the_cut(subject, plan, tmp_path)
+    assert Checkpoint(tmp_path / "cut").groups == (1 if keep is UNEVEN else 2)
     assert_equal(logits(file, subject.ids), subject.reference(subject.folder, plan))
+
+
+def test_exactly_eight_experts_stay(tmp_path: Path) -> None:
+    """The count by which llama.cpp takes a file for Mixtral's."""
+    subject = write_subject(tmp_path / "source", "mixtral", num_local_experts=12)
+    assert_export_computes_the_cut(subject, subject.plan([0, 1, 2, 3, 5, 7, 9, 11], [*range(4, 12)]), tmp_path)
+
+
+@pytest.mark.parametrize("family", sorted(set(families()) - set(RUNNABLE)))
+def test_families_that_llama_cpp_computes_otherwise_are_refused(family: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"has no GGUF: llama\.cpp"):
+        export_gguf(write_tiny_checkpoint(tmp_path / "source", family), tmp_path / "x.gguf", "F32")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("qwen3_moe", {"norm_topk_prob": False}),
+        ("qwen2_moe", {"norm_topk_prob": True}),
+        ("olmoe", {"norm_topk_prob": True}),
+        ("lfm2_moe", {"routed_scaling_factor": 2.0}),
+    ],
+    ids=str,
+)
+def test_values_that_llama_cpp_would_ignore_are_refused(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    source = write_subject(tmp_path / "source", family, **changes)
+    ((key, value),) = changes.items()
+    with pytest.raises(WorkError, match=f"its config has {key} {value}, and"):
+        export_gguf(source.folder, tmp_path / "x.gguf", "F32")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+YARN = {"rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [("gpt_oss", {"truncate": True}), ("deepseek_v2", {"mscale": 0.707, "mscale_all_dim": 0.707})],
+    ids=["gpt_oss", "deepseek_v2"],
+)
+def test_yarn(family: str, more: dict[str, Any], tmp_path: Path) -> None:
+    rope = YARN | {"original_max_position_embeddings": 4096} | more
+    changes = {"rope_parameters": rope, "max_position_embeddings": 131072}
+    heads = {"head_dim": 64} if family == "gpt_oss" else {"qk_rope_head_dim": 64}
+    subject = write_subject(tmp_path / "source", family, **changes, **heads)
+    assert_export_computes_the_cut(subject, subject.plan(*HALF), tmp_path)
+
+
+def test_yarn_that_llama_cpp_rounds_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rope = YARN | {"original_max_position_embeddings": 4096, "truncate": False}
+    subject = write_subject(tmp_path / "source", "gpt_oss", rope_parameters=rope, max_position_embeddings=131072)
+    export_gguf(subject.folder, tmp_path / "x.gguf", "F32")
+    assert "only nearly: its config has truncate False" in caplog.text
+
+
+def test_no_code_of_a_model_folder_is_run(tmp_path: Path) -> None:
+    """The converter's class for Hunyuan would run a tokenizer's Python file."""
+    folder = write_subject(tmp_path / "source", "hunyuan_v1_moe").folder
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
+    with contextlib.suppress(WorkError):
+        export_gguf(folder, tmp_path / "x.gguf", "F32")
+    assert not (tmp_path / "ran").exists()
