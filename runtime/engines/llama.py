@@ -106,7 +106,8 @@ class LlamaEngine:
         self._load(artefact, mapped, overrides or {})
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
-        params.n_seq_max, params.kv_unified = sequences, True
+        if sequences > 1:
+            params.n_seq_max, params.kv_unified = sequences, True
         params.n_threads = params.n_threads_batch = self.threads
         if exact:
             params.type_k = params.type_v = lib.GGML_TYPE_F32
@@ -218,14 +219,8 @@ class LlamaEngine:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether this build of llama.cpp has a GPU to compute on."""
         return bool(self._lib.llama_supports_gpu_offload())
-
-    @property
-    def description(self) -> str:
-        """llama.cpp's own of the architecture, size and type: ``qwen3moe 0.1B Q8_0``."""
-        buffer = ctypes.create_string_buffer(256)
-        self._lib.llama_model_desc(self._model, buffer, len(buffer))
-        return buffer.value.decode()
 
     def watch(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
         """Within it, ``watcher`` sees every graph that is evaluated (runtime/engines/llama_graph.py)."""
