@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from runtime.errors import RequestError, SlimmoeError
 from runtime.pairs import Pair, parse_pair
@@ -178,13 +179,15 @@ def recover(
     )
 
 
-class _ListsTypes(typer.core.TyperCommand):
+class _ListsTypes(TyperCommand):
     """A command whose help ends with the table of types, read only when help is asked for."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         from export.gguf.types import list_types
 
-        formatter.write(f"\nTypes, from the largest (bits per weight; what an importance matrix is to them):\n{list_types()}\n")
+        formatter.write(
+            f"\nTypes, from the largest (bits per weight; what an importance matrix is to them):\n{list_types()}\n"
+        )
 
 
 @app.command(cls=_ListsTypes)
@@ -208,7 +211,8 @@ def gguf(
         ),
     ] = None,
     pre: Annotated[
-        str | None, typer.Option(help="llama.cpp's name of the pre-tokenisation, for a tokenizer that nothing recognises")
+        str | None,
+        typer.Option(help="llama.cpp's name of the pre-tokenisation, for a tokenizer that nothing recognises"),
     ] = None,
 ) -> None:
     """Write a GGUF file for llama.cpp, LM Studio and Ollama (with a Modelfile beside it where the pair is known)."""

@@ -77,7 +77,9 @@ class Origin:
     def provenance(self) -> dict[str, Any]:
         """What the plan tells of the cut, as keys ``slimmoe.*``."""
         about = self.about
-        keys = {f"slimmoe.{name}": about[name] for name in _PROVENANCE if isinstance(about.get(name), str | int | float)}
+        keys = {
+            f"slimmoe.{name}": about[name] for name in _PROVENANCE if isinstance(about.get(name), str | int | float)
+        }
         return keys | ({"slimmoe.recovered": True} if about.get("recovery") else {})
 
     def general(self) -> dict[str, Any]:
@@ -93,8 +95,17 @@ class Origin:
         if self.about:
             base = {"name": self.model}
             if organisation:
-                base |= {"organization": organisation, "repo_url": f"https://huggingface.co/{organisation}/{self.model}"}
-            found |= {"basename": self.model, "base_models": [base], "finetune": None, "version": None, "size_label": None}
+                base |= {
+                    "organization": organisation,
+                    "repo_url": f"https://huggingface.co/{organisation}/{self.model}",
+                }
+            found |= {
+                "basename": self.model,
+                "base_models": [base],
+                "finetune": None,
+                "version": None,
+                "size_label": None,
+            }
             found["name"] += f" p{self.percent}"
             found["description"] = f"{self.model} without {self.percent} % of its experts" + (
                 f", for translation from {pair.source_name} into {pair.target_name}." if pair else "."

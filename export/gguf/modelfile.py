@@ -72,7 +72,7 @@ def write_modelfile(file: str, folder: Path, pair: Pair, context: int, bos: bool
     template = ChatTemplate.from_folder(folder)
     text = go_template(template.prompt(pair, _PLACEHOLDER), template.bos_token if bos else "")
     lines = [
-        f"# ollama create NAME -f {file.removesuffix('.gguf')}.Modelfile, then ollama run NAME \"a sentence\"",
+        f'# ollama create NAME -f {file.removesuffix(".gguf")}.Modelfile, then ollama run NAME "a sentence"',
         f"# It translates from {pair.source_name} into {pair.target_name}.",
         f"FROM ./{file}",
         f'TEMPLATE """{text}"""',

@@ -137,7 +137,9 @@ def quantise(source: Path, output: Path, quant: str, imatrix: Path | None = None
         reason = next(
             (line.partition("failed to quantize: ")[2] for line in lines if "to quantize: " in line), lines[-1]
         )
-        again = f"slimmoe gguf DIR --quant {quant} --pair en-de   (computes one; --imatrix FILE takes one that is there)"
+        again = (
+            f"slimmoe gguf DIR --quant {quant} --pair en-de   (computes one; --imatrix FILE takes one that is there)"
+        )
         needed = imatrix is None and "imatrix" in reason
         raise WorkError(f"llama.cpp cannot write {quant}: {reason}", next_command=again if needed else None)
     if "--override-kv" in options:
