@@ -10,6 +10,7 @@ CORPUS ?= data/calibration
 DEV ?= data/dev
 TEST ?= data/test
 STEPS ?=
+MINUTES ?= 5
 TEXT ?= The file could not be opened.
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
 WORK ?= runs/recipe
@@ -33,7 +34,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup export report bench sweep translate model curve test test-slow lint clean preflight
+.PHONY: help setup export report bench sweep translate model curve test test-slow fuzz lint clean preflight
 
 help: ## list the targets
 	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder]"
@@ -90,18 +91,18 @@ $(BASE_ONNX)/config.json: $(MODEL_FILES) | $(READY)
 	@touch $@
 
 # The cut is compared with the masked original, the unquantised artefacts with the cut, the quantised ones too.
-$(RUN)/verify.jsonl: $(CUT)/config.json $(GGUF) $(ONNX)/config.json
+$(RUN)/verify.json: $(CUT)/config.json $(GGUF) $(ONNX)/config.json
 	@rm -rf $(RUN)/exact $@.part
 	@$(SLIMMOE) gguf $(FINAL) --quant F32 -o $(RUN)/exact/model-F32.gguf
 	@$(SLIMMOE) onnx $(FINAL) --quant none -o $(RUN)/exact/onnx
-	@$(SLIMMOE) verify $(CUT) --against $(MODEL) --pair $(PAIR) --corpus $(DEV) --json >> $@.part
+	@$(SLIMMOE) verify $(CUT) --against $(MODEL) --pair $(PAIR) --corpus $(DEV) -o $@.part > /dev/null
 	@for artefact in $(RUN)/exact/model-F32.gguf $(RUN)/exact/onnx $(GGUF) $(ONNX); do \
-	  $(SLIMMOE) verify $$artefact --against $(FINAL) --pair $(PAIR) --corpus $(DEV) --json >> $@.part || exit 1; done
+	  $(SLIMMOE) verify $$artefact --against $(FINAL) --pair $(PAIR) --corpus $(DEV) -o $@.part > /dev/null || exit 1; done
 	@rm -rf $(RUN)/exact
 	@mv $@.part $@
 	@echo "verified: the cut equals the masked model, both formats equal the cut: $@"
 
-$(RUN)/bench.jsonl: $(RUN)/verify.jsonl $(BASE_GGUF) $(BASE_ONNX)/config.json
+$(RUN)/bench.jsonl: $(RUN)/verify.json $(BASE_GGUF) $(BASE_ONNX)/config.json
 	@$(SLIMMOE) bench $(BASE_GGUF) $(BASE_ONNX) $(GGUF) $(ONNX) --pair $(PAIR) --test $(TEST) -o $@
 
 $(RUN)/report.md: $(RUN)/bench.jsonl
@@ -139,6 +140,9 @@ test: lint ## lint, import contract and tests
 
 test-slow: $(READY) ## the tests that take minutes
 	@.venv/bin/python -m pytest -m slow
+
+fuzz: $(READY) ## damaged GGUF files for MINUTES, each to be cut or refused in one sentence
+	@.venv/bin/python -m benchmarks.fuzz_gguf --minutes $(MINUTES)
 
 lint: $(READY) ## ruff, pyright and the import contract
 	@.venv/bin/ruff check .

@@ -16,6 +16,8 @@ from runtime.errors import RequestError, SlimmoeError
 from runtime.pairs import Pair, parse_pair
 
 if TYPE_CHECKING:
+    from prune.checkpoint import Checkpoint
+    from prune.gguf_model import GgufModel
     from prune.plan import Explanation
 
 app = typer.Typer(
@@ -32,6 +34,7 @@ CRITERIA_HELP = (
 )
 DATA = Path(__file__).parent / "data"  # our own small parallel set, see data/README.md
 
+DEFAULT_QUANT = "Q4_K_M"
 DEFAULT_PAIR: Any = "en-de"  # a default goes through the parser, as what is typed does
 PairOption = Annotated[Pair, typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="for example en-de")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
@@ -46,6 +49,16 @@ def _resolve(model: str) -> Path:
     from prune.hub import resolve_model
 
     return resolve_model(model)
+
+
+def _moe_model(model: str) -> "Checkpoint | GgufModel":
+    if model.endswith(".gguf"):
+        from prune.gguf_model import GgufModel
+
+        return GgufModel(Path(model))
+    from prune.checkpoint import Checkpoint
+
+    return Checkpoint(_resolve(model))
 
 
 def _print_explanation(layers: "list[Explanation]") -> None:
@@ -72,25 +85,46 @@ def _say(text: str) -> None:
 
 @app.command()
 def calibrate(
-    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint, or a GGUF file")],
     pair: PairOption,
     output: Output,
     corpus: Corpus = DATA / "calibration",
     tokens: Annotated[int | None, typer.Option(help="stop after so many tokens")] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="layer by layer, for a model larger than memory; needs disk space")
+        bool, typer.Option("--stream", help="layer by layer, for a checkpoint larger than memory; needs disk space")
     ] = False,
+    imatrix: Annotated[
+        Path | None, typer.Option(help="take the counts of an importance matrix by llama-imatrix, and compute nothing")
+    ] = None,
 ) -> None:
     """Sum up what each expert does on a pair's text: one pass over whole conversations.
 
-    An interrupted run goes on where it was when the same command is given again.
+    An interrupted run goes on where it was when the same command is given again. A GGUF file needs no torch.
     """
-    from prune.calibrate import calibrate, is_main_process
+    if imatrix is not None:
+        from prune.imatrix import read_counts
 
-    stats, _ = calibrate(_resolve(model), pair, corpus, tokens, stream=stream, output=output)
+        stats = read_counts(imatrix, _moe_model(model), pair)
+        stats.save(output)
+        _say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
+        return
+    if model.endswith(".gguf"):
+        from prune.calibrate_gguf import calibrate_gguf
+
+        if stream:
+            raise RequestError(
+                "--stream is for checkpoints: a GGUF file stays on disk anyway.",
+                next_command=f"slimmoe calibrate {model} --pair {pair} -o {output}",
+            )
+        stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output), True
+    else:
+        from prune.calibrate import calibrate, is_main_process
+
+        stats, _ = calibrate(_resolve(model), pair, corpus, tokens, stream=stream, output=output)
+        prints = is_main_process()
     used = stats.calibration
     total = used["prompt_tokens"] + used["response_tokens"]
-    if is_main_process():
+    if prints:
         _say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s: {output}")
 
 
@@ -116,12 +150,13 @@ def plan(
 
     known = Stats.load(stats)
     made = make_plan(known, ratio, criterion, seed, allocation, Stats.load(against) if against else None)
+    explanation = explain_plan(made, known) if explain else None
     made.save(output)
     counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
     kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     _say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
-    if explain:
-        _print_explanation(explain_plan(made, known))
+    if explanation is not None:
+        _print_explanation(explanation)
     if made.top_k < known.top_k:
         _say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
 
@@ -192,11 +227,13 @@ class _ListsTypes(TyperCommand):
 
 @app.command(cls=_ListsTypes)
 def gguf(
-    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint")],
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint; a GGUF file with --plan")],
     output: Annotated[
         str, typer.Option("-o", "--output", help="the file, or a folder for one named by model, pair, share and type")
     ] = "./",
-    quant: Annotated[str, typer.Option(help="llama.cpp's name of the type, see below")] = "Q4_K_M",
+    quant: Annotated[
+        str | None, typer.Option(help="llama.cpp's name of the type, see below  [default: Q4_K_M]")
+    ] = None,
     pair: Annotated[
         Pair | None,
         typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="default: what the model was pruned for"),
@@ -214,16 +251,49 @@ def gguf(
         str | None,
         typer.Option(help="llama.cpp's name of the pre-tokenisation, for a tokenizer that nothing recognises"),
     ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="what plan wrote: cut a GGUF file by it, all types as they are")
+    ] = None,
 ) -> None:
-    """Write a GGUF file for llama.cpp, LM Studio and Ollama (with a Modelfile beside it where the pair is known)."""
+    """Write a GGUF file for llama.cpp, LM Studio and Ollama: from a checkpoint, or cut from another GGUF file.
+
+    A checkpoint's has a Modelfile beside it where the pair is known.
+    """
+    if model.endswith(".gguf") or plan is not None:
+        _cut_gguf(Path(model), plan, Path(output), quant, Path(imatrix) if imatrix else None)
+        return
     from export.gguf import export_gguf
 
+    quant = quant or DEFAULT_QUANT
     matrix = Path(imatrix) if imatrix and imatrix != "none" else None
     path = export_gguf(
         _resolve(model), output, quant, "none" if imatrix == "none" else matrix,
         pair=pair, corpus=corpus, pre=pre, tell=_say,
     )  # fmt: skip
     _say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
+
+
+def _cut_gguf(model: Path, plan: Path | None, output: Path, quant: str | None, imatrix: Path | None) -> None:
+    if plan is None:
+        raise RequestError(
+            f"{model} is a GGUF file already; --plan says which of its experts stay.",
+            next_command=f"slimmoe gguf {model} --plan plan.json -o {output}",
+        )
+    if model.suffix != ".gguf":
+        raise RequestError(
+            f"--plan cuts GGUF files here, and {model} is none; a checkpoint is cut first.",
+            next_command=f"slimmoe prune {model} --plan {plan} -o DIR",
+        )
+    if quant is not None or imatrix is not None:
+        raise RequestError(
+            f"The types of {model} stay as they are: --quant and --imatrix are for checkpoints.",
+            next_command=f"slimmoe gguf {model} --plan {plan} -o {output}",
+        )
+    from export.gguf.cut import cut_gguf
+    from prune.plan import Plan
+
+    path = cut_gguf(model, Plan.load(plan), output)
+    _say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 
 @app.command()
@@ -243,27 +313,28 @@ def onnx(
 @app.command()
 def verify(
     artefact: Annotated[Path, typer.Argument(help="a pruned checkpoint, a GGUF file or an ONNX folder")],
-    against: Annotated[str, typer.Option(help="the checkpoint it was made from")],
+    against: Annotated[str, typer.Option(help="the checkpoint it was made from, or a GGUF file")],
     pair: PairOption = DEFAULT_PAIR,
     corpus: Corpus = DATA / "dev",
+    plan: Annotated[
+        Path | None, typer.Option(help="by which a GGUF file was cut from the one it is held against")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="verify.json, to add the check to")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that an artefact computes what its source computes."""
-    from export.verify import verify
+    from export.verify import add_to_record, verify
     from runtime.errors import WorkError
 
-    result = verify(artefact, _resolve(against), corpus, pair)
+    result = verify(artefact, Path(against) if against.endswith(".gguf") else _resolve(against), corpus, pair, plan)
+    if output is not None:
+        add_to_record(output, result)
     if as_json:
-        print(json.dumps(asdict(result)))
-    verdict = "agrees with" if result.passed else "DIFFERS from"
-    text = (
-        f"{artefact} {verdict} {against}: largest logit difference {result.largest_difference:.2g}, "
-        f"top-1 agreement {result.top1_agreement:.1%}, divergence {result.divergence:.2g} nats over {result.tokens} tokens"
-    )
+        print(json.dumps(result.to_dict()))
     if not result.passed:
-        raise WorkError(f"{text}; the bar is {result.bar}.")
+        raise WorkError(result.sentence())
     if not as_json:
-        _say(text)
+        _say(result.sentence())
 
 
 @app.command()

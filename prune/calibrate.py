@@ -20,19 +20,18 @@ from accelerate.utils import reduce
 from tqdm import tqdm
 
 from prune.checkpoint import Checkpoint
-from prune.conversations import Batch, Conversation, batches, read_conversations
+from prune.conversations import Batch, about_text, batches, read_conversations, up_to
 from prune.device import choose_device, choose_dtype
 from prune.model import load_model
-from prune.observe import Observer, layer_stats
-from prune.resume import Partial, start_afresh
-from prune.stats import Routing, Stats
+from prune.observe import Observer
+from prune.resume import SAVE_SECONDS, Partial, start_afresh
+from prune.stats import LayerStats, Routing, Stats
 from prune.stream import stream_sums
 from runtime.corpus import read_segments
 from runtime.errors import RequestError
 from runtime.pairs import Pair
 
 BATCH_TOKENS = 4096
-SAVE_SECONDS = 30.0  # of work that a killed run may lose; layer by layer it may lose a layer
 
 
 def calibrate(
@@ -60,7 +59,7 @@ def calibrate(
     if checkpoint.config.get("is_encoder_decoder"):
         raise RequestError(f"{folder} is an encoder-decoder; only decoder models are calibrated so far.")
     segments = read_segments(corpus, pair)
-    conversations = _up_to(limit, read_conversations(folder, segments, pair))
+    conversations = up_to(limit, read_conversations(folder, segments, pair))
     device, why_device = choose_device()
     state = PartialState(cpu=device.type == "cpu")
     stored = max(checkpoint.tensors.values(), key=lambda tensor: tensor.stop - tensor.start).dtype
@@ -88,21 +87,16 @@ def calibrate(
             sums = run(checkpoint, device, dtype, work, side, key, bar.update)
         if state.num_processes > 1:
             sums: dict[int, Any] = {i: reduce(tensor, "sum") for i, tensor in sums.items()}
-        calibration = {
-            "corpus": str(corpus),
-            "sha256": hashlib.sha256("\n".join(f"{a}\t{b}" for a, b in segments).encode()).hexdigest()[:16],
-            "segments": len(conversations),
-            "prompt_tokens": sum(c.prompt for c in conversations),
-            "response_tokens": sum(len(c.ids) - c.prompt for c in conversations),
+        calibration = about_text(corpus, segments, conversations) | {
             "device": str(device),
             "dtype": dtype_name,
             "processes": state.num_processes,
             "seconds": round(time.perf_counter() - started, 2),
         }
-        layers = {i: layer_stats(tensor) for i, tensor in sums.items()}
+        layers = {i: LayerStats.from_sums(tensor.cpu().numpy()) for i, tensor in sums.items()}
         stats = Stats(
             layers, str(folder), checkpoint.fingerprint, str(pair), checkpoint.top_k, calibration,
-            Routing(checkpoint.groups, checkpoint.topk_groups, checkpoint.group_floor, checkpoint.layer_floor),
+            Routing.of(checkpoint),
         )  # fmt: skip
         if output is not None and state.is_main_process:
             stats.save(output)
@@ -114,16 +108,6 @@ def calibrate(
 def is_main_process() -> bool:
     """Whether this process is the one that writes and prints."""
     return PartialState().is_main_process
-
-
-def _up_to(limit: int | None, conversations: list[Conversation]) -> list[Conversation]:
-    total, kept = 0, []
-    for conversation in conversations:
-        if limit is not None and total >= limit:
-            break
-        kept.append(conversation)
-        total += len(conversation.ids)
-    return kept
 
 
 def _hash_of(work: list[Batch]) -> str:
@@ -159,7 +143,7 @@ def in_memory_sums(
             advance(int(batch.mask.sum()))
             if time.monotonic() - saved >= SAVE_SECONDS:
                 observer.require_numbers()
-                partial.save(position, observer.sums)
+                observer.save(partial, position)
                 saved = time.monotonic()
         observer.require_numbers()
     return observer.sums

@@ -1,17 +1,24 @@
 """Segments as the model sees them: whole conversations of token ids, prompt and reference translation."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
 from tokenizers import Tokenizer
 
 from runtime.corpus import Segments
 from runtime.errors import RequestError
 from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
+
+if TYPE_CHECKING:
+    import torch
+
+
+LONGEST = 512  # tokens of a conversation; longer ones are left out
 
 
 @dataclass(frozen=True)
@@ -26,15 +33,36 @@ class Conversation:
 class Batch:
     """Right-padded conversations: ``ids`` and ``mask`` [B, T] (int64), ``response`` [B, T] (bool)."""
 
-    ids: torch.Tensor
-    mask: torch.Tensor
-    response: torch.Tensor
+    ids: "torch.Tensor"
+    mask: "torch.Tensor"
+    response: "torch.Tensor"
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: "torch.device") -> "Batch":
         return Batch(self.ids.to(device), self.mask.to(device), self.response.to(device))
 
 
-def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: int = 512) -> list[Conversation]:
+def make_conversations(
+    template: ChatTemplate,
+    encode: Callable[[list[str]], list[list[int]]],
+    segments: Segments,
+    pair: Pair,
+    longest: int = LONGEST,
+) -> list[Conversation]:
+    """Render with a chat template and tokenise with ``encode``, which adds no special tokens of its own.
+
+    Raises:
+        RequestError: every conversation is longer than ``longest`` tokens; longer ones are left out.
+    """
+    prompts = encode([template.prompt(pair, a) for a, _ in segments])
+    responses = encode([template.completion(pair, a, b) for a, b in segments])
+    found = [Conversation(p + r, len(p)) for p, r in zip(prompts, responses, strict=True)]
+    found = [conversation for conversation in found if len(conversation.ids) <= longest]
+    if not found:
+        raise RequestError(f"No segment of the corpus fits into {longest} tokens.")
+    return found
+
+
+def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: int = LONGEST) -> list[Conversation]:
     """Render with the model's chat template and tokenise; conversations over ``longest`` tokens are left out.
 
     Raises:
@@ -43,13 +71,12 @@ def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: in
     path = folder / "tokenizer.json"
     if not path.exists():
         raise RequestError(f"{folder} has no tokenizer.json.")
-    tokenizer, template = Tokenizer.from_file(str(path)), ChatTemplate.from_folder(folder)
-    prompts = tokenizer.encode_batch([template.prompt(pair, a) for a, _ in segments], add_special_tokens=False)
-    responses = tokenizer.encode_batch([template.completion(pair, a, b) for a, b in segments], add_special_tokens=False)
-    found = [Conversation(p.ids + r.ids, len(p.ids)) for p, r in zip(prompts, responses, strict=True)]
-    found = [conversation for conversation in found if len(conversation.ids) <= longest]
-    if not found:
-        raise RequestError(f"No segment of the corpus fits into {longest} tokens.")
+    tokenizer = Tokenizer.from_file(str(path))
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    found = make_conversations(ChatTemplate.from_folder(folder), encode, segments, pair, longest)
     highest = max(max(conversation.ids) for conversation in found)
     vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", highest + 1)
     if highest >= vocabulary:
@@ -57,8 +84,32 @@ def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: in
     return found
 
 
+def up_to(limit: int | None, conversations: list[Conversation]) -> list[Conversation]:
+    """The first conversations, until they have ``limit`` tokens; None: all."""
+    total, kept = 0, []
+    for conversation in conversations:
+        if limit is not None and total >= limit:
+            break
+        kept.append(conversation)
+        total += len(conversation.ids)
+    return kept
+
+
+def about_text(corpus: Path, segments: Segments, conversations: list[Conversation]) -> dict[str, Any]:
+    """What statistics tell of the text they were computed on."""
+    return {
+        "corpus": str(corpus),
+        "sha256": hashlib.sha256("\n".join(f"{a}\t{b}" for a, b in segments).encode()).hexdigest()[:16],
+        "segments": len(conversations),
+        "prompt_tokens": sum(c.prompt for c in conversations),
+        "response_tokens": sum(len(c.ids) - c.prompt for c in conversations),
+    }
+
+
 def batches(conversations: list[Conversation], tokens: int) -> Iterator[Batch]:
     """Batches of at most ``tokens`` ids, padding included, longest conversations first."""
+    import torch  # only here: the rest of this module serves those who have none
+
     ordered = sorted(conversations, key=lambda conversation: -len(conversation.ids))
     while ordered:
         length = len(ordered[0].ids)

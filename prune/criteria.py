@@ -7,7 +7,7 @@ f_j the expert's output. Sums run over prompt and response alike: on the default
 lose more (docs/pruning.md), since the source has to be understood as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +27,18 @@ class Evidence:
 
 Criterion = Callable[[Evidence], np.ndarray]
 CRITERIA: dict[str, Criterion] = {}
+SUMS_READ: dict[str, set[str]] = {}  # by each criterion
 
 
-def criterion(function: Criterion) -> Criterion:
-    """Register under the function's name, underscores as hyphens."""
-    CRITERIA[function.__name__.replace("_", "-")] = function
-    return function
+def criterion(*sums: str) -> Callable[[Criterion], Criterion]:
+    """Register under the function's name, underscores as hyphens; ``sums`` are those of LayerStats that it reads."""
+
+    def register(function: Criterion) -> Criterion:
+        name = function.__name__.replace("_", "-")
+        CRITERIA[name], SUMS_READ[name] = function, set(sums)
+        return function
+
+    return register
 
 
 def _per_token(layer: LayerStats, values: np.ndarray) -> np.ndarray:
@@ -40,37 +46,37 @@ def _per_token(layer: LayerStats, values: np.ndarray) -> np.ndarray:
     return values.sum(0) / max(layer.count.sum(), 1)
 
 
-@criterion
+@criterion("count")
 def frequency(evidence: Evidence) -> np.ndarray:
     """Share of routed tokens that chose the expert: N_j / sum of N_i."""
     return _per_token(evidence.own, evidence.own.count)
 
 
-@criterion
+@criterion("count", "gate")
 def gate(evidence: Evidence) -> np.ndarray:
     """Gate mass, the sum of g_j: frequency weighted by how much the router wanted it (SEER-MoE, arXiv 2404.05089)."""
     return _per_token(evidence.own, evidence.own.gate)
 
 
-@criterion
+@criterion("count", "norm")
 def activation_norm(evidence: Evidence) -> np.ndarray:
     """Sum of ||f_j||_2 over X_j (EAN, Jaiswal et al. 2025)."""
     return _per_token(evidence.own, evidence.own.norm)
 
 
-@criterion
+@criterion("count", "gate_norm")
 def reap(evidence: Evidence) -> np.ndarray:
     """Mean of g_j ||f_j||_2 over X_j (Lasby et al., arXiv 2510.13999): a rare but loud expert scores high."""
     return evidence.own.gate_norm.sum(0) / np.maximum(evidence.own.count.sum(0), 1)
 
 
-@criterion
+@criterion("count", "gate_norm")
 def saliency(evidence: Evidence) -> np.ndarray:
     """REAP's product summed over tokens instead of averaged, so that an expert also counts by how often it is used."""
     return _per_token(evidence.own, evidence.own.gate_norm)
 
 
-@criterion
+@criterion("count", "top1_exp_gate")
 def nllb(evidence: Evidence) -> np.ndarray:
     """Top-1 activity times mean of exp(confidence) over those tokens (Koishekenov et al., arXiv 2212.09811, sec. 3).
 
@@ -79,7 +85,7 @@ def nllb(evidence: Evidence) -> np.ndarray:
     return _per_token(evidence.own, evidence.own.top1_exp_gate)
 
 
-@criterion
+@criterion("count", "gate")
 def contrast(evidence: Evidence) -> np.ndarray:
     """Gate mass on the pair's text minus half of that on other text: experts that serve everything count for less.
 
@@ -94,7 +100,7 @@ def contrast(evidence: Evidence) -> np.ndarray:
     return _per_token(evidence.own, evidence.own.gate) - 0.5 * _per_token(evidence.other, evidence.other.gate)
 
 
-@criterion
+@criterion("count", "gram")
 def reconstruction(evidence: Evidence) -> np.ndarray:
     """Greedy backward elimination of the error ||sum over dropped j of g_j f_j||^2 summed over tokens.
 
@@ -114,7 +120,7 @@ def reconstruction(evidence: Evidence) -> np.ndarray:
     return scores
 
 
-@criterion
+@criterion("count")
 def random(evidence: Evidence) -> np.ndarray:
     """The control that every other criterion must beat."""
     return evidence.rng.random(evidence.own.experts)
@@ -129,3 +135,18 @@ def find_criterion(name: str) -> Criterion:
     if name not in CRITERIA:
         raise RequestError(f"Unknown criterion {name!r}; known: {', '.join(CRITERIA)}.")
     return CRITERIA[name]
+
+
+def require_sums(name: str, known: Collection[str]) -> None:
+    """Refuse a criterion that reads sums which statistics do not hold.
+
+    Raises:
+        RequestError: names those that do work.
+    """
+    if missing := SUMS_READ[name] - set(known):
+        working = [other for other, read in SUMS_READ.items() if read <= set(known) and other != "contrast"]
+        raise RequestError(
+            f"The criterion {name!r} needs {' and '.join(sorted(missing))}, which these statistics do not hold; "
+            f"with them work: {', '.join(working)}.",
+            next_command=f"slimmoe plan STATS --criterion {working[0]} --ratio 0.5 -o plan.json",
+        )

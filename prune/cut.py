@@ -9,19 +9,15 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import numpy as np
-
 from prune.checkpoint import Checkpoint
 from prune.copying import copy_range, merge
 from prune.plan import Plan
-from prune.shape import PADDING, Shape, cut_shape
-from runtime.errors import RequestError, WorkError
+from prune.shape import NEVER, PADDING, Shape, check_plan, cut_shape, padding_source
+from runtime.errors import WorkError
 from runtime.files import new_folder, require_space
 
 # Everything else in a model folder (READMEs, caches, other formats) describes the source, not the cut model.
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
-# A selection bias so low that no score can outweigh it, finite because some engines refuse infinities.
-_NEVER = {"F32": np.float32(-1e30), "F64": np.float64(-1e30), "F16": np.float16(-65504), "BF16": np.uint16(0xF149)}
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ def _pieces(checkpoint: Checkpoint, shape: Shape) -> tuple[list[_Piece], list[st
                 wrong.append(f"{name} (shape {list(tensor.shape)}, {experts} experts)")
             else:
                 rows = shape.rows[place.layer]
-                dropped = _padding_source(rows, experts)
+                dropped = padding_source(rows, experts)
                 if axis == 0:
                     rows = [dropped if row == PADDING else row for row in rows]
                 pieces.append(_Piece(name, name, rows, axis))
@@ -79,16 +75,11 @@ def _pieces(checkpoint: Checkpoint, shape: Shape) -> tuple[list[_Piece], list[st
     return pieces, unloaded
 
 
-def _padding_source(rows: list[int], experts: int) -> int:
-    """Whose weights fill the places that are never chosen: any dropped expert's."""
-    return next((expert for expert in range(experts) if expert not in rows), 0)
-
-
 def _places(rows: list[int], experts: int) -> dict[int, list[int]]:
     """Where each source expert goes in the cut; the one that pads may go to several places."""
     places = defaultdict(list)
     for i, row in enumerate(rows):
-        places[_padding_source(rows, experts) if row == PADDING else row].append(i)
+        places[padding_source(rows, experts) if row == PADDING else row].append(i)
     return places
 
 
@@ -112,32 +103,6 @@ def _check_experts(checkpoint: Checkpoint, parts: dict[tuple[int, int], set[str]
         raise WorkError(f"{checkpoint.folder} lacks {len(wrong)} expert tensors: {', '.join(wrong[:20])}.")
 
 
-def _check(checkpoint: Checkpoint, plan: Plan) -> None:
-    if plan.fingerprint != checkpoint.fingerprint:
-        raise RequestError(
-            f"The plan was made for another model ({plan.model}), not for {checkpoint.folder}.",
-            next_command=f"slimmoe calibrate {checkpoint.folder} --pair {plan.pair} -o stats.safetensors",
-        )
-    if {layer.layer: layer.experts for layer in plan.layers} != checkpoint.moe_layers:
-        raise RequestError("The plan's layers are not the model's layers.")
-    for layer in plan.layers:
-        valid = (
-            layer.keep
-            and layer.keep == sorted(set(layer.keep))
-            and 0 <= layer.keep[0] <= layer.keep[-1] < layer.experts
-        )
-        if not valid:
-            raise RequestError(f"The plan's keep-list of layer {layer.layer} is empty, unsorted or out of range.")
-    fewest = min(len(layer.keep) for layer in plan.layers)
-    floor = max(plan.top_k, checkpoint.layer_floor)
-    if fewest < floor:
-        lowest = min(layer.experts for layer in plan.layers)
-        raise RequestError(
-            f"The plan keeps {fewest} experts in a layer; the router of {checkpoint.family.model_type} needs {floor}.",
-            next_command=f"slimmoe plan STATS --ratio {int((1 - floor / lowest) * 100) / 100:g} -o plan.json",
-        )
-
-
 def _size(checkpoint: Checkpoint, piece: _Piece) -> int:
     tensor = checkpoint.tensors[piece.source]
     size = tensor.stop - tensor.start
@@ -154,10 +119,10 @@ def _segments(checkpoint: Checkpoint, pieces: list[_Piece]) -> Iterator[list[tup
             continue
         row = (tensor.stop - tensor.start) // tensor.shape[piece.axis]
         if PADDING in piece.rows:
-            if tensor.dtype not in _NEVER:
+            if tensor.dtype not in NEVER:
                 raise WorkError(f"{piece.source} is stored as {tensor.dtype}; padding needs a floating-point bias.")
             yield merge(ranges)
-            raw, never = checkpoint.raw(piece.source), _NEVER[tensor.dtype].tobytes()
+            raw, never = checkpoint.raw(piece.source), NEVER[tensor.dtype].tobytes()
             yield b"".join(never if i == PADDING else bytes(raw[i * row : (i + 1) * row]) for i in piece.rows)
             ranges = []
             continue
@@ -220,7 +185,7 @@ def prune(folder: Path, plan: Plan, output: Path, ragged: bool = False) -> Path:
         WorkError: a tensor is missing or unknown, or the disk is full.
     """
     checkpoint = Checkpoint(folder)
-    _check(checkpoint, plan)
+    check_plan(checkpoint, plan)
     shape = cut_shape(checkpoint, plan, ragged)
     pieces, unloaded = _pieces(checkpoint, shape)
     shards: dict[str, list[_Piece]] = defaultdict(list)

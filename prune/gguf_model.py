@@ -2,13 +2,11 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
-from gguf.constants import GGUFValueType
 
 from prune.fingerprint import fingerprint
 from runtime.errors import RequestError, WorkError
@@ -77,7 +75,7 @@ class GgufModel:
         return max(self.numbers(name), default=default)
 
     @cached_property
-    def _first_unloaded(self) -> int | None:
+    def first_unloaded(self) -> int | None:
         """The first layer of multi-token prediction, which follow the model's own; None where there are none."""
         extra = self._number("nextn_predict_layers", 0)
         return self._number("block_count", 0) - extra if extra else None
@@ -89,7 +87,7 @@ class GgufModel:
         for name, tensor in self.file.tensors.items():
             if number := _ROUTER.fullmatch(name):
                 layer = int(number[1])
-                if self._first_unloaded is not None and layer >= self._first_unloaded:
+                if self.first_unloaded is not None and layer >= self.first_unloaded:
                     continue
                 if len(tensor.shape) != 2:
                     raise WorkError(f"{self.source} is damaged: {name} has the shape {list(tensor.shape)}.")
@@ -104,7 +102,7 @@ class GgufModel:
         if block is None:
             return Place("other")
         layer = int(block[1])
-        if self._first_unloaded is not None and layer >= self._first_unloaded:
+        if self.first_unloaded is not None and layer >= self.first_unloaded:
             return Place("unloaded")
         for role, pattern in _RULES:
             if pattern.fullmatch(block[2]):
@@ -145,8 +143,8 @@ class GgufModel:
 
     @property
     def layer_floor(self) -> int:
-        """Experts that each layer must keep whatever top-k is."""
-        return self.group_floor
+        """Experts that each layer must keep whatever top-k is; groups that become too small are given up instead."""
+        return 1
 
     @cached_property
     def never(self) -> Literal["router_bias", "selection_bias"] | None:
@@ -176,7 +174,7 @@ class GgufModel:
         """See ``prune.fingerprint``: the same for every GGUF file of a model, and for its checkpoint."""
         return fingerprint(self._routers())
 
-    def _routers(self):
+    def _routers(self) -> Iterator[tuple[int, str, tuple[int, ...], bytes]]:
         for layer in self.moe_layers:
             name = f"blk.{layer}.ffn_gate_inp.weight"
             tensor = self.file.tensors[name]

@@ -11,7 +11,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from prune.checkpoint import Checkpoint
 from prune.conversations import Batch
 from prune.resume import Partial
-from prune.stats import ROLES, SUMS, LayerStats
+from prune.stats import ROLES, SUMS
 from runtime.errors import RequestError, WorkError
 
 ROW_BYTES = 32 << 20  # of expert outputs in float32 held at once on a CPU; more tokens are taken in parts
@@ -70,8 +70,12 @@ class Observer:
         if known is None:
             return 0
         for i, sums in known[1].items():
-            self.sums[i].copy_(sums)
+            self.sums[i].copy_(torch.from_numpy(sums))
         return known[0]
+
+    def save(self, partial: Partial, position: int) -> None:
+        """Keep the sums so far, for ``resume``."""
+        partial.save(position, {i: sums.cpu().numpy() for i, sums in self.sums.items()})
 
     def require_numbers(self) -> None:
         """Refuse sums that hold NaN or infinity.
@@ -118,9 +122,3 @@ class Observer:
         pairs = (base + len(SUMS) + index)[:, :, None] * experts + index[:, None, :]
         flat.index_add_(0, pairs.reshape(-1), products.double().reshape(-1))
         sums += flat.view(-1, width, experts)[: len(ROLES)]
-
-
-def layer_stats(sums: torch.Tensor) -> LayerStats:
-    """One layer's sums, as Observer has them, under their names."""
-    values = sums.cpu().numpy()
-    return LayerStats(**{name: values[:, i] for i, name in enumerate(SUMS)}, gram=values[:, len(SUMS) :])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from prune.budget import find_allocation
-from prune.criteria import Evidence, find_criterion
+from prune.criteria import Evidence, find_criterion, require_sums
 from prune.stats import Routing, Stats
 from runtime.errors import RequestError
 from runtime.files import new_file
@@ -94,11 +94,14 @@ def score_layers(stats: Stats, criterion: str, against: Stats | None = None, see
     """Scores [experts] by layer.
 
     Raises:
-        RequestError: an unknown criterion, statistics of another model, or none to contrast with.
+        RequestError: an unknown criterion, statistics of another model, none to contrast with, or without the sums that
+            the criterion reads.
     """
     if against is not None and against.fingerprint != stats.fingerprint:
         raise RequestError(f"The statistics to contrast with are of another model ({against.model}).")
     score, rng = find_criterion(criterion), np.random.default_rng(seed)
+    for read in (stats, against) if against else (stats,):
+        require_sums(criterion, read.known)
     return {i: score(Evidence(layer, against.layers[i] if against else None, rng)) for i, layer in stats.layers.items()}
 
 
@@ -159,7 +162,13 @@ class Explanation:
 
 
 def explain(plan: Plan, stats: Stats) -> list[Explanation]:
-    """Per layer, what the plan keeps and how concentrated the routing was."""
+    """Per layer, what the plan keeps and how concentrated the routing was.
+
+    Raises:
+        RequestError: statistics without gate weights.
+    """
+    if "gate" not in stats.known:
+        raise RequestError("These statistics hold no gate weights, which an explanation is about.")
     found = []
     for layer in plan.layers:
         mass = stats.layers[layer.layer].gate.sum(0)

@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from runtime.files import new_file
+
+SAVE_SECONDS = 30.0  # of work that a killed run may lose; layer by layer it may lose a layer
 
 
 class Partial:
@@ -19,12 +21,12 @@ class Partial:
         self.path = path
         self._key = json.dumps(key, sort_keys=True)
 
-    def load(self) -> tuple[int, dict[int, torch.Tensor]] | None:
+    def load(self) -> tuple[int, dict[int, np.ndarray]] | None:
         """Position and sums that an interrupted run of the same key left; None: there are none."""
         if not self.path.is_file():
             return None
         try:
-            with safe_open(self.path, "pt") as file:
+            with safe_open(self.path, "numpy") as file:
                 about = file.metadata() or {}
                 if about.get("key") != self._key:
                     return None
@@ -33,9 +35,9 @@ class Partial:
         except (SafetensorError, KeyError):
             return None
 
-    def save(self, position: int, sums: dict[int, torch.Tensor]) -> None:
+    def save(self, position: int, sums: dict[int, np.ndarray]) -> None:
         with new_file(self.path) as temporary:
-            tensors = {str(i): tensor.cpu().contiguous() for i, tensor in sums.items()}
+            tensors = {str(i): np.ascontiguousarray(values) for i, values in sums.items()}
             save_file(tensors, temporary, {"key": self._key, "position": str(position)})
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -28,27 +29,32 @@ class LayerStats:
     ``gram`` sum over X_i and X_j of g_i g_j <f_i, f_j>: for a 0/1 vector d of dropped experts, d' gram d is the summed
     squared error of leaving their terms out of the layer's output, gate weights of the others unchanged.
 
-    Sums left out when constructing are zero.
+    Sums left out when constructing are not known: all NaN, whatever is added to them.
     """
 
     count: np.ndarray
-    gate: np.ndarray
-    norm: np.ndarray
-    gate_norm: np.ndarray
+    gate: np.ndarray = None  # type: ignore[assignment]
+    norm: np.ndarray = None  # type: ignore[assignment]
+    gate_norm: np.ndarray = None  # type: ignore[assignment]
     top1: np.ndarray = None  # type: ignore[assignment]
     top1_exp_gate: np.ndarray = None  # type: ignore[assignment]
     gram: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name in ("top1", "top1_exp_gate"):
-            if getattr(self, name) is None:
-                setattr(self, name, np.zeros_like(self.count, dtype=np.float64))
-        if self.gram is None:
-            self.gram = np.zeros((*self.count.shape, self.experts))
+        for f in fields(self):
+            if getattr(self, f.name) is None:
+                shape = (*self.count.shape, self.experts) if f.name == "gram" else self.count.shape
+                setattr(self, f.name, np.full(shape, np.nan))
 
     @classmethod
-    def zeros(cls, experts: int) -> "LayerStats":
-        return cls(*(np.zeros((len(ROLES), experts)) for _ in range(4)))
+    def from_sums(cls, sums: np.ndarray) -> "LayerStats":
+        """From what an observer adds up: [2, len(SUMS) + experts, experts], ``gram`` in the rows after the first ones."""
+        return cls(**{name: sums[:, i] for i, name in enumerate(SUMS)}, gram=sums[:, len(SUMS) :])
+
+    @property
+    def known(self) -> list[str]:
+        """Names of the sums that are known."""
+        return [f.name for f in fields(self) if not np.isnan(getattr(self, f.name)).all()]
 
     @property
     def experts(self) -> int:
@@ -64,7 +70,7 @@ class LayerStats:
 
 
 _ADDED = ("segments", "prompt_tokens", "response_tokens", "seconds")
-_TOLD = ("corpus", "sha256", "device", "dtype")  # told once where equal, else both
+_TOLD = ("corpus", "sha256", "engine", "device", "dtype")  # told once where equal, else both
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,11 @@ class Routing:
     topk_groups: int = 1
     group_floor: int = 1
     layer_floor: int = 1
+
+    @classmethod
+    def of(cls, model: Any) -> "Routing":
+        """Of a ``Checkpoint`` or a ``GgufModel``."""
+        return cls(model.groups, model.topk_groups, model.group_floor, model.layer_floor)
 
 
 @dataclass
@@ -110,14 +121,22 @@ class Stats:
         pair = self.pair if other.pair in self.pair.split(" + ") else f"{self.pair} + {other.pair}"
         return replace(self, layers=layers, pair=pair, calibration=about)
 
+    @property
+    def known(self) -> list[str]:
+        """Names of the sums that are known of every layer."""
+        return [f.name for f in fields(LayerStats) if all(f.name in layer.known for layer in self.layers.values())]
+
     def save(self, path: Path) -> None:
+        known = self.known
         tensors = {
             f"layer.{i}.{f.name}": np.ascontiguousarray(getattr(layer, f.name))
             for i, layer in self.layers.items()
             for f in fields(layer)
+            if f.name in known
         }
         about = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("layers", "routing")}
         about["routing"] = asdict(self.routing)
+        about["sums"] = known
         metadata = {"format": FORMAT, "about": json.dumps(about)}
         with new_file(path) as temporary:
             save_file(tensors, temporary, metadata)
@@ -142,7 +161,7 @@ class Stats:
                     raise RequestError(f"{path} {kind}: calibrate again.", next_command=again)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
             about = json.loads(metadata["about"])
-            names = [f.name for f in fields(LayerStats)]
+            names = about.pop("sums", None) or [f.name for f in fields(LayerStats)]
             ids = sorted({int(name.split(".")[1]) for name in tensors})
             layers = {i: LayerStats(**{name: tensors[f"layer.{i}.{name}"] for name in names}) for i in ids}
             return cls(layers, **about | {"routing": Routing(**about["routing"])})

@@ -216,7 +216,7 @@ def stream_sums(
                     advance(share)
             model.free_layer(i)
             observer.require_numbers()
-            partial_sums.save(i + 1, observer.sums)
+            observer.save(partial_sums, i + 1)
             _hidden_file(folder, i).unlink()
     return observer.sums
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from export.gguf.convert import Extra, convert, require_llama_cpp
+from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp
 from export.gguf.imatrix import (
     ImportanceMatrix,
     compute_imatrix,
@@ -153,6 +153,10 @@ def export_gguf(
     folder, quant = Path(folder), find_type(quant)
     require_llama_cpp()
     checkpoint, origin = Checkpoint(folder), Origin(folder, pair)
+    if reason := checkpoint.family.gguf.refused:
+        raise RequestError(f"{folder} has no GGUF: {reason}.")
+    if difference := inexactness(checkpoint):
+        _log.warning(f"llama.cpp computes {folder} only nearly: {difference}.")
     output = origin.output_path(output, quant)
     if pre is not None:
         require_name(pre)

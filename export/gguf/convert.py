@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from export.gguf.converter_process import FOUND, UNKNOWN_TOKENIZER
+from export.gguf.converter_process import FOUND, UNKNOWN_TOKENIZER, differences
 from prune.checkpoint import Checkpoint
 from runtime import llama_paths
 from runtime.errors import WorkError
@@ -64,6 +64,17 @@ def run_tool(
     return result.returncode, lines or [f"ended with status {result.returncode}"]
 
 
+def inexactness(checkpoint: Checkpoint) -> str:
+    """In what llama.cpp computes the model only nearly as transformers does; empty where it is exact."""
+    fixed = checkpoint.family.gguf.rope_fixed
+    if not fixed:
+        return ""
+    from transformers import AutoConfig  # only it knows what a config leaves out
+
+    rope = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False).rope_parameters or {}
+    return "; ".join(differences(rope, fixed)) if rope.get("rope_type") == "yarn" else ""
+
+
 def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> str | None:
     """Write ``checkpoint`` as a GGUF file of the plain type F32, F16 or BF16.
 
@@ -76,7 +87,8 @@ def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> s
     """
     source, folder = require_llama_cpp() / "source", checkpoint.folder
     command = [sys.executable, str(_PROCESS), str(source), str(folder), str(output), plain.lower()]
-    status, lines = run_tool([*command, json.dumps(asdict(extra))], os.environ | {"HF_HUB_OFFLINE": "1"})
+    told = json.dumps(asdict(extra) | asdict(checkpoint.family.gguf))
+    status, lines = run_tool([*command, told], os.environ | {"HF_HUB_OFFLINE": "1"})
     if status == UNKNOWN_TOKENIZER:
         raise WorkError(
             f"The tokenizer of {folder} is unknown to llama.cpp, and it splits text in none of the ways that slimmoe can "

@@ -1,16 +1,68 @@
 """A process of its own for llama.cpp's converter, which is a script: tell it what it does not know, then run it.
 
-``python converter_process.py SOURCE FOLDER OUTPUT OUTTYPE EXTRA``, EXTRA being a JSON object (see ``convert.Extra``). It
-prints one line that begins with ``FOUND`` where the tokenizer needs the name of a pre-tokenisation.
+``python converter_process.py SOURCE FOLDER OUTPUT OUTTYPE EXTRA``, EXTRA being a JSON object with the
+fields of ``convert.Extra`` and ``prune.families.Gguf``. It prints one line that begins with ``FOUND`` where the tokenizer
+needs the name of a pre-tokenisation.
 """
 
 import json
 import runpy
 import sys
+from pathlib import Path
 from typing import Any
 
 FOUND = "slimmoe: pre-tokenisation "
 UNKNOWN_TOKENIZER = 3  # exit status
+
+
+def differences(config: dict[str, Any], fixed: dict[str, Any]) -> list[str]:
+    """Sentences on the values of ``config`` that llama.cpp does not read and that are not what its code computes."""
+    return [
+        f"its config has {key} {config.get(key)!r}, and llama.cpp computes this family only with {expected!r}"
+        for key, expected in fixed.items()
+        if (bool(config.get(key)) if isinstance(expected, bool) else config.get(key) or expected) != expected
+    ]
+
+
+def _complete(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+    """The config with what only transformers' code knows; ends the process where llama.cpp would compute another."""
+    for sentence in differences(config, fixed):
+        sys.exit(f"{sentence}.")
+    rope = config.get("rope_parameters") or {}
+    if config.get("head_dim") and rope.get("partial_rotary_factor"):
+        config.setdefault("rotary_dim", int(config["head_dim"] * rope["partial_rotary_factor"]))
+    if config.get("n_group") == 1:  # llama.cpp wants more experts than groups, so one expert in one group ends it
+        config = {key: value for key, value in config.items() if key not in ("n_group", "topk_group")}
+    return defaults | config
+
+
+def _let_every_class_read_transformers_folders(folder: Path) -> None:
+    """Some of the converter's classes know only the files of their first publisher, and may even run code of his."""
+    import conversion  # type: ignore[reportMissingImports]
+    import transformers
+    from conversion.base import ModelBase, TextModel  # type: ignore[reportMissingImports]
+    from conversion.hunyuan import HunYuanModel, HunYuanMoEModel  # type: ignore[reportMissingImports]
+
+    load_tokenizer, sentencepiece = transformers.AutoTokenizer.from_pretrained, TextModel._set_vocab_sentencepiece
+    load_class = conversion.get_model_class
+
+    def from_pretrained(*arguments: Any, **options: Any) -> Any:
+        return load_tokenizer(*arguments, **options | {"trust_remote_code": False})
+
+    def set_vocab_sentencepiece(self: Any, *arguments: Any, **options: Any) -> None:
+        if (folder / "tokenizer.model").exists():
+            sentencepiece(self, *arguments, **options)
+        else:
+            self._set_vocab_gpt2()
+
+    def get_model_class(name: str, *arguments: Any, **options: Any) -> type[ModelBase]:
+        known = {each.lower(): each for each in conversion.TEXT_MODEL_MAP}  # PhiMoE is Phimoe in transformers
+        return load_class(known.get(name.lower(), name), *arguments, **options)
+
+    transformers.AutoTokenizer.from_pretrained = from_pretrained
+    TextModel._set_vocab_sentencepiece = set_vocab_sentencepiece
+    HunYuanMoEModel.set_vocab = HunYuanModel.set_vocab
+    conversion.get_model_class = get_model_class
 
 
 def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, Any]) -> None:
@@ -20,6 +72,7 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
     from gguf import GGUFValueType, Metadata
 
     known_pre_tokenizer, known_metadata = TextModel.get_vocab_base_pre, ModelBase.prepare_metadata
+    known_config = ModelBase.load_hparams
     load_metadata = Metadata.load
 
     def get_vocab_base_pre(self: Any, tokenizer: Any) -> str:
@@ -48,7 +101,12 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
             kind = GGUFValueType.FLOAT64 if isinstance(value, float) else GGUFValueType.get_type(value)
             self.gguf_writer.add_key_value(key, value, kind)
 
+    def load_hparams(*arguments: Any, **options: Any) -> dict[str, Any]:
+        return _complete(known_config(*arguments, **options), extra["defaults"], extra["fixed"])
+
     TextModel.get_vocab_base_pre, ModelBase.prepare_metadata = get_vocab_base_pre, prepare_metadata
+    ModelBase.load_hparams = staticmethod(load_hparams)
+    _let_every_class_read_transformers_folders(Path(folder))
     Metadata.load = staticmethod(load)
     sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", output, "--outtype", outtype]
     runpy.run_path(f"{source}/convert_hf_to_gguf.py", run_name="__main__")

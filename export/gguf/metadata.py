@@ -10,11 +10,11 @@ from typing import Any
 
 from gguf import Metadata
 
+from export.gguf.provenance import provenance
 from prune.plan import Plan
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair, parse_pair
 
-_PROVENANCE = ("format", "hash", "fingerprint", "pair", "criterion", "allocation", "ratio")
 _HUB_CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/")
 
 
@@ -76,11 +76,7 @@ class Origin:
 
     def provenance(self) -> dict[str, Any]:
         """What the plan tells of the cut, as keys ``slimmoe.*``."""
-        about = self.about
-        keys = {
-            f"slimmoe.{name}": about[name] for name in _PROVENANCE if isinstance(about.get(name), str | int | float)
-        }
-        return keys | ({"slimmoe.recovered": True} if about.get("recovery") else {})
+        return provenance(self.about)
 
     def general(self) -> dict[str, Any]:
         """Attributes of gguf-py's ``Metadata``. What is not known is left to the converter, which reads the model card."""

@@ -53,6 +53,18 @@ class Keys:
 
 
 @dataclass(frozen=True)
+class Gguf:
+    """What llama.cpp takes for granted about a family."""
+
+    refused: str = ""  # why llama.cpp cannot run the family; empty where it can
+    defaults: dict[str, Any] = field(default_factory=dict)  # keys its converter needs and transformers does not save
+    fixed: dict[str, Any] = field(default_factory=dict)  # keys of config.json whose value its code does not read
+    rope_fixed: dict[str, Any] = field(
+        default_factory=dict
+    )  # the same of rope_parameters; others compute nearly the same
+
+
+@dataclass(frozen=True)
 class Family:
     """Where a family keeps its experts."""
 
@@ -66,6 +78,7 @@ class Family:
     )
     group_floor: int = 1  # experts of a group that the router's group score adds up
     unloaded: tuple[str, ...] = ()  # prefixes of tensors that transformers leaves aside; {beyond}: past the last layer
+    gguf: Gguf = field(default_factory=Gguf)
     decoder: dict[str, str] = field(default_factory=dict)  # names for the ONNX graph writer, if it knows the family
 
     def experts_in(self, config: dict[str, Any]) -> int | None:
@@ -88,7 +101,8 @@ def load_family(name: str) -> Family:
         keys = {key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()}
         layouts = tuple(Layout(**entry | {"experts": tuple(entry["experts"])}) for entry in data.pop("layout"))
         modules, unloaded = Modules(**data.pop("modules")), tuple(data.pop("unloaded", ()))
-        return Family(config=Keys(**keys), layouts=layouts, modules=modules, unloaded=unloaded, **data)
+        gguf = Gguf(**data.pop("gguf", {}))
+        return Family(config=Keys(**keys), layouts=layouts, modules=modules, unloaded=unloaded, gguf=gguf, **data)
     except (TypeError, KeyError) as error:
         raise TypeError(f"prune/families/{name}.toml: {error}") from error
 

@@ -1,5 +1,6 @@
 """The llama.cpp engine: GGUF files through llama_cpp's ctypes layer, one sequence at a time."""
 
+import contextlib
 import ctypes
 import importlib.metadata
 import importlib.util
@@ -9,14 +10,15 @@ import time
 import types
 import unicodedata
 from collections import deque
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runtime.engines import Generation, usable_cores
+from runtime.engines.llama_graph import GraphWatch, Watcher
 from runtime.errors import RequestError, WorkError
 from runtime.llama_paths import HOME
 from runtime.prompts import PLAIN_TEMPLATE, ChatTemplate
@@ -73,24 +75,45 @@ def _library() -> Any:
 class LlamaEngine:
     """A GGUF file loaded by llama.cpp (see ``Engine``). With a GPU all layers go there.
 
+    Args:
+        mapped: leave the weights in the file, whatever their type, as a model larger than memory needs.
+        watched: ``watch`` will be called.
+        sequences: as many may ``evaluate`` get at once.
+        overrides: integer metadata to use in the place of the file's.
+
     Raises:
         WorkError: the library is missing, or the file is damaged or of an architecture that it does not know.
     """
 
-    def __init__(self, artefact: Path, threads: int | None = None, context: int = 1024, exact: bool = False) -> None:
+    def __init__(
+        self,
+        artefact: Path,
+        threads: int | None = None,
+        context: int = 1024,
+        exact: bool = False,
+        *,
+        mapped: bool = False,
+        watched: bool = False,
+        sequences: int = 1,
+        overrides: Mapping[str, int] | None = None,
+    ) -> None:
         self._model = self._context = None
         self._lib = lib = _library()
         self.name = f"llama.cpp {importlib.metadata.version('llama_cpp_python')}"
         self.threads = threads or usable_cores()
         self.context = context
         _errors.clear()
-        self._load(artefact)
+        self._load(artefact, mapped, overrides or {})
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
+        params.n_seq_max, params.kv_unified = sequences, True
         params.n_threads = params.n_threads_batch = self.threads
         if exact:
             params.type_k = params.type_v = lib.GGML_TYPE_F32
             params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        self._watch = GraphWatch(lib) if watched else None  # its callback must live as long as the context
+        if self._watch:
+            params.cb_eval = self._watch.callback
         self._context = lib.llama_init_from_model(self._model, params)
         if not self._context:
             reason = self._reason()
@@ -107,7 +130,7 @@ class LlamaEngine:
             self._piece(lib.llama_vocab_eos(self._vocab)),
         )
 
-    def _load(self, artefact: Path) -> None:
+    def _load(self, artefact: Path, mapped: bool, overrides: Mapping[str, int]) -> None:
         """Map the file, or read it where ggml rearranges the weights for the CPU: mapped, they would be held twice."""
         lib = self._lib
 
@@ -122,10 +145,16 @@ class LlamaEngine:
         self._model = load(params)  # the header alone, for the type of the weights
         plain = self._metadata("general.file_type") in _PLAIN
         self.close()
-        on_gpu = lib.llama_supports_gpu_offload()
+        on_gpu = self.on_gpu
         params = lib.llama_model_default_params()
         params.n_gpu_layers = -1 if on_gpu else 0
-        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plain or on_gpu else lib.LLAMA_LOAD_MODE_NONE
+        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plain or on_gpu or mapped else lib.LLAMA_LOAD_MODE_NONE
+        params.use_extra_bufts = not mapped  # the rearranged weights
+        if overrides:
+            entries = (lib.llama_model_kv_override * (len(overrides) + 1))()  # an empty key ends them
+            for entry, (key, value) in zip(entries, overrides.items(), strict=False):
+                entry.tag, entry.key, entry.value.val_i64 = lib.LLAMA_KV_OVERRIDE_TYPE_INT, key.encode(), value
+            params.kv_overrides = entries
         self._model = load(params)
 
     def _reason(self) -> str:
@@ -167,7 +196,8 @@ class LlamaEngine:
             size = -length
 
     def _evaluate(self, batch: Any) -> None:
-        status = self._lib.llama_decode(self._context, batch)
+        decode = partial(self._lib.llama_decode, self._context, batch)
+        status = self._watch.run(decode) if self._watch else decode()
         if status:
             raise WorkError(f"llama.cpp stopped with status {status}: {self._reason()}")
 
@@ -179,6 +209,51 @@ class LlamaEngine:
             chunk = token_ids[start : start + BATCH]
             ids = (ctypes.c_int32 * len(chunk))(*chunk)  # the batch only points to it
             yield self._lib.llama_batch_get_one(ids, len(chunk))
+
+    @property
+    def joins_sequences(self) -> bool:
+        """Whether a batch of several sequences is evaluated as one graph, in order: recurrent layers take them apart."""
+        lib = self._lib
+        return not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
+
+    @property
+    def on_gpu(self) -> bool:
+        return bool(self._lib.llama_supports_gpu_offload())
+
+    @property
+    def description(self) -> str:
+        """llama.cpp's own of the architecture, size and type: ``qwen3moe 0.1B Q8_0``."""
+        buffer = ctypes.create_string_buffer(256)
+        self._lib.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode()
+
+    def watch(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
+        """Within it, ``watcher`` sees every graph that is evaluated (runtime/engines/llama_graph.py)."""
+        if self._watch is None:
+            raise ValueError("the engine was not opened with watched=True")
+        return self._watch.watch(watcher)
+
+    def evaluate(self, sequences: Sequence[Sequence[int]]) -> None:
+        """Evaluate whole sequences of at most BATCH tokens together, each from an empty cache, for a watcher to see.
+
+        The graph's tokens are theirs in order, in every layer: logits of all are asked for, since the last layer leaves
+        out tokens that have none.
+        """
+        _errors.clear()
+        self._lib.llama_memory_clear(self._memory, True)
+        total = sum(map(len, sequences))
+        if total > min(BATCH, self.context):
+            raise ValueError(f"{total} tokens are more than {min(BATCH, self.context)}")
+        batch = self._lib.llama_batch_init(total, 0, 1)
+        try:
+            rows = ((i, position, token) for i, ids in enumerate(sequences) for position, token in enumerate(ids))
+            for row, (i, position, token) in enumerate(rows):
+                batch.token[row], batch.pos[row], batch.logits[row] = token, position, 1
+                batch.n_seq_id[row], batch.seq_id[row][0] = 1, i
+            batch.n_tokens = total
+            self._evaluate(batch)
+        finally:
+            self._lib.llama_batch_free(batch)
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         if len(token_ids) > self.context:

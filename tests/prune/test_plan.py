@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune.budget import ALLOCATIONS, kept_count, layerwise
-from prune.criteria import CRITERIA
-from prune.plan import Plan, explain, make_plan
+from prune.criteria import CRITERIA, SUMS_READ
+from prune.plan import Plan, explain, make_plan, score_layers
 from prune.stats import LayerStats, Routing, Stats
 from runtime.errors import RequestError, WorkError
 
@@ -55,6 +55,24 @@ def test_every_criterion_makes_a_valid_plan(name: str, allocation: str) -> None:
     for layer in plan.layers:
         assert layer.keep == sorted(set(layer.keep)) and len(layer.keep) >= plan.top_k == 2
         assert set(layer.keep) <= set(range(layer.experts))
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_criterion_reads_no_other_sums_than_it_says(name: str) -> None:
+    """All others unknown: it works, and scores by them; one of its own unknown: it is refused."""
+    stats = some_stats()
+
+    def only(sums: set[str]) -> Stats:
+        return replace(
+            stats, layers={i: LayerStats(**{n: getattr(s, n) for n in sums}) for i, s in stats.layers.items()}
+        )
+
+    read = SUMS_READ[name]
+    for scores in score_layers(only(read), name, against=only(read)).values():
+        assert np.isfinite(scores).all()
+    for missing in read - {"count"}:
+        with pytest.raises(RequestError, match=f"{missing}, .*frequency, random"):
+            make_plan(only(read - {missing}), 0.5, name)
 
 
 def test_reap_is_a_mean_and_frequency_a_count() -> None:

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from prune.stats import LayerStats, Stats
@@ -48,10 +49,30 @@ def test_what_is_not_comparable_does_not_add_up(changes) -> None:
         some_stats() + some_stats(**changes)
 
 
-def test_sums_left_out_are_zero() -> None:
-    ones = np.ones((2, 4))
-    layer = LayerStats(count=ones, gate=ones, norm=ones, gate_norm=ones)
-    assert layer.top1.shape == (2, 4) and layer.gram.shape == (2, 4, 4) and not layer.gram.any()
+def test_sums_left_out_are_not_known_and_stay_so(tmp_path) -> None:
+    layer = LayerStats(count=np.ones((2, 4)))
+    assert layer.known == ["count"] and np.isnan(layer.gram).all()
+    counted = dataclasses.replace(some_stats(), layers={0: layer, 3: layer})
+    assert (counted + some_stats()).known == ["count"]
+    assert np.array_equal((counted + some_stats()).layers[3].count, some_stats().layers[3].count + 1)
+    counted.save(tmp_path / "stats")
+    again = Stats.load(tmp_path / "stats")
+    assert again.known == ["count"] and again.layers[3].gram.shape == (2, 4, 4)
+
+
+def test_a_file_without_a_list_of_its_sums_holds_them_all(tmp_path) -> None:
+    """As files were written before there were statistics that lack some."""
+    some_stats().save(tmp_path / "stats")
+    with safe_open(tmp_path / "stats", "numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(file.metadata()["about"])
+    assert about.pop("sums") == [field.name for field in dataclasses.fields(LayerStats)]
+    save_file(tensors, tmp_path / "old", {"format": "slimmoe-stats/2", "about": json.dumps(about)})
+    assert Stats.load(tmp_path / "old").known == some_stats().known
+    del tensors["layer.3.gram"]
+    save_file(tensors, tmp_path / "damaged", {"format": "slimmoe-stats/2", "about": json.dumps(about)})
+    with pytest.raises(WorkError, match="damaged"):
+        Stats.load(tmp_path / "damaged")
 
 
 def test_an_older_or_foreign_file_is_one_sentence(tmp_path) -> None:

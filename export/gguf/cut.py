@@ -1,0 +1,196 @@
+"""Cut a GGUF file by a plan: ranges of bytes are copied from file to file, whatever they encode. No torch, no llama.cpp.
+
+Experts are stacked along the outermost axis of a tensor, and no block of a quantised type reaches over a row, so an
+expert is a range of bytes in every type. What is left is, byte for byte, what cutting first and quantising then gives
+wherever the types of the tensors are the same and no importance matrix was used.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from gguf.constants import GGML_QUANT_SIZES
+
+from export.gguf.header import encode, encode_tensor, pad, write_header
+from export.gguf.provenance import provenance
+from prune.copying import copy_range, merge
+from prune.gguf_model import GgufModel
+from prune.plan import Plan
+from prune.shape import NEVER, PADDING, Shape, check_plan, cut_shape, padding_source
+from runtime.errors import RequestError, WorkError
+from runtime.files import new_file, require_space
+from runtime.gguf_header import Tensor
+
+_EVERY_EXPERT = ("ffn_down_exps.weight",), ("ffn_up_exps.weight", "ffn_gate_up_exps.weight")
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One tensor of the output: ``rows`` of the source's along ``axis``, before which all axes are 1; all where None.
+
+    PADDING among the rows is ``never``, the bytes of a bias.
+    """
+
+    name: str
+    tensor: Tensor
+    rows: list[int] | None = None
+    axis: int = 0
+    never: bytes = b""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        shape = list(self.tensor.shape)
+        if self.rows is not None:
+            shape[self.axis] = len(self.rows)
+        return tuple(shape)
+
+    @property
+    def size(self) -> int:
+        whole = self.tensor.stop - self.tensor.start
+        return whole if self.rows is None else whole // self.tensor.shape[self.axis] * len(self.rows)
+
+
+def _pieces(model: GgufModel, shape: Shape) -> list[_Piece]:
+    """Account for every tensor: copied, sliced or left out; what seems to hold experts and fits no rule is an error."""
+    pieces, wrong = [], []
+    for name, tensor in model.file.tensors.items():
+        place = model.place(name)
+        if place.role == "unloaded":
+            continue
+        if place.layer is None or place.role == "other":
+            pieces.append(_Piece(name, tensor))
+            continue
+        experts = model.moe_layers.get(place.layer)
+        if place.role == "suspect" or experts is None:
+            wrong.append(f"{name} (one part for each expert?)")
+        elif (axis := _expert_axis(tensor, experts)) is None:
+            wrong.append(f"{name} ({tensor.type.name} of shape {list(tensor.shape)}, {experts} experts)")
+        else:
+            whole = _Piece(name, tensor, shape.rows[place.layer], axis)
+            pieces.append(_padded(model, whole, place.role, experts))
+    if wrong:
+        raise WorkError(f"slimmoe does not know how to cut these tensors of {model.source}: {', '.join(wrong)}.")
+    lacking = [
+        f"blk.{layer}.{names[0]}"
+        for layer in model.moe_layers
+        for names in _EVERY_EXPERT
+        if not any(f"blk.{layer}.{name}" in model.file.tensors for name in names)
+    ]
+    if lacking:
+        raise WorkError(f"{model.source} has routers without experts: there is no {', '.join(lacking)}.")
+    return pieces
+
+
+def _expert_axis(tensor: Tensor, experts: int) -> int | None:
+    """The axis of the experts: the outermost that is not 1. None where that is another, or a block holds several experts."""
+    axis = next((i for i, length in enumerate(tensor.shape) if length != 1), len(tensor.shape) - 1)
+    blocks = axis == len(tensor.shape) - 1 and GGML_QUANT_SIZES[tensor.type][0] > 1
+    return None if blocks or not tensor.shape or tensor.shape[axis] != experts else axis
+
+
+def _padded(model: GgufModel, piece: _Piece, role: str, experts: int) -> _Piece:
+    """The piece with a source for each PADDING: the lowest bias in the tensor that has it, else a dropped expert."""
+    rows, kind = piece.rows or [], piece.tensor.type.name
+    if PADDING not in rows:
+        return piece
+    if role != model.never:
+        dropped = padding_source(rows, experts)
+        return replace(piece, rows=[dropped if row == PADDING else row for row in rows])
+    if kind not in NEVER:
+        raise WorkError(f"{piece.name} is stored as {kind}; padding needs a floating-point bias.")
+    return replace(piece, never=NEVER[kind].tobytes())
+
+
+def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes | None]:
+    """Entries that replace the source's; None leaves one out."""
+    metadata = model.file.metadata
+    entries: dict[str, bytes | None] = {
+        key: None for key in metadata if key.startswith(("slimmoe.", "split."))
+    }  # another cut's, and those of the parts
+
+    def put(name: str, change: Callable[[int], int]) -> None:
+        if numbers := model.numbers(name):
+            key, like = model.key(name), metadata[model.key(name)]
+            changed = [change(number) for number in numbers]
+            entries[key] = encode(key, changed if like.count is not None else changed[0], like)
+
+    if set(model.numbers("expert_count")) != set(model.moe_layers.values()):
+        raise WorkError(f"{model.source} is damaged: its routers have not as many experts as its metadata tell.")
+    put("expert_count", lambda _: shape.experts)
+    put("expert_used_count", lambda used: min(used, plan.top_k))
+    if shape.groups == 1:
+        # Left out rather than set to 1: llama.cpp wants fewer groups than experts, of which there may be one.
+        entries |= {model.key(name): None for name in ("expert_group_count", "expert_group_used_count")}
+    entries |= _without_prediction(model, entries)
+    return entries | {key: encode(key, value) for key, value in provenance(plan.to_dict()).items()}
+
+
+def _without_prediction(model: GgufModel, entries: dict[str, bytes | None]) -> dict[str, bytes | None]:
+    """Metadata for a model whose layers of multi-token prediction are left out: a plan knows nothing of their experts."""
+    stay = model.first_unloaded
+    if stay is None or not any(model.place(name).role == "unloaded" for name in model.file.tensors):
+        return {}
+    before, changed = model.numbers("block_count")[0], {}
+    for key, value in model.file.metadata.items():
+        by_layer = value.count == before and key.startswith(model.key("")) and not key.endswith("_sections")
+        if by_layer and key not in entries:
+            changed[key] = encode(key, model.file.get(key)[:stay], value)
+    for name, number in (("block_count", stay), ("nextn_predict_layers", 0)):
+        changed[model.key(name)] = encode(model.key(name), number, model.file.metadata[model.key(name)])
+    return changed
+
+
+def _segments(piece: _Piece) -> Iterator[tuple[int, int] | bytes]:
+    """A tensor's data in order: ranges of its part, or bytes where a bias is padded."""
+    tensor, rows = piece.tensor, piece.rows
+    if rows is None:
+        yield tensor.start, tensor.stop
+        return
+    size = (tensor.stop - tensor.start) // tensor.shape[piece.axis]
+    kept = [(tensor.start + row * size, tensor.start + (row + 1) * size) for row in rows]
+    if not piece.never:
+        yield from merge(kept)
+    else:
+        yield from (piece.never if row == PADDING else place for row, place in zip(rows, kept, strict=True))
+
+
+def _write(model: GgufModel, pieces: list[_Piece], metadata: dict[str, bytes | None], target: BinaryIO) -> None:
+    file, offset, entries = model.file, 0, []
+    for piece in pieces:
+        entries.append(encode_tensor(piece.name, piece.shape, piece.tensor.type, offset))
+        offset += -(-piece.size // file.alignment) * file.alignment
+    write_header(file, target, metadata, entries)
+    with ExitStack() as stack:
+        parts = {part: stack.enter_context(part.open("rb", buffering=0)) for part in file.parts}
+        for piece in pieces:
+            for segment in _segments(piece):
+                if isinstance(segment, bytes):
+                    target.write(segment)
+                else:
+                    copy_range(parts[piece.tensor.part], target, *segment)
+            pad(target, file.alignment)
+
+
+def cut_gguf(source: Path, plan: Plan, output: Path) -> Path:
+    """Write the GGUF file ``source`` without the experts that the plan drops; ``output`` is returned.
+
+    All else stays byte for byte: other tensors, the tokenizer, the type of every tensor. A split file becomes one. A plan
+    with different counts by layer is padded to the largest with experts that are never chosen. Layers of multi-token
+    prediction, which no plan knows, are left out. The plan goes into the file as keys ``slimmoe.*``.
+
+    Raises:
+        RequestError: no such file, not a GGUF file, not an MoE, or the plan does not fit it.
+        WorkError: the file is damaged or holds tensors that no rule describes, or the disk is full.
+    """
+    model, output = GgufModel(source), Path(output)
+    if any(output.exists() and part.samefile(output) for part in model.file.parts):
+        raise RequestError(f"{output} is the file to be cut: choose another name for the result.")
+    check_plan(model, plan)
+    shape = cut_shape(model, plan)
+    pieces, metadata = _pieces(model, shape), _new_metadata(model, plan, shape)
+    require_space(output, sum(piece.size for piece in pieces) + model.file.metadata_end)
+    with new_file(output) as temporary, temporary.open("wb", buffering=0) as target:
+        _write(model, pieces, metadata, target)
+    return output

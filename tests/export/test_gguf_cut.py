@@ -1,0 +1,361 @@
+"""A cut GGUF file is the GGUF file of the cut checkpoint, byte for byte, and computes what the masked one computes."""
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from export.gguf import export_gguf
+from export.gguf.cut import cut_gguf
+from export.gguf.quantise import quantise
+from prune.cut import prune
+from prune.families import load_family
+from prune.gguf_model import GgufModel
+from prune.plan import Layer, Plan
+from runtime.engines.llama import LlamaEngine
+from runtime.engines.llama_graph import masked
+from runtime.errors import RequestError, WorkError
+from runtime.gguf_file import GgufFile
+from tests.export.test_gguf_families import (  # noqa: F401  (the fixture applies here too)
+    HALF,
+    RUNNABLE,
+    THREE_OF_FOUR,
+    UNEVEN,
+    Subject,
+    warm_converter,
+    write_subject,
+)
+from tests.gguf_files import write_moe
+
+ROOT = Path(__file__).parents[2]
+OF_THE_PLAN = ("slimmoe.", "general.")  # keys by which the two ways differ: the converter names a cut model anew
+
+
+@pytest.fixture(scope="module", params=RUNNABLE)
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A tiny checkpoint in float32, so that the bias of padding is the same number in both formats, and its F32 file."""
+    folder = tmp_path_factory.mktemp(request.param) / "source"
+    ungrouped = "n_group" in load_family(request.param).gguf.fixed  # the converter takes the family only so
+    changes = {"n_group": 1, "topk_group": 1} if ungrouped else {}
+    subject = write_subject(folder, request.param, dtype=torch.float32, **changes)
+    export_gguf(subject.folder, file_of(subject), "F32")
+    return subject
+
+
+def file_of(subject: Subject) -> Path:
+    return subject.folder.parent / "source.gguf"
+
+
+def plan_of(file: Path, *keep: Iterable[int], top_k: int | None = None) -> Plan:
+    """Keep-lists in turn for all MoE layers."""
+    model = GgufModel(file)
+    layers = [Layer(layer, n, [*keep[i % len(keep)]]) for i, (layer, n) in enumerate(model.moe_layers.items())]
+    top_k = min(top_k or model.top_k, *(len(layer.keep) for layer in layers))
+    return Plan("tiny", model.fingerprint, "en-de", "reap", "uniform", 0.5, 0, top_k, layers)
+
+
+def tensors(file: Path) -> dict[str, tuple]:
+    found = GgufFile(file)
+    return {name: (t.type.name, t.shape, found.read(name)) for name, t in found.tensors.items()}
+
+
+def metadata(file: Path) -> dict[str, Any]:
+    found = GgufFile(file)
+    return {
+        key: (value.type, found.get(key))
+        for key, value in found.metadata.items()
+        if not key.startswith(OF_THE_PLAN) and not key.startswith("tokenizer.chat_template")
+    }
+
+
+def assert_same_file(found: Path, expected: Path) -> None:
+    a, b = tensors(found), tensors(expected)
+    assert [*a] == [*b]
+    assert [name for name in a if a[name] != b[name]] == []
+    assert metadata(found) == metadata(expected)
+
+
+def assert_cut_is_the_file_of_the_cut_checkpoint(subject: Subject, plan: Plan, folder: Path) -> GgufModel:
+    prune(subject.folder, plan, folder / "cut")
+    export_gguf(folder / "cut", folder / "expected.gguf", "F32")
+    cut_gguf(file_of(subject), plan, folder / "found.gguf")
+    assert_same_file(folder / "found.gguf", folder / "expected.gguf")
+    return GgufModel(folder / "found.gguf")
+
+
+def test_a_checkpoint_and_its_gguf_file_are_the_same_model(subject: Subject) -> None:
+    model, checkpoint = GgufModel(file_of(subject)), subject.checkpoint
+    names = ["fingerprint", "moe_layers", "top_k", "groups", "topk_groups", "can_pad"]
+    assert {name: getattr(model, name) for name in names} == {name: getattr(checkpoint, name) for name in names}
+    assert model.group_floor >= checkpoint.group_floor
+
+
+def test_half_of_the_experts_in_float32_and_eight_bits(subject: Subject, tmp_path: Path) -> None:
+    plan = subject.plan(*HALF)
+    cut = assert_cut_is_the_file_of_the_cut_checkpoint(subject, plan, tmp_path)
+    assert set(cut.moe_layers.values()) == {4}
+    assert GgufFile(tmp_path / "found.gguf").get("slimmoe.hash") == plan.hash
+    quantise(file_of(subject), tmp_path / "source.gguf", "Q8_0")
+    quantise(tmp_path / "expected.gguf", tmp_path / "expected-q8.gguf", "Q8_0")
+    cut_gguf(tmp_path / "source.gguf", plan, tmp_path / "found-q8.gguf")
+    assert_same_file(tmp_path / "found-q8.gguf", tmp_path / "expected-q8.gguf")
+
+
+def test_fewer_experts_than_top_k_lower_it(subject: Subject, tmp_path: Path) -> None:
+    few = max(1, subject.checkpoint.layer_floor)
+    plan = subject.plan([3, 5][:few], [2, 6][:few])
+    cut = cut_gguf(file_of(subject), plan, tmp_path / "cut.gguf")
+    assert GgufModel(cut).top_k == few < subject.checkpoint.top_k
+    assert_cut_equals_masked(file_of(subject), plan, cut, 1e-4)
+
+
+def test_groups_stay_where_each_keeps_as_many_and_fall_together_otherwise(subject: Subject, tmp_path: Path) -> None:
+    if subject.checkpoint.groups == 1:
+        pytest.skip("the router has no groups")
+    for number, keep in enumerate((THREE_OF_FOUR, ([0, 1, 2, 3, 6], [0, 4, 5, 6, 7]), HALF)):
+        cut = assert_cut_is_the_file_of_the_cut_checkpoint(subject, subject.plan(*keep), tmp_path / str(number))
+        assert cut.groups == (2 if keep is THREE_OF_FOUR else 1)
+
+
+def test_layers_of_different_counts_are_padded_where_a_bias_allows_it(subject: Subject, tmp_path: Path) -> None:
+    plan = subject.plan(*UNEVEN)
+    if not subject.checkpoint.can_pad:
+        with pytest.raises(RequestError, match="--ragged"):
+            cut_gguf(file_of(subject), plan, tmp_path / "cut.gguf")
+        assert not any(tmp_path.iterdir())
+        return
+    assert_cut_is_the_file_of_the_cut_checkpoint(subject, plan, tmp_path)
+
+
+def assert_cut_equals_masked(source: Path, plan: Plan, cut: Path, bar: float) -> None:
+    """In llama.cpp: the cut file against its source with the dropped experts made unselectable."""
+    ids = np.random.default_rng(0).integers(4, 8000, 40).tolist()
+    drop = {layer.layer: {*range(layer.experts)} - {*layer.keep} for layer in plan.layers}
+    with contextlib.closing(LlamaEngine(cut, threads=1, exact=True)) as engine:
+        found = engine.logits(ids)
+    if plan.top_k != GgufModel(source).top_k:
+        assert np.isfinite(found).all()  # a mask cannot lower top-k
+        return
+    with contextlib.closing(LlamaEngine(source, threads=1, exact=True, watched=True)) as engine:
+        whole = engine.logits(ids)
+        with masked(engine, drop):
+            expected = engine.logits(ids)
+    assert np.abs(found - expected).max() <= bar
+    assert np.abs(found - whole).max() > 1e-2  # the experts did matter
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    """A model whose rows are long enough for every type."""
+    subject = write_subject(tmp_path_factory.mktemp("wide") / "source", "qwen3_moe", dtype=torch.bfloat16)
+    export_gguf(subject.folder, file_of(subject), "BF16")
+    prune(subject.folder, subject.plan(*HALF), subject.folder.parent / "cut")
+    export_gguf(subject.folder.parent / "cut", subject.folder.parent / "cut.gguf", "BF16")
+    return subject
+
+
+@pytest.mark.parametrize("quant", ["F16", "BF16", "Q8_0", "Q4_K_M", "Q3_K_M", "IQ4_XS", "MXFP4_MOE", "TQ1_0"])
+def test_quantised_then_cut_is_cut_then_quantised(wide: Subject, tmp_path: Path, quant: str) -> None:
+    quantise(file_of(wide), tmp_path / "source.gguf", quant)
+    quantise(wide.folder.parent / "cut.gguf", tmp_path / "expected.gguf", quant)
+    cut_gguf(tmp_path / "source.gguf", wide.plan(*HALF), tmp_path / "found.gguf")
+    assert_same_file(tmp_path / "found.gguf", tmp_path / "expected.gguf")
+
+
+@pytest.mark.parametrize("quant, bar", [("F16", 2e-3), ("Q8_0", 0.0), ("Q4_K_M", 1e-4), ("MXFP4_MOE", 0.0)])
+def test_the_cut_computes_what_the_masked_file_computes(wide: Subject, tmp_path: Path, quant: str, bar: float) -> None:
+    source, plan = tmp_path / "source.gguf", wide.plan(*HALF)
+    quantise(file_of(wide), source, quant)
+    assert_cut_equals_masked(source, plan, cut_gguf(source, plan, tmp_path / "cut.gguf"), bar)
+
+
+def test_every_family_computes_what_it_computes_masked(subject: Subject, tmp_path: Path) -> None:
+    keep = THREE_OF_FOUR if subject.checkpoint.groups > 1 else HALF  # a mask keeps groups; so must the cut
+    plan = subject.plan(*keep)
+    assert_cut_equals_masked(file_of(subject), plan, cut_gguf(file_of(subject), plan, tmp_path / "cut.gguf"), 1e-4)
+
+
+def test_padding_computes_what_the_masked_file_computes(subject: Subject, tmp_path: Path) -> None:
+    if not subject.checkpoint.can_pad or subject.checkpoint.groups > 1:
+        pytest.skip("no padding, or it gives up the groups, which a mask keeps")
+    plan = subject.plan(*UNEVEN)
+    assert_cut_equals_masked(file_of(subject), plan, cut_gguf(file_of(subject), plan, tmp_path / "cut.gguf"), 1e-4)
+
+
+def test_all_else_stays_byte_for_byte(tmp_path: Path) -> None:
+    source = write_moe(tmp_path / "x.gguf")
+    cut = cut_gguf(source, plan_of(source, [0, 3], [1, 2]), tmp_path / "cut.gguf")
+
+    def entries(path: Path) -> dict[str, bytes]:
+        data = path.read_bytes()
+        return {key: data[value.entry : value.stop] for key, value in GgufFile(path).metadata.items()}
+
+    before, after = entries(source), entries(cut)
+    assert [key for key in before if after[key] != before[key]] == ["tiny.expert_count"]
+    assert all(key.startswith("slimmoe.") for key in after.keys() - before.keys())
+    assert tensors(cut)["blk.1.attn_norm.weight"] == tensors(source)["blk.1.attn_norm.weight"]
+
+
+def test_a_split_file_becomes_one_file(tmp_path: Path) -> None:
+    whole, first = write_moe(tmp_path / "x.gguf"), write_moe(tmp_path / "split.gguf", parts=3)
+    plan = plan_of(whole, [0, 3, 4], [1, 2, 7])
+    cut_gguf(whole, plan, tmp_path / "a.gguf")
+    cut_gguf(tmp_path / "split-00002-of-00003.gguf", plan, tmp_path / "b.gguf")
+    assert tensors(tmp_path / "a.gguf") == tensors(tmp_path / "b.gguf")
+    cut = GgufFile(tmp_path / "b.gguf")
+    assert len(cut.parts) == 1 and not any(key.startswith("split.") for key in cut.metadata)
+    with pytest.raises(RequestError, match="is the file to be cut"):
+        cut_gguf(first, plan, tmp_path / "split-00003-of-00003.gguf")
+
+
+def test_top_k_by_layer_is_lowered_layer_by_layer(tmp_path: Path) -> None:
+    source = write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": [2, 4]})
+    cut_gguf(source, plan_of(source, [0, 3, 5], [1, 2, 7]), tmp_path / "cut.gguf")
+    assert GgufFile(tmp_path / "cut.gguf").get("tiny.expert_used_count") == [2, 3]
+
+
+def test_groups_that_fall_together_are_no_longer_in_the_file(tmp_path: Path) -> None:
+    groups = {"tiny.expert_group_count": 4, "tiny.expert_group_used_count": 2}
+    source = write_moe(tmp_path / "x.gguf", groups)
+    for keep in ([0, 3, 5], [3]):
+        cut = GgufFile(cut_gguf(source, plan_of(source, keep), tmp_path / "cut.gguf"))
+        assert not groups.keys() & cut.metadata.keys()
+
+
+def test_layers_of_multi_token_prediction_are_left_out(tmp_path: Path) -> None:
+    change = {"tiny.nextn_predict_layers": 1, "tiny.attention.head_count_kv": [1, 2, 3]}
+    source = write_moe(tmp_path / "x.gguf", change, layers=3)
+    cut = GgufFile(cut_gguf(source, plan_of(source, [0, 3]), tmp_path / "cut.gguf"))
+    found = {key: cut.get(f"tiny.{key}") for key in ("block_count", "nextn_predict_layers", "attention.head_count_kv")}
+    assert found == {"block_count": 2, "nextn_predict_layers": 0, "attention.head_count_kv": [1, 2]}
+    assert not any(name.startswith("blk.2.") for name in cut.tensors)
+
+
+def test_expert_biases_and_scales_go_with_their_experts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    extra: dict[str, Any] = {}
+    for layer in (0, 1):
+        extra[f"blk.{layer}.ffn_up_exps.bias"] = rng.random((8, 4), np.float32)
+        extra[f"blk.{layer}.ffn_down_exps.scale"] = rng.random(8, np.float32)
+    source = write_moe(tmp_path / "x.gguf", extra=extra)
+    cut = tensors(cut_gguf(source, plan_of(source, [0, 3], [1, 7]), tmp_path / "cut.gguf"))
+    for name, values in extra.items():
+        assert cut[name][2] == values[[0, 3] if ".0." in name else [1, 7]].tobytes()
+
+
+def odd(**extra: np.ndarray | None) -> dict[str, np.ndarray | None]:
+    return {f"blk.1.{name.replace('__', '.')}": values for name, values in extra.items()}
+
+
+FEW = np.zeros((6, 4, 32), np.float16)
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a tensor that no rule knows": ({}, odd(ffn_up_chexps__weight=FEW), r"ffn_up_chexps\.weight \(one part"),
+    "experts that are too few": ({}, odd(ffn_up_exps__weight=FEW), r"ffn_up_exps.*\[6, 4, 32\], 8 experts"),
+    "experts that are not there": ({}, odd(ffn_down_exps__weight=None), r"there is no blk\.1\.ffn_down_exps"),
+    "experts without a router": ({}, odd(ffn_gate_inp__weight=None), r"blk\.1\.ffn_gate_exps\.weight"),
+    "another count in the metadata": ({"tiny.expert_count": 9}, {}, "routers have not as many experts"),
+}
+
+
+@pytest.mark.parametrize("change, extra, sentence", REFUSED.values(), ids=REFUSED)
+def test_a_file_that_cannot_be_cut_is_told(
+    tmp_path: Path, change: dict[str, Any], extra: dict[str, Any], sentence: str
+) -> None:
+    source = write_moe(tmp_path / "x.gguf", change, extra)
+    with pytest.raises(WorkError, match=sentence):
+        cut_gguf(source, plan_of(source, [0, 3]), tmp_path / "out" / "cut.gguf")
+    assert not (tmp_path / "out").exists()
+
+
+PLANS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
+    "another model": (lambda plan: replace(plan, fingerprint="0" * 32), "another model"),
+    "other layers": (lambda plan: replace(plan, layers=plan.layers[:1]), "not the model's layers"),
+    "other counts": (lambda p: replace(p, layers=[replace(each, experts=9) for each in p.layers]), "not the model's"),
+    "unsorted": (lambda p: replace(p, layers=[replace(each, keep=[3, 0]) for each in p.layers]), "unsorted"),
+    "too few": (lambda p: replace(p, top_k=3), "keeps 2 experts in a layer; the router of tiny needs 3"),
+}
+
+
+@pytest.mark.parametrize("change, sentence", PLANS.values(), ids=PLANS)
+def test_a_plan_that_does_not_fit_is_told(tmp_path: Path, change: Callable[[Plan], Plan], sentence: str) -> None:
+    source = write_moe(tmp_path / "x.gguf")
+    with pytest.raises(RequestError, match=sentence):
+        cut_gguf(source, change(plan_of(source, [0, 3])), tmp_path / "cut.gguf")
+    assert not (tmp_path / "cut.gguf").exists()
+
+
+INTERRUPTED = """
+import os, signal, sys
+import export.gguf.cut as room
+from prune.plan import Plan
+copy, calls = room.copy_range, []
+def interrupted(*arguments):
+    copy(*arguments)
+    calls.append(arguments)
+    if len(calls) == 4:
+        os.kill(os.getpid(), int(sys.argv[4]))
+room.copy_range = interrupted
+room.cut_gguf(sys.argv[1], Plan.load(sys.argv[2]), sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
+def test_interrupted_in_the_middle_leaves_nothing_under_the_name(tmp_path: Path, number: signal.Signals) -> None:
+    source = write_moe(tmp_path / "x.gguf")
+    plan_of(source, [0, 3]).save(tmp_path / "plan.json")
+    output = tmp_path / "out" / "cut.gguf"
+    script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)" + INTERRUPTED
+    command = [sys.executable, "-c", script, source, tmp_path / "plan.json", output, str(int(number))]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert result.returncode in (-number, 130), result.stderr.decode()
+    assert not output.exists()
+    assert number == signal.SIGKILL or not any(output.parent.iterdir())
+
+
+WITHOUT_TORCH = """
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in ("torch", "transformers", "accelerate", "onnx", "peft"):
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+sys.meta_path.insert(0, Absent())
+from slimmoe import main
+sys.argv = ["slimmoe", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_gguf_file_is_pruned_and_scored_without_torch(wide: Subject, tmp_path: Path) -> None:
+    """The whole way, in processes in which torch and transformers cannot be imported."""
+    quantise(file_of(wide), tmp_path / "source.gguf", "Q8_0")
+    (tmp_path / "test.tsv").write_text("Save the file.\tSpeichern Sie die Datei.\n", encoding="utf-8")
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def at(name: str) -> str:
+        return str(tmp_path / name)
+
+    run("calibrate", at("source.gguf"), "--pair", "en-de", "--tokens", "200", "-o", at("stats.safetensors"))
+    run("plan", at("stats.safetensors"), "--ratio", "0.5", "--allocation", "uniform", "-o", at("plan.json"))
+    assert "MB" in run("gguf", at("source.gguf"), "--plan", at("plan.json"), "-o", at("cut.gguf"))
+    assert GgufModel(tmp_path / "cut.gguf").moe_layers == {0: 4, 1: 4}
+    run("evaluate", at("cut.gguf"), "--pair", "en-de", "--test", at("test.tsv"), "--threads", "1", "--json")
+
+
+def test_a_plan_of_the_checkpoint_cuts_its_gguf_file(wide: Subject, tmp_path: Path) -> None:
+    quantise(file_of(wide), tmp_path / "q4.gguf", "Q4_K_M")
+    assert plan_of(tmp_path / "q4.gguf", *HALF) == wide.plan(*HALF)
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,227 @@
+"""Every family through GGUF: a tiny random model, cut and converted, computes in llama.cpp what transformers computes."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGUFReader
+from tokenizers import Tokenizer
+
+from export.gguf import export_gguf
+from export.gguf.convert import require_llama_cpp
+from prune.checkpoint import Checkpoint
+from prune.cut import prune
+from prune.families import families, load_family
+from prune.model import load_model, masked
+from prune.plan import Plan
+from runtime import llama_paths
+from runtime.corpus import read_segments
+from runtime.engines.llama import LlamaEngine
+from runtime.errors import RequestError, WorkError
+from runtime.pairs import Pair
+from tests.export.warm_converter import WarmConverter
+from tests.prune.test_cut import plan_for
+from tests.tiny import write_tiny_checkpoint
+
+BAR = 1e-4  # largest logit difference in float32
+RUNNABLE = [name for name in families() if not load_family(name).gguf.refused]
+TEXTS = [
+    text for segment in read_segments(Path(__file__).parents[2] / "data" / "dev", Pair("en", "de")) for text in segment
+]
+HALF = [1, 2, 5, 7], [0, 3, 4, 6]
+THREE_OF_FOUR = [0, 1, 3, 4, 6, 7], [1, 2, 3, 5, 6, 7]  # of each half, which are the groups of grouped families
+UNEVEN = [1, 2, 5], [0, 3, 4, 6, 7]
+# Tokens that the converter's class for the family looks up by name.
+SPECIAL = {"glm4_moe": ["[gMASK]", "<|endoftext|>", "<|user|>", "<|observation|>"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm_converter() -> Iterator[None]:
+    with WarmConverter(llama_paths.HOME / "source") as warm, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[require_llama_cpp.__module__], "run_tool", warm.run_tool)
+        yield
+
+
+@dataclass
+class Subject:
+    """A tiny model of a family, written once for all its tests."""
+
+    folder: Path
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.folder)
+
+    @cached_property
+    def ids(self) -> list[int]:
+        """Token ids of real text, longer than any sliding window."""
+        tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        return tokenizer.encode(" ".join(TEXTS[:4]), add_special_tokens=False).ids[:100]
+
+    def plan(self, *keep: list[int]) -> Plan:
+        """Keep-lists in turn for all MoE layers."""
+        layers = len(self.checkpoint.moe_layers)
+        return plan_for(self.folder, *(keep[i % len(keep)] for i in range(layers)))
+
+    @torch.inference_mode()
+    def reference(self, folder: Path, plan: Plan | None = None) -> np.ndarray:
+        """Logits [T, V] of transformers in float32, with the experts that ``plan`` drops masked."""
+        model = load_model(folder, torch.device("cpu"), torch.float32)
+        with masked(model, Checkpoint(folder), plan) if plan else contextlib.nullcontext():
+            return model(input_ids=torch.tensor([self.ids])).logits[0].numpy()
+
+
+def write_subject(folder: Path, family: str, **changes: Any) -> Subject:
+    special = SPECIAL.get(family, [])
+    write_tiny_checkpoint(folder, family, **{"vocab_size": 8192 + len(special)} | changes)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(special)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return Subject(folder)
+
+
+@pytest.fixture(scope="module", params=RUNNABLE)
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    return write_subject(tmp_path_factory.mktemp(request.param) / "source", request.param)
+
+
+def logits(file: Path, ids: list[int]) -> np.ndarray:
+    with contextlib.closing(LlamaEngine(file, threads=1, exact=True)) as engine:
+        return engine.logits(ids)
+
+
+def assert_equal(found: np.ndarray, expected: np.ndarray) -> None:
+    difference = float(np.abs(found - expected).max())
+    print(f"largest logit difference {difference:.2g}")
+    assert difference <= BAR
+    assert expected.std() > 0.1  # a model that says nothing would agree with any
+
+
+def counts(file: Path) -> tuple[int, int]:
+    fields = GGUFReader(file).fields
+    architecture = fields["general.architecture"].contents()
+    return tuple(int(fields[f"{architecture}.expert_{key}"].contents()) for key in ("count", "used_count"))
+
+
+def assert_export_computes_the_cut(subject: Subject, plan: Plan, folder: Path) -> Path:
+    prune(subject.folder, plan, folder / "cut")
+    file = export_gguf(folder / "cut", folder / "cut.gguf", "F32")
+    assert_equal(logits(file, subject.ids), subject.reference(folder / "cut"))
+    assert counts(file) == (max(len(layer.keep) for layer in plan.layers), plan.top_k)
+    return file
+
+
+def test_half_of_the_experts(subject: Subject, tmp_path: Path) -> None:
+    file = assert_export_computes_the_cut(subject, subject.plan(*HALF), tmp_path)
+    tokenizer = Tokenizer.from_file(str(subject.folder / "tokenizer.json"))
+    with contextlib.closing(LlamaEngine(file, threads=1)) as engine:
+        for text in TEXTS:
+            assert engine.encode(text) == tokenizer.encode(text, add_special_tokens=False).ids, text
+    tool = llama_paths.HOME / "bin" / "llama-bench"
+    command = [tool, "-m", file, "-p", "8", "-n", "1", "-r", "1", "-t", "1"]
+    result = subprocess.run(command, capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()
+
+
+def test_fewer_experts_than_top_k(subject: Subject, tmp_path: Path) -> None:
+    few = max(1, subject.checkpoint.layer_floor)
+    plan = subject.plan([3, 5][:few], [2, 6][:few])
+    assert plan.top_k == few < subject.checkpoint.top_k
+    assert_export_computes_the_cut(subject, plan, tmp_path)
+
+
+def test_groups_stay(subject: Subject, tmp_path: Path) -> None:
+    if subject.checkpoint.groups == 1:
+        pytest.skip("the router has no groups")
+    plan = subject.plan(*THREE_OF_FOUR)
+    if "n_group" in subject.checkpoint.family.gguf.fixed:
+        prune(subject.folder, plan, tmp_path / "cut")
+        with pytest.raises(WorkError, match=r"n_group 2, and llama\.cpp computes this family only with 1"):
+            export_gguf(tmp_path / "cut", tmp_path / "cut.gguf", "F32")
+        return
+    assert_export_computes_the_cut(subject, plan, tmp_path)
+    assert Checkpoint(tmp_path / "cut").groups == 2
+
+
+@pytest.mark.parametrize("keep", [UNEVEN, (THREE_OF_FOUR[0], [*range(8)])], ids=["uneven", "even groups"])
+def test_padded_layers_equal_the_masked_original(subject: Subject, keep: tuple[list[int], ...], tmp_path: Path) -> None:
+    if not subject.checkpoint.can_pad or (keep is not UNEVEN and subject.checkpoint.groups == 1):
+        pytest.skip("the router has no bias that makes padding exact, or no groups")
+    plan = subject.plan(*keep)
+    file = assert_export_computes_the_cut(subject, plan, tmp_path)
+    assert Checkpoint(tmp_path / "cut").groups == (1 if keep is UNEVEN else 2)
+    assert_equal(logits(file, subject.ids), subject.reference(subject.folder, plan))
+
+
+def test_exactly_eight_experts_stay(tmp_path: Path) -> None:
+    """The count by which llama.cpp takes a file for Mixtral's."""
+    subject = write_subject(tmp_path / "source", "mixtral", num_local_experts=12)
+    assert_export_computes_the_cut(subject, subject.plan([0, 1, 2, 3, 5, 7, 9, 11], [*range(4, 12)]), tmp_path)
+
+
+@pytest.mark.parametrize("family", sorted(set(families()) - set(RUNNABLE)))
+def test_families_that_llama_cpp_computes_otherwise_are_refused(family: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"has no GGUF: llama\.cpp"):
+        export_gguf(write_tiny_checkpoint(tmp_path / "source", family), tmp_path / "x.gguf", "F32")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("qwen3_moe", {"norm_topk_prob": False}),
+        ("qwen2_moe", {"norm_topk_prob": True}),
+        ("olmoe", {"norm_topk_prob": True}),
+        ("lfm2_moe", {"routed_scaling_factor": 2.0}),
+    ],
+    ids=str,
+)
+def test_values_that_llama_cpp_would_ignore_are_refused(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    source = write_subject(tmp_path / "source", family, **changes)
+    ((key, value),) = changes.items()
+    with pytest.raises(WorkError, match=f"its config has {key} {value}, and"):
+        export_gguf(source.folder, tmp_path / "x.gguf", "F32")
+    assert not (tmp_path / "x.gguf").exists()
+
+
+YARN = {"rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [("gpt_oss", {"truncate": True}), ("deepseek_v2", {"mscale": 0.707, "mscale_all_dim": 0.707})],
+    ids=["gpt_oss", "deepseek_v2"],
+)
+def test_yarn(family: str, more: dict[str, Any], tmp_path: Path) -> None:
+    rope = YARN | {"original_max_position_embeddings": 4096} | more
+    changes = {"rope_parameters": rope, "max_position_embeddings": 131072}
+    heads = {"head_dim": 64} if family == "gpt_oss" else {"qk_rope_head_dim": 64}
+    subject = write_subject(tmp_path / "source", family, **changes, **heads)
+    assert_export_computes_the_cut(subject, subject.plan(*HALF), tmp_path)
+
+
+def test_yarn_that_llama_cpp_rounds_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rope = YARN | {"original_max_position_embeddings": 4096, "truncate": False}
+    subject = write_subject(tmp_path / "source", "gpt_oss", rope_parameters=rope, max_position_embeddings=131072)
+    export_gguf(subject.folder, tmp_path / "x.gguf", "F32")
+    assert "only nearly: its config has truncate False" in caplog.text
+
+
+def test_no_code_of_a_model_folder_is_run(tmp_path: Path) -> None:
+    """The converter's class for Hunyuan would run a tokenizer's Python file."""
+    folder = write_subject(tmp_path / "source", "hunyuan_v1_moe").folder
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
+    with contextlib.suppress(WorkError):
+        export_gguf(folder, tmp_path / "x.gguf", "F32")
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,79 @@
+"""llama.cpp's converter with its imports already done: conversions are forks of it, so many cost little more than one.
+
+Run as ``python warm_converter.py SOURCE``; a line of JSON in, the arguments of ``converter_process.py``, gives a line of
+JSON out, ``[status, output]``.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+ROOM = Path(__file__).parents[2] / "export" / "gguf"
+
+
+def _serve(source: str) -> None:
+    sys.path[:1] = [source, f"{source}/gguf-py", str(ROOM)]
+    import conversion.base  # type: ignore[reportMissingImports]  # noqa: F401
+    import converter_process  # type: ignore[reportMissingImports]
+    import torch._dynamo  # noqa: F401  torch imports it at the first product of lazy tensors
+
+    for line in sys.stdin:
+        *arguments, extra = json.loads(line)
+        with tempfile.TemporaryFile() as output:
+            pid = os.fork()
+            if pid == 0:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                status = 0
+                try:
+                    converter_process.main(*arguments, json.loads(extra))
+                except SystemExit as end:
+                    status = end.code if isinstance(end.code, int) else int(bool(end.code))
+                    if isinstance(end.code, str):
+                        print(end.code, file=sys.stderr)
+                except BaseException:
+                    status = 1
+                    traceback.print_exc()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+            _, status = os.waitpid(pid, 0)
+            output.seek(0)
+            print(json.dumps([os.waitstatus_to_exitcode(status), output.read().decode(errors="replace")]), flush=True)
+
+
+class WarmConverter:
+    """A context in which ``run_tool`` stands for ``export.gguf.convert.run_tool``."""
+
+    def __init__(self, source: Path) -> None:
+        command = [sys.executable, __file__, str(source)]
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+        )
+
+    def run_tool(self, command: list[str], environment: Any = None, folder: Any = None) -> tuple[int, list[str]]:
+        assert self._process.stdin and self._process.stdout and command[1] == str(ROOM / "converter_process.py")
+        self._process.stdin.write(json.dumps(command[2:]) + "\n")
+        self._process.stdin.flush()
+        status, output = json.loads(self._process.stdout.readline())
+        return status, [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
+
+    def __enter__(self) -> "WarmConverter":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
