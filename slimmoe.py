@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from runtime.errors import RequestError, SlimmoeError
 from runtime.pairs import Pair, parse_pair
@@ -213,7 +214,7 @@ def recover(
     )
 
 
-class _ListsTypes(typer.core.TyperCommand):
+class _ListsTypes(TyperCommand):
     """A command whose help ends with the table of types, read only when help is asked for."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
