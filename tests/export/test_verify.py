@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from export.verify import EXACT_BAR, add_to_record, content_hash, verify
 from prune.cut import prune
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
+from runtime.report import markdown, read_run
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
 
@@ -195,7 +197,14 @@ def test_the_record_keeps_one_check_of_each_two_names(source_q8, source_gguf, tm
         and checks[1]["segments"] == 24
         and checks[1]["engine"].startswith("llama.cpp")
     )
-    assert [each.name for each in tmp_path.iterdir()] == ["verify.json"]
+    assert [each.name for each in tmp_path.iterdir()] == ["verify.json"] and first.numbers
+    (tmp_path / "bench.jsonl").write_text(
+        json.dumps({"engine": "x", "machine": "x", "threads": 1, "python": "3", "provenance": {}})
+    )
+    differing = replace(first, numbers=None, reason="it has other token ids", against="another")
+    add_to_record(path, differing)
+    text = markdown(read_run(tmp_path), "title")
+    assert f"| {first.numbers.tokens} |" in text and "passed |" in text and "FAILED: it has other token ids |" in text
     path.write_text("{}")
     with pytest.raises(WorkError, match="not a record of checks"):
         add_to_record(path, first)
