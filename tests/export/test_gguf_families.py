@@ -219,11 +219,12 @@ def test_yarn_that_llama_cpp_rounds_is_told(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_no_code_of_a_model_folder_is_run(tmp_path: Path) -> None:
-    """The converter's class for Hunyuan would run a tokenizer's Python file."""
+    """The converter's class for Hunyuan would run a tokenizer's Python file where there is no tokenizer.json."""
     folder = write_subject(tmp_path / "source", "hunyuan_v1_moe").folder
     (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Evil: pass\n")
+    (folder / "tokenizer.json").unlink()
     path = folder / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}}))
-    with contextlib.suppress(WorkError):
+    with pytest.raises(WorkError, match="converter failed"):
         export_gguf(folder, tmp_path / "x.gguf", "F32")
     assert not (tmp_path / "ran").exists()
