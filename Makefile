@@ -23,9 +23,12 @@ BASE := $(OUT)/unpruned
 RUN := $(OUT)/$(CRITERION)-$(RATIO)$(if $(RECOVER),-recovered)
 CUT := $(OUT)/$(CRITERION)-$(RATIO)/checkpoint
 FINAL := $(if $(RECOVER),$(RUN)/checkpoint,$(CUT))
-GGUF := $(RUN)/model-$(QUANT).gguf
+NAME := $(notdir $(MODEL:/=))-$(PAIR)
+# p75 for a ratio of 0.75; nothing where nothing is cut
+SHARE := $(shell awk 'BEGIN { share = sprintf("%.0f", 100 * ARGV[1]); if (share != 0) print "-p" share }' '$(RATIO)' 2>/dev/null)
+GGUF := $(RUN)/$(NAME)$(SHARE)-$(QUANT).gguf
 ONNX := $(RUN)/onnx
-BASE_GGUF := $(BASE)/model-$(QUANT).gguf
+BASE_GGUF := $(BASE)/$(NAME)-$(QUANT).gguf
 BASE_ONNX := $(BASE)/onnx
 MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 
@@ -72,7 +75,7 @@ $(FINAL)/config.json: $(CUT)/config.json $(RUN)/plan.json
 endif
 
 $(GGUF): $(FINAL)/config.json
-	@$(SLIMMOE) gguf $(FINAL) --quant $(QUANT) -o $@
+	@$(SLIMMOE) gguf $(FINAL) --quant $(QUANT) --pair $(PAIR) --corpus $(CORPUS) -o $@
 
 $(ONNX)/config.json: $(FINAL)/config.json
 	@rm -rf $(ONNX)
@@ -80,7 +83,7 @@ $(ONNX)/config.json: $(FINAL)/config.json
 	@touch $@
 
 $(BASE_GGUF): $(MODEL_FILES) | $(READY)
-	@$(SLIMMOE) gguf $(MODEL) --quant $(QUANT) -o $@
+	@$(SLIMMOE) gguf $(MODEL) --quant $(QUANT) --pair $(PAIR) --corpus $(CORPUS) -o $@
 
 $(BASE_ONNX)/config.json: $(MODEL_FILES) | $(READY)
 	@rm -rf $(BASE_ONNX)
@@ -88,18 +91,18 @@ $(BASE_ONNX)/config.json: $(MODEL_FILES) | $(READY)
 	@touch $@
 
 # The cut is compared with the masked original, the unquantised artefacts with the cut, the quantised ones too.
-$(RUN)/verify.jsonl: $(CUT)/config.json $(GGUF) $(ONNX)/config.json
+$(RUN)/verify.json: $(CUT)/config.json $(GGUF) $(ONNX)/config.json
 	@rm -rf $(RUN)/exact $@.part
 	@$(SLIMMOE) gguf $(FINAL) --quant F32 -o $(RUN)/exact/model-F32.gguf
 	@$(SLIMMOE) onnx $(FINAL) --quant none -o $(RUN)/exact/onnx
-	@$(SLIMMOE) verify $(CUT) --against $(MODEL) --pair $(PAIR) --corpus $(DEV) --json >> $@.part
+	@$(SLIMMOE) verify $(CUT) --against $(MODEL) --pair $(PAIR) --corpus $(DEV) -o $@.part > /dev/null
 	@for artefact in $(RUN)/exact/model-F32.gguf $(RUN)/exact/onnx $(GGUF) $(ONNX); do \
-	  $(SLIMMOE) verify $$artefact --against $(FINAL) --pair $(PAIR) --corpus $(DEV) --json >> $@.part || exit 1; done
+	  $(SLIMMOE) verify $$artefact --against $(FINAL) --pair $(PAIR) --corpus $(DEV) -o $@.part > /dev/null || exit 1; done
 	@rm -rf $(RUN)/exact
 	@mv $@.part $@
 	@echo "verified: the cut equals the masked model, both formats equal the cut: $@"
 
-$(RUN)/bench.jsonl: $(RUN)/verify.jsonl $(BASE_GGUF) $(BASE_ONNX)/config.json
+$(RUN)/bench.jsonl: $(RUN)/verify.json $(BASE_GGUF) $(BASE_ONNX)/config.json
 	@$(SLIMMOE) bench $(BASE_GGUF) $(BASE_ONNX) $(GGUF) $(ONNX) --pair $(PAIR) --test $(TEST) -o $@
 
 $(RUN)/report.md: $(RUN)/bench.jsonl

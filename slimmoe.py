@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from runtime.errors import RequestError, SlimmoeError
 from runtime.pairs import Pair, parse_pair
@@ -213,7 +214,7 @@ def recover(
     )
 
 
-class _ListsTypes(typer.core.TyperCommand):
+class _ListsTypes(TyperCommand):
     """A command whose help ends with the table of types, read only when help is asked for."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
@@ -312,27 +313,28 @@ def onnx(
 @app.command()
 def verify(
     artefact: Annotated[Path, typer.Argument(help="a pruned checkpoint, a GGUF file or an ONNX folder")],
-    against: Annotated[str, typer.Option(help="the checkpoint it was made from")],
+    against: Annotated[str, typer.Option(help="the checkpoint it was made from, or a GGUF file")],
     pair: PairOption = DEFAULT_PAIR,
     corpus: Corpus = DATA / "dev",
+    plan: Annotated[
+        Path | None, typer.Option(help="by which a GGUF file was cut from the one it is held against")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="verify.json, to add the check to")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that an artefact computes what its source computes."""
-    from export.verify import verify
+    from export.verify import add_to_record, verify
     from runtime.errors import WorkError
 
-    result = verify(artefact, _resolve(against), corpus, pair)
+    result = verify(artefact, Path(against) if against.endswith(".gguf") else _resolve(against), corpus, pair, plan)
+    if output is not None:
+        add_to_record(output, result)
     if as_json:
-        print(json.dumps(asdict(result)))
-    verdict = "agrees with" if result.passed else "DIFFERS from"
-    text = (
-        f"{artefact} {verdict} {against}: largest logit difference {result.largest_difference:.2g}, "
-        f"top-1 agreement {result.top1_agreement:.1%}, divergence {result.divergence:.2g} nats over {result.tokens} tokens"
-    )
+        print(json.dumps(result.to_dict()))
     if not result.passed:
-        raise WorkError(f"{text}; the bar is {result.bar}.")
+        raise WorkError(result.sentence())
     if not as_json:
-        _say(text)
+        _say(result.sentence())
 
 
 @app.command()

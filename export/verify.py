@@ -1,90 +1,180 @@
-"""Verify that what was written computes what it should: a cut checkpoint, a GGUF file or an ONNX folder."""
+"""Verify that what was written computes what it should: a cut checkpoint, a GGUF file or an ONNX folder.
+
+Both models get the same text through their own chat templates and tokenizers, and every logit is compared. What is
+found is a record with its signature, for ``verify.json``.
+"""
 
 import contextlib
-from dataclasses import dataclass
+import hashlib
+import json
+import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
+from export.comparison import Comparison, Numbers, judge
+from export.gguf_weights import other_bytes, other_routers
+from export.runs import Run, run_artefact, run_checkpoint, run_masked_gguf
 from prune.checkpoint import Checkpoint
-from prune.conversations import Conversation, read_conversations
-from prune.model import load_model, masked
+from prune.gguf_model import GgufModel
 from prune.plan import Plan
+from prune.shape import check_plan, groups_after
 from runtime.corpus import read_segments
-from runtime.engines import open_engine
-from runtime.errors import RequestError
+from runtime.engines.onnx import graph_file
+from runtime.errors import RequestError, WorkError
+from runtime.files import new_file
+from runtime.gguf_file import GgufFile
 from runtime.pairs import Pair
 
-CUT_BAR = 1e-5  # largest logit difference, cut against masked
-EXACT_BAR = 1e-4  # largest logit difference, unquantised artefact against transformers in float32
-LOSS_BAR = 0.25  # most of the reference's information that a quantised artefact may lose
+CUT_BAR = 1e-5  # largest logit difference, cut against masked, in float64
+EXACT_BAR = 1e-4  # largest logit difference, unquantised artefact against its reference in float32
 SEGMENTS = 24
+FORMAT = "slimmoe-verify/1"
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How far an artefact's logits are from the reference's, over all tokens of some conversations."""
+    """One check: what was compared, on what, and what came out.
+
+    ``numbers`` is None where the token ids already differ. ``reason`` is a sentence's end where the check failed.
+    """
 
     artefact: str
+    artefact_sha256: str  # over the contents of the file, all its parts, or all files of the folder
     against: str
-    tokens: int
-    largest_difference: float  # of any logit
-    top1_agreement: float  # share of tokens with the same most likely next token
-    divergence: float  # mean Kullback-Leibler divergence from the reference, nats per token
-    information: float  # what the reference's predictions tell beyond their own average, nats per token
+    against_sha256: str
+    fingerprint: str  # of the reference's routers, as plans and statistics have it
+    plan: str | None  # hash of the plan by which experts of the reference were masked
+    pair: str
+    corpus: str
+    corpus_sha256: str
+    segments: int
+    engine: str
+    against_engine: str
+    numbers: Numbers | None
     bar: str
-    passed: bool
+    reason: str
+
+    @property
+    def passed(self) -> bool:
+        return not self.reason
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one flat object, as ``verify.json`` has it."""
+        found = asdict(self)
+        return found | (found.pop("numbers") or {}) | {"passed": self.passed}
+
+    def sentence(self) -> str:
+        """What was found, for people."""
+        text = f"{self.artefact} {'agrees with' if self.passed else 'DIFFERS from'} {self.against}"
+        if self.numbers:
+            found = self.numbers
+            text += (
+                f": largest logit difference {found.largest_difference:.2g}, top-1 agreement {found.top1_agreement:.1%} "
+                f"± {1.96 * found.top1_error:.1%}, divergence {found.divergence:.2g} nats (99 %: "
+                f"{found.divergence_p99:.2g}) over {found.tokens} tokens"
+            )
+        return text if self.passed else f"{text}; {self.reason}."
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+def content_hash(path: Path) -> str:
+    """SHA-256 over a file, all parts of a split GGUF file, or all files of a folder with their names."""
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file() and not each.name.startswith("."))
+    else:
+        files = GgufFile(path).parts if path.suffix == ".gguf" else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        if path.is_dir():
+            digest.update(f"{file.relative_to(path).as_posix()}\n{file.stat().st_size}\n".encode())
+        with file.open("rb") as data:
+            while block := data.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Text:
+    """What the models are compared on."""
+
+    corpus: Path
+    pair: Pair
+
+    @property
+    def segments(self) -> list[tuple[str, str]]:
+        return read_segments(self.corpus, self.pair)[:SEGMENTS]
 
 
 def _compare(
-    artefact: Path, against: Path, pairs: list[tuple[np.ndarray, np.ndarray]], exact: float | None
+    run: contextlib.AbstractContextManager[Run], reference: contextlib.AbstractContextManager[Run], text: _Text
+) -> tuple[str, str, Numbers | str]:
+    """The engines' names, and the numbers or why there are none. One model is in memory at a time."""
+    segments, comparison = text.segments, Comparison()
+    with tempfile.TemporaryDirectory(prefix="slimmoe.") as name:
+        files = [Path(name) / f"{i}.npy" for i in range(len(segments))]
+        with run as model:
+            conversations, engine = model.conversations(segments, text.pair), model.engine
+            for conversation, file in zip(conversations, files, strict=False):
+                np.save(file, model.logits(conversation.ids))
+        with reference as model:
+            expected = model.conversations(segments, text.pair)
+            if wrong := sum(a != b for a, b in zip(conversations, expected, strict=False)) or (
+                len(conversations) != len(expected)
+            ):
+                names = f"{wrong} of {len(expected)} conversations"
+                return engine, model.engine, f"its tokenizer or chat template gives other token ids in {names}"
+            for conversation, file in zip(conversations, files, strict=False):
+                logits, found = model.logits(conversation.ids), np.load(file)
+                if logits.shape != found.shape:
+                    return engine, model.engine, f"it has {found.shape[1]} tokens, and not {logits.shape[1]}"
+                if not np.isfinite(found).all():
+                    return engine, model.engine, "some of its logits are no numbers"
+                comparison.add(logits, found, conversation.ids)
+                file.unlink()
+            return engine, model.engine, comparison.numbers()
+
+
+def _verify(
+    artefact: Path,
+    against: Path,
+    runs: tuple[contextlib.AbstractContextManager[Run], contextlib.AbstractContextManager[Run]],
+    exact: float | None,
+    text: _Text,
+    fingerprint: str,
+    plan: Plan | None = None,
+    reason: str = "",
 ) -> Verification:
-    """Judge ``pairs`` of (reference, artefact) logits [T, V].
-
-    ``exact`` bounds the difference of any logit. Where it is None, weights were quantised, and the bar is on the
-    divergence as a share of the reference's own information: the mean divergence of its predictions from their average
-    (the mutual information of position and next token). A graph that computes something else loses most of it, whether
-    the model is sure of itself or not.
-    """
-    largest = max(float(np.abs(a - b).max()) for a, b in pairs)
-    tokens = sum(len(a) for a, _ in pairs)
-    agreement = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in pairs) / tokens
-    divergence = negative_entropy = 0.0
-    total: np.ndarray | float = 0.0
-    for reference, other in pairs:
-        log_p, log_q = _log_softmax(reference.astype(np.float64)), _log_softmax(other.astype(np.float64))
-        p = np.exp(log_p)
-        divergence += float((p * (log_p - log_q)).sum()) / tokens
-        negative_entropy += float((p * log_p).sum()) / tokens
-        total = total + p.sum(0)
-    average = total / tokens
-    information = negative_entropy - float((average * np.log(np.maximum(average, 1e-300))).sum())
-    if exact is not None:
-        passed, bar = largest <= exact, f"largest logit difference <= {exact:g}"
+    engine, against_engine, found = _compare(*runs, text)
+    bar = "the same token ids"
+    numbers = None if isinstance(found, str) else found
+    if numbers:
+        passed, bar = judge(numbers, exact)
+        reason = "; ".join(filter(None, (reason, "" if passed else f"the bar is {bar}")))
     else:
-        passed, bar = divergence <= LOSS_BAR * information, f"divergence <= {LOSS_BAR:.0%} of {information:.2f} nats"
+        reason = str(found)
+    lines = "\n".join(f"{a}\t{b}" for a, b in text.segments)
     return Verification(
-        str(artefact), str(against), tokens, largest, round(agreement, 4), round(divergence, 6), round(information, 4),
-        bar, passed,
-    )  # fmt: skip
+        artefact=str(artefact),
+        artefact_sha256=content_hash(artefact),
+        against=str(against),
+        against_sha256=content_hash(against),
+        fingerprint=fingerprint,
+        plan=plan.hash if plan else None,
+        pair=str(text.pair),
+        corpus=str(text.corpus),
+        corpus_sha256=hashlib.sha256(lines.encode()).hexdigest(),
+        segments=len(text.segments),
+        engine=engine,
+        against_engine=against_engine,
+        numbers=numbers,
+        bar=bar,
+        reason=reason,
+    )
 
 
-def _conversations(folder: Path, corpus: Path, pair: Pair) -> list[Conversation]:
-    return read_conversations(folder, read_segments(corpus, pair)[:SEGMENTS], pair)
-
-
-@torch.inference_mode()
-def _logits(model: torch.nn.Module, conversation: Conversation) -> np.ndarray:
-    return model(input_ids=torch.tensor([conversation.ids]), use_cache=False).logits[0].numpy()
-
-
-def verify_cut(folder: Path, source: Path, corpus: Path, pair: Pair) -> Verification:
+def verify_cut(folder: Path, source: Path, text: _Text) -> Verification:
     """A cut checkpoint against its source with the same experts masked, both in float64 in plain transformers.
 
     In float32 the order of additions alone, which changes with the number of experts, comes near the bar.
@@ -93,43 +183,106 @@ def verify_cut(folder: Path, source: Path, corpus: Path, pair: Pair) -> Verifica
         RequestError: ``folder`` carries no plan, or was fine-tuned since it was cut.
     """
     plan, checkpoint = Plan.load(folder / "slimmoe.json"), Checkpoint(source)
+    if json.loads((folder / "slimmoe.json").read_text(encoding="utf-8")).get("recovery"):
+        raise RequestError(f"{folder} was fine-tuned since it was cut, so it is no longer what {source} is.")
     if plan.fingerprint != checkpoint.fingerprint:
         raise RequestError(f"{folder} was cut from another model ({plan.model}), not from {source}.")
-    conversations = _conversations(folder, corpus, pair)
-    cpu = torch.device("cpu")
-    small = load_model(folder, cpu, torch.float64)
-    results = [_logits(small, conversation) for conversation in conversations]
-    del small
-    model = load_model(source, cpu, torch.float64)
-    with masked(model, checkpoint, plan):
-        references = [_logits(model, conversation) for conversation in conversations]
-    return _compare(folder, source, list(zip(references, results, strict=True)), CUT_BAR)
+    runs = run_checkpoint(folder, "float64"), run_checkpoint(source, "float64", plan)
+    return _verify(folder, source, runs, CUT_BAR, text, checkpoint.fingerprint, plan)
 
 
 def _is_exact(artefact: Path) -> bool:
     """Whether all weights are float32, so that only the order of additions may differ."""
     if artefact.suffix == ".gguf":
-        from gguf import GGMLQuantizationType, GGUFReader
-
-        return all(tensor.tensor_type == GGMLQuantizationType.F32 for tensor in GGUFReader(artefact).tensors)
-    file = artefact if artefact.suffix == ".onnx" else next((artefact / "onnx").glob("*.onnx"))
-    return file.name == "model.onnx"
+        return all(tensor.type.name == "F32" for tensor in GgufFile(artefact).tensors.values())
+    return graph_file(artefact).name == "model.onnx"
 
 
-def verify_artefact(artefact: Path, folder: Path, corpus: Path, pair: Pair) -> Verification:
+def verify_artefact(artefact: Path, folder: Path, text: _Text) -> Verification:
     """A GGUF file or ONNX folder in its engine against the checkpoint it was made from, in float32 in transformers."""
-    conversations = _conversations(folder, corpus, pair)
-    bar = EXACT_BAR if _is_exact(artefact) else None
-    with contextlib.closing(open_engine(artefact, exact=True)) as engine:
-        results = [engine.logits(conversation.ids) for conversation in conversations]
-    model = load_model(folder, torch.device("cpu"), torch.float32)
-    references = [_logits(model, conversation) for conversation in conversations]
-    return _compare(artefact, folder, list(zip(references, results, strict=True)), bar)
+    from export.gguf.convert import inexactness
+
+    checkpoint = Checkpoint(folder)
+    nearly = artefact.suffix == ".gguf" and inexactness(checkpoint)
+    runs = run_artefact(artefact), run_checkpoint(folder, "float32")
+    bar = EXACT_BAR if _is_exact(artefact) and not nearly else None
+    reason = other_routers(GgufModel(artefact), checkpoint) if artefact.suffix == ".gguf" else ""
+    return _verify(artefact, folder, runs, bar, text, checkpoint.fingerprint, reason=reason)
 
 
-def verify(artefact: Path, against: Path, corpus: Path, pair: Pair) -> Verification:
-    """Verify by what ``artefact`` is: a checkpoint folder, or an artefact of an engine."""
+def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) -> Verification:
+    """A GGUF file against another one, both in llama.cpp: a type of fewer bits against one of more, or, with a plan, a
+    cut file against its source with the same experts masked. Neither torch nor a checkpoint is needed.
+
+    Raises:
+        RequestError: the files have not the same experts and there is no plan, or it is not the one of the cut.
+    """
+    small, model = GgufModel(artefact), GgufModel(source)
+    if plan is None and small.moe_layers != model.moe_layers:
+        raise RequestError(
+            f"{artefact} has other experts than {source}: the plan that tells which ones stayed is needed.",
+            next_command=f"slimmoe verify {artefact} --against {source} --plan plan.json",
+        )
+    if plan is None:
+        reason, reference = other_routers(small, model), run_artefact(source)
+    else:
+        check_plan(model, plan)
+        if small.file.get("slimmoe.recovered"):
+            raise RequestError(
+                f"{artefact} was fine-tuned since it was cut, so it is no longer what {source} is.",
+                next_command=f"slimmoe verify {artefact} --against DIR   (the recovered checkpoint)",
+            )
+        cut_by = small.file.get("slimmoe.hash")
+        if cut_by not in (None, plan.hash):
+            raise RequestError(f"{artefact} was cut by the plan {cut_by}, and this one is {plan.hash}.")
+        dropped = {layer.layer: sorted({*range(layer.experts)} - {*layer.keep}) for layer in plan.layers}
+        numbers = {model.key("expert_used_count"): plan.top_k} if plan.top_k < model.top_k else {}
+        if groups_after(model, plan) != model.groups:
+            numbers[model.key("expert_group_count")] = 0
+        reason, reference = other_bytes(small, model, plan), run_masked_gguf(source, dropped, numbers)
+    exact = EXACT_BAR if _is_exact(artefact) and _is_exact(source) else None
+    return _verify(artefact, source, (run_artefact(artefact), reference), exact, text, model.fingerprint, plan, reason)
+
+
+def verify(artefact: Path, against: Path, corpus: Path, pair: Pair, plan: Path | None = None) -> Verification:
+    """Verify by what ``artefact`` is (a checkpoint folder, or an artefact of an engine) and what it is held against.
+
+    Args:
+        against: a checkpoint folder, or a GGUF file for a GGUF file.
+        plan: by which experts of the GGUF file ``against`` are masked; a cut checkpoint carries its own.
+    """
+    text = _Text(corpus, pair)
     if not artefact.exists():
         raise RequestError(f"There is no artefact {artefact}.")
+    if against.suffix == ".gguf":
+        if artefact.suffix != ".gguf":
+            raise RequestError(f"{artefact} is no GGUF file, and only one can be verified against {against}.")
+        return verify_gguf(artefact, against, text, Plan.load(plan) if plan else None)
+    if plan is not None:
+        raise RequestError("A plan is needed only where a GGUF file is verified against the GGUF file it was cut from.")
     is_checkpoint = (artefact / "config.json").exists() and not (artefact / "onnx").is_dir()
-    return (verify_cut if is_checkpoint else verify_artefact)(artefact, against, corpus, pair)
+    return (verify_cut if is_checkpoint else verify_artefact)(artefact, against, text)
+
+
+def add_to_record(path: Path, found: Verification) -> None:
+    """Write ``found`` into the file of checks, in the place of an earlier one of the same two names.
+
+    Raises:
+        WorkError: ``path`` holds something else.
+    """
+    checks: list[dict[str, Any]] = []
+    if path.exists():
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if known["format"] != FORMAT:
+                raise ValueError
+            checks = [
+                each
+                for each in known["checks"]
+                if (each["artefact"], each["against"]) != (found.artefact, found.against)
+            ]
+        except (ValueError, KeyError, TypeError):
+            raise WorkError(f"{path} is not a record of checks ({FORMAT}).", next_command=f"rm {path}") from None
+    record = {"format": FORMAT, "checks": [*checks, found.to_dict()]}
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,14 +72,13 @@ def calibrate_gguf(
             calibration = about_text(corpus, segments, conversations) | {
                 "engine": engine.name,
                 "device": "gpu" if engine.on_gpu else "cpu",
-                "dtype": engine.description,
+                "dtype": _weights_type(model),
                 "processes": 1,
                 "seconds": round(time.perf_counter() - started, 2),
             }
             layers = {i: LayerStats.from_sums(sums) for i, sums in observer.sums.items()}
-            stats = Stats(
-                layers, str(path), model.fingerprint, str(pair), model.top_k, calibration, Routing.of(model)
-            )  # fmt: skip
+            routing = Routing.of(model)
+            stats = Stats(layers, str(path), model.fingerprint, str(pair), model.top_k, calibration, routing)
             if output is not None:
                 stats.save(output)
             shutil.rmtree(side, ignore_errors=True)
@@ -129,6 +129,14 @@ def _identity(model: GgufModel) -> list[Any]:
     """What tells these files from others of the same routers, such as other types of the same model."""
     found = [(part.resolve(), part.stat()) for part in model.file.parts]
     return [[str(part), about.st_size, about.st_mtime_ns] for part, about in found]
+
+
+def _weights_type(model: GgufModel) -> str:
+    """The type of most of the weights' bytes."""
+    sizes: Counter[str] = Counter()
+    for tensor in model.file.tensors.values():
+        sizes[tensor.type.name] += tensor.stop - tensor.start
+    return sizes.most_common(1)[0][0]
 
 
 def _hash_of(work: list[list[Conversation]]) -> str:

@@ -7,10 +7,10 @@ there is one count for each. It says nothing of gate weights or outputs, nor whi
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from prune.shape import MoeModel
 from prune.stats import LayerStats, Routing, Stats
 from runtime.errors import RequestError, WorkError
 from runtime.gguf_file import GgufFile
@@ -19,7 +19,7 @@ from runtime.pairs import Pair
 _COUNTS = re.compile(r"blk\.(\d+)\.ffn_(?:down|up|gate|gate_up)_exps\.weight\.counts")
 
 
-def read_counts(path: Path, model: Any, pair: Pair) -> Stats:
+def read_counts(path: Path, model: MoeModel, pair: Pair) -> Stats:
     """Statistics that know only ``count``, all of it in the first role: criteria sum over both.
 
     Args:
@@ -58,6 +58,5 @@ def read_counts(path: Path, model: Any, pair: Pair) -> Stats:
         "seconds": 0.0,
     }
     layers = {i: LayerStats(count=np.stack((counts[i], np.zeros(n)))) for i, n in experts.items()}
-    return Stats(
-        layers, str(model.source), model.fingerprint, str(pair), model.top_k, calibration, Routing.of(model)
-    )  # fmt: skip
+    routing = Routing.of(model)
+    return Stats(layers, str(model.source), model.fingerprint, str(pair), model.top_k, calibration, routing)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -11,6 +11,9 @@ from safetensors.numpy import save_file
 
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_file
+
+if TYPE_CHECKING:
+    from prune.shape import MoeModel
 
 FORMAT = "slimmoe-stats/2"
 ROLES = ("prompt", "response")  # the two rows of every sum
@@ -83,8 +86,7 @@ class Routing:
     layer_floor: int = 1
 
     @classmethod
-    def of(cls, model: Any) -> "Routing":
-        """Of a ``Checkpoint`` or a ``GgufModel``."""
+    def of(cls, model: "MoeModel") -> "Routing":
         return cls(model.groups, model.topk_groups, model.group_floor, model.layer_floor)
 
 

@@ -31,8 +31,12 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def read_run(folder: Path) -> Run:
-    """Read ``bench.jsonl``, ``plan.json`` and ``verify.jsonl`` of a run folder.
+    """Read ``bench.jsonl``, ``plan.json`` and ``verify.json`` of a run folder.
 
     Raises:
         RequestError: no folder, or nothing measured in it.
@@ -42,12 +46,7 @@ def read_run(folder: Path) -> Run:
         raise RequestError(
             f"{folder} holds no bench.jsonl.", next_command=f"slimmoe bench ARTEFACT -o {folder}/bench.jsonl"
         )
-    plan = folder / "plan.json"
-    return Run(
-        rows,
-        json.loads(plan.read_text(encoding="utf-8")) if plan.exists() else {},
-        _json_lines(folder / "verify.jsonl"),
-    )
+    return Run(rows, _json(folder / "plan.json"), _json(folder / "verify.json").get("checks", []))
 
 
 def label(row: dict[str, Any]) -> str:
@@ -109,20 +108,37 @@ def signatures(run: Run) -> list[str]:
     return list(dict.fromkeys(facts))
 
 
+def _check_cells(check: dict[str, Any]) -> list[str]:
+    """The numbers of one verification, with 95 % intervals; none where the token ids already differed."""
+    verdict = [check["bar"], "passed" if check["passed"] else f"FAILED: {check['reason']}"]
+    if "tokens" not in check:
+        return ["-"] * 4 + verdict
+    return [
+        str(check["tokens"]),
+        f"{check['largest_difference']:.2g}",
+        f"{check['top1_agreement']:.1%} ± {1.96 * check['top1_error']:.1%}",
+        f"{check['divergence']:.4f} ± {1.96 * check['divergence_error']:.4f}, 99 %: {check['divergence_p99']:.3f}",
+        *verdict,
+    ]
+
+
 def markdown(run: Run, title: str) -> str:
     """The report as Markdown."""
     parts = [f"# {title}", _markdown_table(COLUMNS, [cells(row) for row in run.rows])]
     parts.append("\n".join(f"- {fact}" for fact in signatures(run)))
     if run.checks:
-        names = ("artefact", "against", "tokens", "largest logit difference", "top-1 agreement", "KL (nats)", "bar", "")
-        rows = [
-            [
-                check["artefact"], check["against"], str(check["tokens"]), f"{check['largest_difference']:.2g}",
-                f"{check['top1_agreement']:.1%}", f"{check['divergence']:.4f}", check["bar"],
-                "passed" if check["passed"] else "FAILED",
-            ]
-            for check in run.checks
-        ]  # fmt: skip
+        names = (
+            "artefact",
+            "against",
+            "engine",
+            "tokens",
+            "largest logit difference",
+            "top-1 agreement",
+            "KL (nats)",
+            "bar",
+            "",
+        )
+        rows = [[check["artefact"], check["against"], check["engine"], *_check_cells(check)] for check in run.checks]
         parts += ["## Verified", _markdown_table(names, rows)]
     failed = [(row, row["failures"]) for row in run.rows if "failures" in row]
     if failed:

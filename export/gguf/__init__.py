@@ -52,7 +52,7 @@ def _check_tokens(path: Path, folder: Path, pair: Pair | None, corpus: Path | No
     if not (folder / "tokenizer.json").exists():
         _log.warning(f"{folder} has no tokenizer.json: token ids of the GGUF file were not compared with any.")
         return
-    texts = list(SAMPLE)
+    texts: list[str] = [*SAMPLE]
     with contextlib.suppress(RequestError):  # a corpus without this pair leaves the sample
         if pair and corpus:
             template = ChatTemplate.from_folder(folder)
@@ -71,21 +71,37 @@ def _check_tokens(path: Path, folder: Path, pair: Pair | None, corpus: Path | No
     _log.warning(f"{share}, {example}: the model will see those texts otherwise than it was trained to.")
 
 
-def _choose_imatrix(quant: str, given: Path | None, asked: Pair | None, origin: Origin) -> Pair | None:
+def _choose_imatrix(
+    quant: str, given: Path | Literal["none"] | None, asked: Pair | None, origin: Origin
+) -> Pair | None:
     """The pair on whose text an importance matrix is to be computed; None where none is, or one is given.
 
     Raises:
-        RequestError: the type needs one, and no pair is known.
+        RequestError: the type needs one, and none may be computed or no pair is known.
     """
     kind = TYPES[quant]
-    if given is not None or (kind.imatrix != "needed" and not (asked and kind.wants_imatrix)):
+    if isinstance(given, Path) or (kind.imatrix != "needed" and (given or not (asked and kind.wants_imatrix))):
         return None
-    if origin.known_pair is None:
+    if given or origin.known_pair is None:
         raise RequestError(
             f"{quant} needs an importance matrix, which is computed on text of a pair.",
             next_command=f"slimmoe gguf {origin.folder} --quant {quant} --pair en-de -o FILE.gguf   (or --imatrix FILE)",
         )
     return origin.known_pair
+
+
+def _read_given(path: Path, checkpoint: Checkpoint, origin: Origin) -> ImportanceMatrix:
+    """A given importance matrix, refused before any work where its experts are neither this model's nor the plan's."""
+    matrix, plan = read_imatrix(path), origin.plan
+    source = {layer.layer: layer.experts for layer in plan.layers} if plan else {}
+    for layer, count in matrix.experts().items():
+        ours = checkpoint.moe_layers.get(layer)
+        if ours is not None and count not in (ours, source.get(layer)):
+            raise RequestError(
+                f"{path} is the importance matrix of another model: it has {count} experts in layer {layer}, this model "
+                f"{ours}" + (f" of {source[layer]}." if layer in source else ".")
+            )
+    return matrix
 
 
 def _prepared(matrix: ImportanceMatrix, plain: Path, origin: Origin, name: str, work: Path) -> Path:
@@ -144,8 +160,8 @@ def export_gguf(
     output = origin.output_path(output, quant)
     if pre is not None:
         require_name(pre)
-    matrix = read_imatrix(imatrix) if isinstance(imatrix, Path) else None
-    on_text_of = None if imatrix == "none" else _choose_imatrix(quant, imatrix, pair, origin)
+    matrix = _read_given(imatrix, checkpoint, origin) if isinstance(imatrix, Path) else None
+    on_text_of = _choose_imatrix(quant, imatrix, pair, origin)
     if on_text_of and (corpus is None or not read_segments(corpus, on_text_of)):
         raise RequestError(f"{quant} needs text of {on_text_of} for its importance matrix: give a corpus.")
     if len(set(checkpoint.moe_layers.values())) > 1:
@@ -171,6 +187,8 @@ def export_gguf(
         if on_text_of and corpus:
             tell(f"computing an importance matrix on {on_text_of} text of {corpus}")
             matrix = compute_imatrix(converted, folder, on_text_of, corpus, work)
+        if matrix and TYPES[quant].imatrix == "unused":
+            tell(f"{quant} makes no use of an importance matrix")
         if quant == plain:
             converted.replace(temporary)
         else:

@@ -67,12 +67,9 @@ def run_tool(
 def inexactness(checkpoint: Checkpoint) -> str:
     """In what llama.cpp computes the model only nearly as transformers does; empty where it is exact."""
     fixed = checkpoint.family.gguf.rope_fixed
-    if not fixed:
-        return ""
-    from transformers import AutoConfig  # only it knows what a config leaves out
-
-    rope = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False).rope_parameters
-    return "; ".join(differences(rope, fixed)) if rope.get("rope_type") == "yarn" else ""
+    rope = checkpoint.config.get("rope_parameters") or checkpoint.config.get("rope_scaling") or {}
+    kind = rope.get("rope_type") or rope.get("type")
+    return "; ".join(differences(fixed | rope, fixed)) if kind == "yarn" else ""
 
 
 def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> str | None:

@@ -39,10 +39,11 @@ def _complete(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str,
 def _let_every_class_read_transformers_folders(folder: Path) -> None:
     """Some of the converter's classes know only the files of their first publisher, and may even run code of his."""
     import conversion  # type: ignore[reportMissingImports]
-    import transformers
     from conversion.base import ModelBase, TextModel  # type: ignore[reportMissingImports]
     from conversion.hunyuan import HunYuanModel, HunYuanMoEModel  # type: ignore[reportMissingImports]
 
+    # Not imported by name: the constants above are read by code that does without it.
+    transformers: Any = sys.modules["transformers"]
     load_tokenizer, sentencepiece = transformers.AutoTokenizer.from_pretrained, TextModel._set_vocab_sentencepiece
     load_class = conversion.get_model_class
 

@@ -10,7 +10,7 @@ import time
 import types
 import unicodedata
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class LlamaEngine:
         mapped: leave the weights in the file, whatever their type, as a model larger than memory needs.
         watched: ``watch`` will be called.
         sequences: as many may ``evaluate`` get at once.
+        overrides: integer metadata to use in the place of the file's.
 
     Raises:
         WorkError: the library is missing, or the file is damaged or of an architecture that it does not know.
@@ -94,6 +95,7 @@ class LlamaEngine:
         mapped: bool = False,
         watched: bool = False,
         sequences: int = 1,
+        overrides: Mapping[str, int] | None = None,
     ) -> None:
         self._model = self._context = None
         self._lib = lib = _library()
@@ -101,10 +103,11 @@ class LlamaEngine:
         self.threads = threads or usable_cores()
         self.context = context
         _errors.clear()
-        self._load(artefact, mapped)
+        self._load(artefact, mapped, overrides or {})
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
-        params.n_seq_max, params.kv_unified = sequences, True
+        if sequences > 1:
+            params.n_seq_max, params.kv_unified = sequences, True
         params.n_threads = params.n_threads_batch = self.threads
         if exact:
             params.type_k = params.type_v = lib.GGML_TYPE_F32
@@ -128,7 +131,7 @@ class LlamaEngine:
             self._piece(lib.llama_vocab_eos(self._vocab)),
         )
 
-    def _load(self, artefact: Path, mapped: bool) -> None:
+    def _load(self, artefact: Path, mapped: bool, overrides: Mapping[str, int]) -> None:
         """Map the file, or read it where ggml rearranges the weights for the CPU: mapped, they would be held twice."""
         lib = self._lib
 
@@ -148,6 +151,11 @@ class LlamaEngine:
         params.n_gpu_layers = -1 if on_gpu else 0
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plain or on_gpu or mapped else lib.LLAMA_LOAD_MODE_NONE
         params.use_extra_bufts = not mapped  # the rearranged weights
+        if overrides:
+            entries = (lib.llama_model_kv_override * (len(overrides) + 1))()  # an empty key ends them
+            for entry, (key, value) in zip(entries, overrides.items(), strict=False):
+                entry.tag, entry.key, entry.value.val_i64 = lib.LLAMA_KV_OVERRIDE_TYPE_INT, key.encode(), value
+            params.kv_overrides = entries
         self._model = load(params)
 
     def _reason(self) -> str:
@@ -211,14 +219,8 @@ class LlamaEngine:
 
     @property
     def on_gpu(self) -> bool:
+        """Whether this build of llama.cpp has a GPU to compute on."""
         return bool(self._lib.llama_supports_gpu_offload())
-
-    @property
-    def description(self) -> str:
-        """llama.cpp's own of the architecture, size and type: ``qwen3moe 0.1B Q8_0``."""
-        buffer = ctypes.create_string_buffer(256)
-        self._lib.llama_model_desc(self._model, buffer, len(buffer))
-        return buffer.value.decode()
 
     def watch(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
         """Within it, ``watcher`` sees every graph that is evaluated (runtime/engines/llama_graph.py)."""

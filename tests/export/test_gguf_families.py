@@ -21,6 +21,7 @@ from export.gguf.convert import require_llama_cpp
 from prune.checkpoint import Checkpoint
 from prune.cut import prune
 from prune.families import families, load_family
+from prune.gguf_model import GgufModel
 from prune.model import load_model, masked
 from prune.plan import Plan
 from runtime import llama_paths
@@ -116,6 +117,7 @@ def assert_export_computes_the_cut(subject: Subject, plan: Plan, folder: Path) -
     prune(subject.folder, plan, folder / "cut")
     file = export_gguf(folder / "cut", folder / "cut.gguf", "F32")
     assert_equal(logits(file, subject.ids), subject.reference(folder / "cut"))
+    assert GgufModel(file).fingerprint == Checkpoint(folder / "cut").fingerprint
     assert counts(file) == (max(len(layer.keep) for layer in plan.layers), plan.top_k)
     return file
 

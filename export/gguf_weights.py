@@ -1,0 +1,48 @@
+"""What can be told of a GGUF file's weights without running it: routers, and the bytes of a cut."""
+
+from prune.checkpoint import Checkpoint
+from prune.gguf_model import GgufModel
+from prune.plan import Plan
+from prune.shape import PADDING, cut_shape
+
+
+def other_routers(artefact: GgufModel, reference: Checkpoint | GgufModel) -> str:
+    """Why the artefact is no model of the reference's experts; empty where it may be one.
+
+    llama.cpp keeps routers in float32, so that they are the same numbers whatever the type of the other weights.
+    """
+    if artefact.moe_layers != reference.moe_layers:
+        found, expected = (sorted(set(model.moe_layers.values())) for model in (artefact, reference))
+        return f"it has {found} experts in its layers, and not {expected}"
+    types = {
+        tensor.type.name for name, tensor in artefact.file.tensors.items() if artefact.place(name).role == "router"
+    }
+    if types == {"F32"} and artefact.fingerprint != reference.fingerprint:
+        return "its routers are others"
+    return ""
+
+
+def other_bytes(artefact: GgufModel, source: GgufModel, plan: Plan) -> str:
+    """The first tensor of a cut file that is not the source's, or not its kept rows; empty where all are.
+
+    Tensors in float32 are compared, which are the routers, their biases and the norms; all of them where the types are
+    the same throughout and no importance matrix was used, so that cutting and quantising may have come in any order.
+    """
+    file, whole, rows = artefact.file, source.file, cut_shape(source, plan).rows
+    there = {name: whole.tensors[name] for name in file.tensors if name in whole.tensors}
+    if missing := file.tensors.keys() - there.keys():
+        return f"its source has no tensor {min(missing)}"
+    anew = any("quantize.imatrix.file" in each.metadata for each in (file, whole))
+    same = all(file.tensors[name].type == tensor.type for name, tensor in there.items()) and not anew
+    for name, tensor in there.items():
+        if file.tensors[name].type != tensor.type or not (same or tensor.type.name == "F32"):
+            continue
+        place, data, expected = source.place(name), file.read(name), whole.read(name)
+        if place.layer in rows and place.role != "other":
+            size = len(expected) // source.moe_layers[place.layer]
+            kept = [(at, row) for at, row in enumerate(rows[place.layer]) if row != PADDING]
+            data = b"".join(data[at * size : (at + 1) * size] for at, _ in kept)
+            expected = b"".join(expected[row * size : (row + 1) * size] for _, row in kept)
+        if data != expected:
+            return f"the bytes of its tensor {name} are not those of the experts that the plan keeps"
+    return ""

@@ -1,0 +1,131 @@
+"""The counts of an importance matrix are routing statistics, of which only what is known is used."""
+
+import contextlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from export.gguf import export_gguf
+from prune.gguf_model import GgufModel
+from prune.imatrix import read_counts
+from prune.observe_gguf import GgufObserver, Listing
+from prune.plan import explain, make_plan
+from prune.stats import Stats
+from runtime import llama_paths
+from runtime.engines.llama import LlamaEngine
+from runtime.errors import RequestError, WorkError
+from runtime.pairs import Pair
+
+ROOT = Path(__file__).parents[2]
+EN_DE = Pair("en", "de")
+CHUNK, CHUNKS = 64, 3
+
+
+@pytest.fixture(scope="module")
+def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_gguf(tiny_checkpoint, tmp_path_factory.mktemp("imatrix") / "tiny.gguf", "F32")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text"
+    path.write_text((ROOT / "data" / "dev.en").read_text(encoding="utf-8"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def imatrix(tiny_gguf: Path, text: Path) -> Path:
+    path = text.with_name("imatrix.gguf")
+    options = f"-c {CHUNK} -b {CHUNK} --chunks {CHUNKS} -t 1 -fa off -ctk f32 -ctv f32".split()
+    command = [str(llama_paths.HOME / "bin" / "llama-imatrix"), "-m", str(tiny_gguf), "-f", str(text), "-o", str(path)]
+    result = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert path.exists(), result.stderr
+    return path
+
+
+def test_counts_are_those_of_the_same_tokens_observed(tiny_gguf: Path, text: Path, imatrix: Path) -> None:
+    stats = read_counts(imatrix, GgufModel(tiny_gguf), EN_DE)
+    engine = LlamaEngine(tiny_gguf, threads=1, context=CHUNK, exact=True, watched=True)
+    with contextlib.closing(engine):
+        ids, listing = engine.encode(text.read_text(encoding="utf-8")), Listing()
+        with engine.watch(listing):
+            engine.evaluate([ids[:1]])
+        observer = GgufObserver(GgufModel(tiny_gguf).moe_layers, listing.names)
+        observer.begin(np.zeros(CHUNK, np.int64))
+        with engine.watch(observer):
+            for start in range(0, CHUNK * CHUNKS, CHUNK):
+                engine.evaluate([ids[start : start + CHUNK]])
+    assert stats.known == ["count"]
+    assert stats.calibration["prompt_tokens"] == CHUNK * CHUNKS and stats.calibration["segments"] == CHUNKS
+    for i, layer in stats.layers.items():
+        assert np.array_equal(layer.count, observer.sums[i][:, 0])
+
+
+def test_only_criteria_that_read_counts_work(tiny_gguf: Path, imatrix: Path, tmp_path: Path) -> None:
+    read_counts(imatrix, GgufModel(tiny_gguf), EN_DE).save(tmp_path / "stats")
+    stats = Stats.load(tmp_path / "stats")
+    plan = make_plan(stats, 0.5, "frequency")
+    for layer in plan.layers:
+        count = stats.layers[layer.layer].count.sum(0)
+        assert sorted(count[layer.keep].tolist()) == sorted(count.tolist())[4:]
+    with pytest.raises(RequestError, match=r"'reap' needs gate_norm, .*with them work: frequency, random"):
+        make_plan(stats, 0.5, "reap")
+    with pytest.raises(RequestError, match="no gate weights"):
+        explain(plan, stats)
+
+
+def test_the_command(tiny_gguf: Path, tiny_checkpoint: Path, imatrix: Path, tmp_path: Path) -> None:
+    def slimmoe(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "slimmoe.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+        )
+
+    for model, name in ((tiny_gguf, "a"), (tiny_checkpoint, "b")):
+        options = ("--pair", "en-de", "--imatrix", imatrix, "-o", tmp_path / name)
+        assert re.search(f"counts of {CHUNK * CHUNKS} tokens", slimmoe("calibrate", model, *options).stdout)
+    a, b = (Stats.load(tmp_path / name) for name in ("a", "b"))
+    assert a.fingerprint == b.fingerprint and np.array_equal(a.layers[1].count, b.layers[1].count)
+    refused = slimmoe("plan", tmp_path / "a", "--ratio", "0.5", "-o", tmp_path / "plan.json", "--explain")
+    assert refused.returncode == 2 and "these statistics do not hold" in refused.stderr
+    assert not (tmp_path / "plan.json").exists()
+
+
+def write_imatrix(path: Path, counts: dict[str, np.ndarray]) -> Path:
+    writer = gguf.GGUFWriter(path, "")
+    for name, values in counts.items():
+        writer.add_tensor(f"{name}.counts", values.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+DOWN = "blk.{}.ffn_down_exps.weight"
+
+
+@pytest.mark.parametrize(
+    ("counts", "error", "sentence"),
+    [
+        ({"blk.0.ffn_down.weight": np.ones((1, 1))}, RequestError, "not an importance matrix of a mixture"),
+        ({DOWN.format(0): np.ones((8, 1))}, RequestError, "another model's"),
+        ({DOWN.format(i): np.ones((6, 1)) for i in range(2)}, RequestError, "another model's"),
+        ({DOWN.format(i): np.full((8, 1), np.nan) for i in range(2)}, WorkError, "damaged"),
+        ({DOWN.format(i): np.zeros((8, 1)) for i in range(2)}, WorkError, "damaged"),
+    ],
+    ids=["dense", "layers", "experts", "not numbers", "nothing counted"],
+)
+def test_a_file_that_does_not_fit_is_one_sentence(counts, error, sentence, tiny_gguf: Path, tmp_path: Path) -> None:
+    with pytest.raises(error, match=sentence):
+        read_counts(write_imatrix(tmp_path / "imatrix", counts), GgufModel(tiny_gguf), EN_DE)
+
+
+def test_a_matrix_in_the_older_format_is_one_sentence(tiny_gguf: Path, tmp_path: Path) -> None:
+    (tmp_path / "imatrix.dat").write_bytes((2).to_bytes(4, "little") + b"\x00" * 100)
+    with pytest.raises(RequestError, match="not a GGUF file"):
+        read_counts(tmp_path / "imatrix.dat", GgufModel(tiny_gguf), EN_DE)
