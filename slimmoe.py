@@ -234,6 +234,9 @@ def gguf(
     quant: Annotated[
         str | None, typer.Option(help="llama.cpp's name of the type, see below  [default: Q4_K_M]")
     ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="what plan wrote: cut a GGUF file by it, all types as they are, without torch")
+    ] = None,
     pair: Annotated[
         Pair | None,
         typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="default: what the model was pruned for"),
@@ -251,16 +254,13 @@ def gguf(
         str | None,
         typer.Option(help="llama.cpp's name of the pre-tokenisation, for a tokenizer that nothing recognises"),
     ] = None,
-    plan: Annotated[
-        Path | None, typer.Option(help="what plan wrote: cut a GGUF file by it, all types as they are")
-    ] = None,
 ) -> None:
-    """Write a GGUF file for llama.cpp, LM Studio and Ollama: from a checkpoint, or cut from another GGUF file.
+    """Write a GGUF file for llama.cpp, LM Studio and Ollama (with a Modelfile beside it where the pair is known).
 
-    A checkpoint's has a Modelfile beside it where the pair is known.
+    A GGUF file with --plan is cut as it is, all types kept, without torch.
     """
     if model.endswith(".gguf") or plan is not None:
-        _cut_gguf(Path(model), plan, Path(output), quant, Path(imatrix) if imatrix else None)
+        _cut_gguf(Path(model), plan, output, [quant, imatrix, pre])
         return
     from export.gguf import export_gguf
 
@@ -273,7 +273,7 @@ def gguf(
     _say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 
-def _cut_gguf(model: Path, plan: Path | None, output: Path, quant: str | None, imatrix: Path | None) -> None:
+def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[str | None]) -> None:
     if plan is None:
         raise RequestError(
             f"{model} is a GGUF file already; --plan says which of its experts stay.",
@@ -284,9 +284,9 @@ def _cut_gguf(model: Path, plan: Path | None, output: Path, quant: str | None, i
             f"--plan cuts GGUF files here, and {model} is none; a checkpoint is cut first.",
             next_command=f"slimmoe prune {model} --plan {plan} -o DIR",
         )
-    if quant is not None or imatrix is not None:
+    if any(option is not None for option in of_checkpoints):
         raise RequestError(
-            f"The types of {model} stay as they are: --quant and --imatrix are for checkpoints.",
+            f"The types and the tokenizer of {model} stay as they are: --quant, --imatrix and --pre are for checkpoints.",
             next_command=f"slimmoe gguf {model} --plan {plan} -o {output}",
         )
     from export.gguf.cut import cut_gguf

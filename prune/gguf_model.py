@@ -12,7 +12,7 @@ from prune.fingerprint import fingerprint
 from runtime.errors import RequestError, WorkError
 from runtime.gguf_file import GgufFile
 
-MOST_LAYERS = 4096  # elements that an array by layer may have
+MOST_LAYERS, MOST_EXPERTS = 1 << 12, 1 << 16  # llama.cpp has at most 512 and 1024
 
 # Names of a layer's tensors as llama.cpp has them, after ``blk.N.``
 _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -69,7 +69,10 @@ class GgufModel:
         if not integer or not 1 <= (1 if value.count is None else value.count) <= MOST_LAYERS:
             raise WorkError(f"{self.source} is damaged: {key!r} is not a number, or one for each layer.")
         found = self.file.get(key)
-        return found if isinstance(found, list) else [found]
+        found = found if isinstance(found, list) else [found]
+        if min(found) < 0:
+            raise WorkError(f"{self.source} is damaged: {key!r} is negative.")
+        return found
 
     def _number(self, name: str, default: int) -> int:
         return max(self.numbers(name), default=default)
@@ -89,7 +92,7 @@ class GgufModel:
                 layer = int(number[1])
                 if self.first_unloaded is not None and layer >= self.first_unloaded:
                     continue
-                if len(tensor.shape) != 2:
+                if len(tensor.shape) != 2 or tensor.shape[0] > MOST_EXPERTS:
                     raise WorkError(f"{self.source} is damaged: {name} has the shape {list(tensor.shape)}.")
                 found[layer] = tensor.shape[0]
         if not found:
@@ -129,7 +132,10 @@ class GgufModel:
     @property
     def groups(self) -> int:
         """Groups of experts that the router chooses first; 1 where it has none."""
-        return self._number("expert_group_count", 1) or 1
+        groups = self._number("expert_group_count", 1) or 1
+        if any(experts % groups for experts in self.moe_layers.values()):
+            raise WorkError(f"{self.source} is damaged: its experts do not make {groups} equal groups.")
+        return groups
 
     @property
     def topk_groups(self) -> int:

@@ -21,7 +21,8 @@ from runtime.errors import RequestError, WorkError
 MAGIC = b"GGUF"
 ALIGNMENT = 32  # where general.alignment says nothing
 # Far beyond any model there is; a file that claims more is damaged, and would only take time and memory.
-MOST_HEADER, MOST_KEYS, MOST_TENSORS, MOST_DIMENSIONS, LONGEST_NAME = 256 << 20, 1 << 16, 1 << 16, 4, 1 << 16
+MOST_HEADER, MOST_KEYS, MOST_TENSORS, LONGEST_KEY, LARGEST_ALIGNMENT = 256 << 20, 1 << 16, 1 << 16, 1 << 16, 1 << 16
+LONGEST_NAME, MOST_AXES = 64, 4  # of a tensor, as ggml itself has it
 
 _T = GGUFValueType
 NUMBERS = {
@@ -111,9 +112,9 @@ class _Cursor:
             seek(size, os.SEEK_CUR)
         self.position = position
 
-    def name(self, what: str) -> str:
+    def name(self, what: str, longest: int) -> str:
         length = self.number("Q")
-        if length > LONGEST_NAME:
+        if length > longest:
             raise self.wrong(f"the name of a {what} has {length} bytes")
         try:
             return self.take(length).decode()
@@ -146,7 +147,7 @@ def _read_metadata(cursor: _Cursor, count: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for _ in range(count):
         entry = cursor.position
-        key = cursor.name("key")
+        key = cursor.name("key", LONGEST_KEY)
         if key in metadata:
             raise cursor.wrong(f"the key {key!r} is there twice")
         metadata[key] = _read_value(cursor, key, entry)
@@ -155,8 +156,8 @@ def _read_metadata(cursor: _Cursor, count: int) -> dict[str, Value]:
 
 def _read_tensor(cursor: _Cursor, part: Path) -> tuple[str, Tensor]:
     """Name and place of a tensor, its offset still counted from the start of the data."""
-    name, axes = cursor.name("tensor"), cursor.number("I")
-    if axes > MOST_DIMENSIONS:
+    name, axes = cursor.name("tensor", LONGEST_NAME), cursor.number("I")
+    if axes > MOST_AXES:
         raise cursor.wrong(f"the tensor {name!r} has {axes} axes")
     shape = tuple(reversed([cursor.number("Q") for _ in range(axes)]))
     number, offset = cursor.number("I"), cursor.number("Q")
@@ -202,8 +203,9 @@ def _read_alignment(cursor: _Cursor, path: Path, metadata: dict[str, Value]) -> 
     alignment = integer(path, "general.alignment", metadata)
     if alignment is None:
         return ALIGNMENT
-    if metadata["general.alignment"].type != _T.UINT32 or alignment.bit_count() != 1:
-        raise cursor.wrong("its alignment is not a power of two")
+    known = metadata["general.alignment"].type == _T.UINT32 and alignment <= LARGEST_ALIGNMENT
+    if not known or alignment.bit_count() != 1:
+        raise cursor.wrong(f"its alignment is not a power of two up to {LARGEST_ALIGNMENT}")
     return alignment
 
 

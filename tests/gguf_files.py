@@ -72,7 +72,7 @@ def write_moe(
     writer = GGUFWriter(path, "tiny", split_max_tensors=0 if parts == 1 else -(-len(tensors) // parts))
     for key, value in metadata.items():
         if value is not None:
-            kind = T.UINT32 if type(value) is int else T.get_type(value)
+            kind = T.UINT32 if type(value) is int and value >= 0 else T.get_type(value)
             sub = T.UINT32 if isinstance(value, list) and isinstance(value[0], int) else None
             writer.add_key_value(key, value, kind, sub_type=sub)
     for name, values in (tensors | (extra or {})).items():

@@ -5,6 +5,8 @@ expert is a range of bytes in every type. What is left is, byte for byte, what c
 wherever the types of the tensors are the same and no importance matrix was used.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -110,16 +112,10 @@ def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes
         key: None for key in metadata if key.startswith(("slimmoe.", "split."))
     }  # another cut's, and those of the parts
 
-    def put(name: str, change: Callable[[int], int]) -> None:
-        if numbers := model.numbers(name):
-            key, like = model.key(name), metadata[model.key(name)]
-            changed = [change(number) for number in numbers]
-            entries[key] = encode(key, changed if like.count is not None else changed[0], like)
-
     if set(model.numbers("expert_count")) != set(model.moe_layers.values()):
         raise WorkError(f"{model.source} is damaged: its routers have not as many experts as its metadata tell.")
-    put("expert_count", lambda _: shape.experts)
-    put("expert_used_count", lambda used: min(used, plan.top_k))
+    entries |= _changed(model, "expert_count", lambda _: shape.experts)
+    entries |= _changed(model, "expert_used_count", lambda used: min(used, plan.top_k))
     if shape.groups == 1:
         # Left out rather than set to 1: llama.cpp wants fewer groups than experts, of which there may be one.
         entries |= {model.key(name): None for name in ("expert_group_count", "expert_group_used_count")}
@@ -127,18 +123,26 @@ def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes
     return entries | {key: encode(key, value) for key, value in provenance(plan.to_dict()).items()}
 
 
+def _changed(model: GgufModel, name: str, change: Callable[[int], int]) -> dict[str, bytes | None]:
+    """The entry of an integer key with ``change`` made to its value, or to that of each layer; none where it is absent."""
+    numbers, key = [change(number) for number in model.numbers(name)], model.key(name)
+    if not numbers:
+        return {}
+    like = model.file.metadata[key]
+    return {key: encode(key, numbers if like.count is not None else numbers[0], like)}
+
+
 def _without_prediction(model: GgufModel, entries: dict[str, bytes | None]) -> dict[str, bytes | None]:
     """Metadata for a model whose layers of multi-token prediction are left out: a plan knows nothing of their experts."""
     stay = model.first_unloaded
     if stay is None or not any(model.place(name).role == "unloaded" for name in model.file.tensors):
         return {}
-    before, changed = model.numbers("block_count")[0], {}
+    before = max(model.numbers("block_count"))
+    changed = _changed(model, "block_count", lambda _: stay) | _changed(model, "nextn_predict_layers", lambda _: 0)
     for key, value in model.file.metadata.items():
         by_layer = value.count == before and key.startswith(model.key("")) and not key.endswith("_sections")
-        if by_layer and key not in entries:
+        if by_layer and key not in changed | entries:
             changed[key] = encode(key, model.file.get(key)[:stay], value)
-    for name, number in (("block_count", stay), ("nextn_predict_layers", 0)):
-        changed[model.key(name)] = encode(model.key(name), number, model.file.metadata[model.key(name)])
     return changed
 
 
@@ -173,18 +177,34 @@ def _write(model: GgufModel, pieces: list[_Piece], metadata: dict[str, bytes | N
             pad(target, file.alignment)
 
 
-def cut_gguf(source: Path, plan: Plan, output: Path) -> Path:
-    """Write the GGUF file ``source`` without the experts that the plan drops; ``output`` is returned.
+def _output_path(source: Path, plan: Plan, output: Path | str) -> Path:
+    """``output``, or in a folder (or with a slash at the end) the source's name with pair and share: ``x-en-de-p75.gguf``."""
+    path = Path(output)
+    if path.is_dir() or str(output).endswith(("/", os.sep)):
+        stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
+        pair = re.sub(r"[^\w-]+", "_", plan.pair)
+        return path / f"{stem}-{pair}-p{round(100 * plan.ratio)}.gguf"
+    if path.suffix != ".gguf":
+        raise RequestError(f"{output} does not end in .gguf; a folder ends with a slash.")
+    return path
+
+
+def cut_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
+    """Write the GGUF file ``source`` without the experts that the plan drops; returns the file written.
 
     All else stays byte for byte: other tensors, the tokenizer, the type of every tensor. A split file becomes one. A plan
     with different counts by layer is padded to the largest with experts that are never chosen. Layers of multi-token
     prediction, which no plan knows, are left out. The plan goes into the file as keys ``slimmoe.*``.
 
+    Args:
+        output: a file name, or a folder for a file named after the source, the pair and the share that is cut.
+
     Raises:
         RequestError: no such file, not a GGUF file, not an MoE, or the plan does not fit it.
         WorkError: the file is damaged or holds tensors that no rule describes, or the disk is full.
     """
-    model, output = GgufModel(source), Path(output)
+    model = GgufModel(source)
+    output = _output_path(model.source, plan, output)
     if any(output.exists() and part.samefile(output) for part in model.file.parts):
         raise RequestError(f"{output} is the file to be cut: choose another name for the result.")
     check_plan(model, plan)

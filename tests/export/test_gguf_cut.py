@@ -217,6 +217,14 @@ def test_a_split_file_becomes_one_file(tmp_path: Path) -> None:
         cut_gguf(first, plan, tmp_path / "split-00003-of-00003.gguf")
 
 
+def test_a_folder_gets_a_file_that_is_named_by_pair_and_share(tmp_path: Path) -> None:
+    first = write_moe(tmp_path / "split.gguf", parts=2)
+    cut = cut_gguf(first, plan_of(first, [0, 3]), f"{tmp_path}/new/")
+    assert cut == tmp_path / "new" / "split-en-de-p50.gguf" and cut.exists()
+    with pytest.raises(RequestError, match=r"does not end in \.gguf"):
+        cut_gguf(first, plan_of(first, [0, 3]), tmp_path / "cut.bin")
+
+
 def test_top_k_by_layer_is_lowered_layer_by_layer(tmp_path: Path) -> None:
     source = write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": [2, 4]})
     cut_gguf(source, plan_of(source, [0, 3, 5], [1, 2, 7]), tmp_path / "cut.gguf")

@@ -100,5 +100,9 @@ def test_a_dense_model_and_wrong_numbers_are_told(tmp_path: Path) -> None:
         model = GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": wrong}))
         with pytest.raises(WorkError, match="is not a number"):
             _ = model.top_k
+    with pytest.raises(WorkError, match="is negative"):
+        _ = GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": -1})).top_k
+    with pytest.raises(WorkError, match="3 equal groups"):
+        _ = GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.expert_group_count": 3})).groups
     with pytest.raises(WorkError, match=r"has no tiny\.expert_used_count"):
         _ = GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": None})).top_k

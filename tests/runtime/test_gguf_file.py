@@ -120,6 +120,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     ),
     "alignment 0": (header([entry("general.alignment", T.UINT32, bytes(4))], []), "power of two"),
     "alignment 48": (header([entry("general.alignment", T.UINT32, struct.pack("<I", 48))], []), "power of two"),
+    "alignment 2^31": (header([entry("general.alignment", T.UINT32, struct.pack("<I", 2**31))], []), "power of two"),
     "alignment in words": (header([entry("general.alignment", T.STRING, string("32"))], []), "not an integer"),
     "alignments": (header([entry("general.alignment", T.ARRAY, array(T.UINT32, 1, UINT32))], []), "not an integer"),
     "parts in words": (header([entry("split.count", T.STRING, string("2"))], []), "not an integer"),
@@ -134,6 +135,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "unaligned": (header([], [tensor("t", [8], offset=8)]) + DATA, "not aligned"),
     "tensor twice": (header([], [tensor("t", [8]), tensor("t", [8], offset=32)]) + DATA, "twice"),
     "overlap": (header([], [tensor("a", [16]), tensor("b", [8], offset=32)]) + DATA, "'a' and 'b' overlap"),
+    "long tensor name": (header([], [tensor("t" * 65, [8])]) + DATA, "has 65 bytes"),
     "tensor name that is no text": (header([], [tensor(b"\xff", [8])]) + DATA, "not UTF-8"),
 }
 
