@@ -90,6 +90,26 @@ def _choose_imatrix(
     return origin.known_pair
 
 
+def _require_text(quant: str, corpus: Path | None, pair: Pair, folder: Path) -> None:
+    """Refuse before any work where the importance matrix has no text.
+
+    Raises:
+        RequestError: no corpus, or no segment of the pair in it.
+    """
+    try:
+        if corpus is not None:
+            read_segments(corpus, pair)
+            return
+        reason = "No corpus is given."
+    except RequestError as error:
+        reason = error.sentence
+    raise RequestError(
+        f"{quant} takes an importance matrix from text of {pair}. {reason}",
+        next_command=f"slimmoe gguf {folder} --quant {quant} --pair {pair} --corpus FILE.tsv -o FILE.gguf"
+        + ("" if TYPES[quant].imatrix == "needed" else "   (or --imatrix none)"),
+    )
+
+
 def _read_given(path: Path, checkpoint: Checkpoint, origin: Origin) -> ImportanceMatrix:
     """A given importance matrix, refused before any work where its experts are neither this model's nor the plan's."""
     matrix, plan = read_imatrix(path), origin.plan
@@ -116,6 +136,18 @@ def _prepared(matrix: ImportanceMatrix, plain: Path, origin: Origin, name: str, 
     )
     write_imatrix(matrix, work / name)
     return work / name
+
+
+def _modelfile(file: str, checkpoint: Checkpoint, pair: Pair | None, bos: bool) -> str:
+    """Text of the Modelfile; empty where no pair is known, or, with a warning, where the chat template allows none."""
+    if pair is None:
+        return ""
+    context = int(checkpoint.config.get("max_position_embeddings") or 1024)
+    try:
+        return write_modelfile(file, checkpoint.folder, pair, context, bos)
+    except WorkError as error:
+        _log.warning(error.sentence)
+        return ""
 
 
 def export_gguf(
@@ -162,8 +194,8 @@ def export_gguf(
         require_name(pre)
     matrix = _read_given(imatrix, checkpoint, origin) if isinstance(imatrix, Path) else None
     on_text_of = _choose_imatrix(quant, imatrix, pair, origin)
-    if on_text_of and (corpus is None or not read_segments(corpus, on_text_of)):
-        raise RequestError(f"{quant} needs text of {on_text_of} for its importance matrix: give a corpus.")
+    if on_text_of:
+        _require_text(quant, corpus, on_text_of, folder)
     if len(set(checkpoint.moe_layers.values())) > 1:
         raise RequestError(
             f"{folder} has different numbers of experts by layer, and a GGUF file holds one number for all.",
@@ -180,10 +212,7 @@ def export_gguf(
         if pre is not None and found is None:
             raise RequestError(f"The tokenizer of {folder} is not one that has a pre-tokenisation: leave --pre out.")
         _check_tokens(converted, folder, origin.known_pair, corpus, found or "known")
-        modelfile = ""
-        if origin.known_pair:
-            context = int(checkpoint.config.get("max_position_embeddings") or 2048)
-            modelfile = write_modelfile(output.name, folder, origin.known_pair, context, adds_bos(converted))
+        modelfile = _modelfile(output.name, checkpoint, origin.known_pair, adds_bos(converted))
         if on_text_of and corpus:
             tell(f"computing an importance matrix on {on_text_of} text of {corpus}")
             matrix = compute_imatrix(converted, folder, on_text_of, corpus, work)

@@ -157,8 +157,9 @@ def test_a_type_that_needs_one_asks_for_the_pair(tiny_checkpoint: Path, tmp_path
 
 
 def test_a_pair_without_text_is_refused_before_any_work(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="no corpus file"):
-        export_gguf(tiny_checkpoint, tmp_path / "x.gguf", "IQ2_XXS", pair=Pair("en", "ja"), corpus=DEV)
+    for corpus, reason in ((DEV, "no corpus file"), (None, "No corpus is given")):
+        with pytest.raises(RequestError, match=rf"(?s)from text of en-ja.*{reason}.*--corpus.*--imatrix none"):
+            export_gguf(tiny_checkpoint, tmp_path / "x.gguf", "Q4_K_M", pair=Pair("en", "ja"), corpus=corpus)
     assert not list(tmp_path.iterdir())
 
 
