@@ -189,13 +189,18 @@ def recover(
     output: Output,
     corpus: Corpus = DATA / "calibration",
     dev: Annotated[Path, typer.Option(help="held-out text that decides which weights are kept")] = DATA / "dev",
-    teacher: Annotated[str | None, typer.Option(help="the unpruned model, to distil from it as well")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="the unpruned model, to distil from it as well; least-squares needs it")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="of about 2000 tokens; default: by the corpus")] = None,
-    method: Annotated[str, typer.Option(help="full: all weights; lora: adapters, merged back")] = "full",
+    method: Annotated[
+        str,
+        typer.Option(help="full: all weights; lora: adapters, merged back; least-squares: in closed form, no training"),
+    ] = "full",
     freeze_router: Annotated[bool, typer.Option("--freeze-router", help="leave the routers as they are")] = False,
     rate: Annotated[float | None, typer.Option(help="learning rate; default: by the model's width")] = None,
 ) -> None:
-    """Mend a pruned checkpoint by a short SFT on the pair's text; the same command goes on where it was stopped."""
+    """Mend a pruned checkpoint on the pair's text; the same command goes on where it was stopped."""
     from prune.recovery.settings import Settings
 
     settings = Settings(steps=steps, rate=rate, method=method, freeze_router=freeze_router)

@@ -16,24 +16,28 @@ from prune.conversations import Batch, Conversation, batches, read_conversations
 from prune.device import choose_device
 from prune.model import load_model
 from prune.plan import Plan
-from prune.recovery.lora import add_lora
-from prune.recovery.objective import Objective, Teacher, routers_of
-from prune.recovery.settings import Settings
-from prune.recovery.trainer import RecoveryTrainer, arguments, newest_checkpoint, train
+from prune.recovery.fine_tune import fine_tune
+from prune.recovery.least_squares import least_squares
+from prune.recovery.settings import LEAST_SQUARES, Settings
+from prune.recovery.task import CPU, Task
+from prune.recovery.trainer import newest_checkpoint
 from runtime.corpus import read_segments
 from runtime.errors import RequestError
 from runtime.files import new_file, new_folder, require_new, require_space
 from runtime.pairs import Pair
 
-CPU = torch.device("cpu")
 
-
-def _check_teacher(plan: Plan, teacher: Path) -> Checkpoint:
+def _check_teacher(plan: Plan, teacher: Path | None, settings: Settings) -> Checkpoint | None:
+    again = f"slimmoe recover DIR --pair {plan.pair} --method {settings.method} --teacher {plan.model} -o OUT"
+    if teacher is None:
+        if settings.method == LEAST_SQUARES:
+            raise RequestError("Least squares needs the unpruned model, to know what is lacking.", next_command=again)
+        return None
     checkpoint = Checkpoint(teacher)
     if checkpoint.fingerprint != plan.fingerprint:
         raise RequestError(
             f"{teacher} is not the model that was pruned ({plan.model}), so its experts cannot be matched.",
-            next_command=f"slimmoe recover DIR --pair {plan.pair} --teacher {plan.model} -o OUT",
+            next_command=again,
         )
     return checkpoint
 
@@ -94,13 +98,14 @@ def recover(
     teacher: Path | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune the checkpoint in ``folder`` and write the weights with the lowest dev loss to ``output``.
+    """Mend the checkpoint in ``folder`` and write the weights with the lowest dev loss to ``output``.
 
     Checkpoints lie in ``.<output>.recovery`` beside the output until the work is done; the same call goes on from the
     last one. Runs under ``accelerate launch`` or ``torchrun``: each process takes other batches of ``settings.batch_tokens``.
 
     Args:
-        teacher: the unpruned model, for distillation of its logits and routers; None: cross-entropy alone.
+        teacher: the unpruned model, for least squares, or for distillation of its logits and routers; None: cross-entropy
+            alone.
 
     Returns:
         what is added to ``slimmoe.json`` as "recovery": corpus, steps, dev losses before and after (nats per response
@@ -116,7 +121,7 @@ def recover(
     checkpoint = Checkpoint(folder)
     plan = Plan.load(folder / "slimmoe.json")
     require_new(output)
-    source = None if teacher is None else _check_teacher(plan, teacher)
+    source = _check_teacher(plan, teacher, settings)
     _require_room(checkpoint, output)
     learnt = _make_batches(
         train_set := read_conversations(folder, read_segments(corpus, pair), pair), settings.batch_tokens, settings.seed
@@ -136,30 +141,23 @@ def recover(
     with state.main_process_first():
         work, resume = _open_work(output, said | {"weights": checkpoint.weights_hash, "segments": len(train_set)})
     if not quiet and state.is_main_process:
-        print(f"recovery: {steps} steps ({steps_reason}), learning rate {rate:.2g} ({rate_reason})", flush=True)
+        told = f"recovery: {steps} steps ({steps_reason})"
+        if rate is not None:
+            told += f", learning rate {rate:.2g} ({rate_reason})"
+        print(told, flush=True)
         if resume is not None:
             print(f"recovery: going on from {resume.name}", flush=True)
 
-    model: Any = load_model(folder, CPU, torch.float32)
-    routers = routers_of(model, checkpoint)
-    student = add_lora(model, checkpoint, settings) if settings.method == "lora" else model
-    for router in routers.values():  # of LoRA's base model too: routers are small, and trained whole
-        router.requires_grad_(not settings.freeze_router)
-    options = arguments(work, settings, steps, rate, device.type == "cpu")
-    taught = None if source is None else Teacher(load_model(source.folder, options.device, torch.float32), source, plan)
-    objective = Objective(student, routers, settings, taught).to(options.device)
-    before = objective.mean_loss(held_out, options.device)
-    trainer = RecoveryTrainer(objective, learnt, held_out, options, quiet)
-    best_step, after = train(trainer, settings, resume)
-    if settings.method == "lora":
-        student = student.merge_and_unload()
-    if after >= before:  # nothing was gained: the weights stay what they were
-        best_step, after, student = 0, before, load_model(folder, CPU, torch.float32)
+    task = Task(checkpoint, source, plan, learnt, held_out, settings, steps, rate, device, work, resume, quiet)
+    mended = (least_squares if settings.method == LEAST_SQUARES else fine_tune)(task)
+    student, after, best_step = mended.model, mended.loss_after, mended.best_step
+    if after >= mended.loss_before:  # nothing was gained: the weights stay what they were
+        student, after, best_step = load_model(folder, CPU, torch.float32), mended.loss_before, 0
     about = said | {
         "segments": len(train_set),
-        "steps": trainer.state.global_step,
+        "steps": mended.steps,
         "best_step": best_step,
-        "dev_loss_before": round(before, 4),
+        "dev_loss_before": round(mended.loss_before, 4),
         "dev_loss_after": round(after, 4),
         "seconds": round(time.perf_counter() - started, 1),
     }

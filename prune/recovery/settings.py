@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from runtime.errors import RequestError
 
-METHODS = ("full", "lora")
+LEAST_SQUARES = "least-squares"
+METHODS = ("full", "lora", LEAST_SQUARES)
 BATCH_TOKENS = 2048  # of a step on one process, padding included
 EPOCHS, MOST_STEPS = 10, 400  # 400 steps are about ten minutes of two quiet cores for the default model
+MOST_BATCHES = 150  # for least squares; each is seen once
 CHECKS = 10  # times in a run that the dev loss is measured and a checkpoint is written
 RATE_TIMES_WIDTH = {"full": 0.256, "lora": 1.0}  # 1e-3 and 4e-3 at a hidden size of 256
 
@@ -44,23 +46,30 @@ class Settings:
             )
         if self.steps is not None and self.steps < 1:
             raise RequestError(f"A recovery takes at least one step; {self.steps} is none.")
+        if self.method == LEAST_SQUARES and (self.rate is not None or self.freeze_router):
+            raise RequestError("Least squares neither trains routers nor has a learning rate.")
         if self.rate is not None and not 0 < self.rate < 1:
             raise RequestError(f"A learning rate lies between 0 and 1; {self.rate:g} does not.")
 
     def choose_steps(self, batches: int) -> tuple[int, str]:
         """Number of steps for a corpus of so many batches, and the reason."""
+        if self.method == LEAST_SQUARES:
+            most = min(batches, self.steps or MOST_BATCHES)
+            return most, "the corpus once" if most == batches else "as asked" if self.steps else "the most unasked"
         if self.steps is not None:
             return self.steps, "as asked"
         if EPOCHS * batches < MOST_STEPS:
             return max(1, EPOCHS * batches), f"{EPOCHS} times through the corpus"
         return MOST_STEPS, "the most that is taken unasked"
 
-    def choose_rate(self, width: int) -> tuple[float, str]:
-        """Learning rate of AdamW for a hidden size, and the reason.
+    def choose_rate(self, width: int) -> tuple[float | None, str]:
+        """Learning rate of AdamW for a hidden size, and the reason; None for least squares.
 
         The rate falls with the width (Yang et al., arXiv 2203.03466: for Adam, hidden matrices want a rate
         proportional to 1 / width).
         """
+        if self.method == LEAST_SQUARES:
+            return None, "there is none"
         if self.rate is not None:
             return self.rate, "as asked"
         return RATE_TIMES_WIDTH[self.method] / width, f"for a hidden size of {width}"
