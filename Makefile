@@ -10,6 +10,7 @@ CORPUS ?= data/calibration
 DEV ?= data/dev
 TEST ?= data/test
 STEPS ?=
+METHOD ?= full
 MINUTES ?= 5
 TEXT ?= The file could not be opened.
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
@@ -20,7 +21,7 @@ READY := .venv/.ready
 SLIMMOE := .venv/bin/slimmoe
 RECIPE := .venv/bin/python -m models.recipe
 BASE := $(OUT)/unpruned
-RUN := $(OUT)/$(CRITERION)-$(RATIO)$(if $(RECOVER),-recovered)
+RUN := $(OUT)/$(CRITERION)-$(RATIO)$(if $(RECOVER),-recovered$(if $(filter-out full,$(METHOD)),-$(METHOD)))
 CUT := $(OUT)/$(CRITERION)-$(RATIO)/checkpoint
 FINAL := $(if $(RECOVER),$(RUN)/checkpoint,$(CUT))
 NAME := $(notdir $(MODEL:/=))-$(PAIR)
@@ -37,7 +38,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 .PHONY: help setup export report bench sweep translate model curve test test-slow fuzz lint clean preflight
 
 help: ## list the targets
-	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder]"
+	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1 [METHOD=least-squares]] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## environment in .venv, dependencies, llama.cpp
@@ -70,7 +71,8 @@ $(RUN)/plan.json: $(OUT)/$(CRITERION)-$(RATIO)/plan.json
 
 $(FINAL)/config.json: $(CUT)/config.json $(RUN)/plan.json
 	@rm -rf $(FINAL)
-	@$(SLIMMOE) recover $(CUT) --pair $(PAIR) --corpus $(CORPUS) --dev $(DEV) $(if $(STEPS),--steps $(STEPS)) -o $(FINAL)
+	@$(SLIMMOE) recover $(CUT) --pair $(PAIR) --corpus $(CORPUS) --dev $(DEV) \
+	  --method $(METHOD) $(if $(filter least-squares,$(METHOD)),--teacher $(MODEL)) $(if $(STEPS),--steps $(STEPS)) -o $(FINAL)
 	@touch $@
 endif
 

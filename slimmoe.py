@@ -1,17 +1,15 @@
 """The ``slimmoe`` command: one verb for each stage. A verb parses, calls its room and prints; it does nothing else."""
 
-import contextlib
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperCommand
 
+from runtime.command import DATA, DEFAULT_PAIR, AsJson, Corpus, Output, PairOption, console, device, say
 from runtime.errors import RequestError, SlimmoeError
 from runtime.pairs import Pair, parse_pair
 
@@ -27,22 +25,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console()
+app.add_typer(device)
 INTERRUPTED = 130
 CRITERIA_HELP = (
     "gate, frequency, activation-norm, reap, saliency, nllb, contrast, reconstruction or random (docs/pruning.md)"
 )
-DATA = Path(__file__).parent / "data"  # our own small parallel set, see data/README.md
-
 DEFAULT_QUANT = "Q4_K_M"
-DEFAULT_PAIR: Any = "en-de"  # a default goes through the parser, as what is typed does
-PairOption = Annotated[Pair, typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="for example en-de")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program to read")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="default: every core this process may use")]
-Corpus = Annotated[
-    Path, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)", show_default=False)
-]
 
 
 def _resolve(model: str) -> Path:
@@ -76,11 +64,7 @@ def _print_explanation(layers: "list[Explanation]") -> None:
             f"{layer.busiest_dropped:.1%}", str(layer.never_chosen),
         )  # fmt: skip
     console.print(table)
-    _say("effective experts: as many equally used ones would be as concentrated, exp(entropy of the gate mass)")
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    say("effective experts: as many equally used ones would be as concentrated, exp(entropy of the gate mass)")
 
 
 @app.command()
@@ -106,7 +90,7 @@ def calibrate(
 
         stats = read_counts(imatrix, _moe_model(model), pair)
         stats.save(output)
-        _say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
+        say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
         return
     if model.endswith(".gguf"):
         from prune.calibrate_gguf import calibrate_gguf
@@ -125,7 +109,7 @@ def calibrate(
     used = stats.calibration
     total = used["prompt_tokens"] + used["response_tokens"]
     if prints:
-        _say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s: {output}")
+        say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s: {output}")
 
 
 @app.command()
@@ -154,11 +138,11 @@ def plan(
     made.save(output)
     counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
     kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    _say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
+    say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
     if explanation is not None:
         _print_explanation(explanation)
     if made.top_k < known.top_k:
-        _say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
+        say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
 
 
 @app.command()
@@ -177,9 +161,9 @@ def prune(
 
     prune(_resolve(model), Plan.load(plan), output, ragged)
     if left_out := json.loads((output / "slimmoe.json").read_text(encoding="utf-8"))["left_out"]:
-        _say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
+        say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
     size = sum(path.stat().st_size for path in output.glob("*.safetensors"))
-    _say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {output}")
+    say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {output}")
 
 
 @app.command()
@@ -213,7 +197,7 @@ def recover(
     if not PartialState().is_main_process:
         return
     before, after = about["dev_loss_before"], about["dev_loss_after"]
-    _say(
+    say(
         f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} "
         f"(step {about['best_step']} of {about['steps']}): {output}"
     )
@@ -273,9 +257,9 @@ def gguf(
     matrix = Path(imatrix) if imatrix and imatrix != "none" else None
     path = export_gguf(
         _resolve(model), output, quant, "none" if imatrix == "none" else matrix,
-        pair=pair, corpus=corpus, pre=pre, tell=_say,
+        pair=pair, corpus=corpus, pre=pre, tell=say,
     )  # fmt: skip
-    _say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
+    say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 
 def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[str | None]) -> None:
@@ -298,7 +282,7 @@ def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[
     from prune.plan import Plan
 
     path = cut_gguf(model, Plan.load(plan), output)
-    _say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
+    say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 
 @app.command()
@@ -312,7 +296,7 @@ def onnx(
     from runtime.bench import file_size
 
     path = export_onnx(_resolve(model), output, quant)
-    _say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
+    say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
 
 
 @app.command()
@@ -339,110 +323,7 @@ def verify(
     if not result.passed:
         raise WorkError(result.sentence())
     if not as_json:
-        _say(result.sentence())
-
-
-@app.command()
-def translate(
-    artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
-    pair: PairOption,
-    texts: Annotated[list[str] | None, typer.Argument(help="text, or text files; standard input when none")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="file for the translation")] = None,
-    threads: Threads = None,
-) -> None:
-    """Translate text, line by line."""
-    from runtime.engines import open_engine
-    from runtime.files import new_file
-    from runtime.translate import translate
-
-    def lines() -> Iterator[str]:
-        if not texts:
-            yield from (line.rstrip("\n") for line in sys.stdin)
-        for text in texts or []:
-            path = Path(text)
-            if len(text) < 256 and path.is_file():
-                try:
-                    yield from path.read_text(encoding="utf-8").splitlines()
-                except UnicodeDecodeError:
-                    raise RequestError(f"{path} is not UTF-8 text.") from None
-            else:
-                yield from text.splitlines()
-
-    with contextlib.closing(open_engine(artefact, threads)) as engine:
-        results = translate(engine, pair, lines())
-        if output is None:
-            for result in results:
-                print(result.text, flush=True)
-        else:
-            with new_file(output) as temporary, temporary.open("w", encoding="utf-8") as file:
-                for result in results:
-                    file.write(result.text + "\n")
-            _say(f"translation: {output}")
-
-
-@app.command()
-def evaluate(
-    artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
-    pair: PairOption,
-    test: Annotated[Path, typer.Option(help="parallel text: TSV, PO or Moses stem", show_default=False)] = DATA
-    / "test",
-    threads: Threads = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score an artefact's translations: BLEU, chrF++ and failures."""
-    from runtime.corpus import read_segments
-    from runtime.engines import open_engine
-    from runtime.evaluate import evaluate
-
-    segments = read_segments(test, pair)
-    with contextlib.closing(open_engine(artefact, threads)) as engine:
-        result = evaluate(engine, pair, segments)
-        name = engine.name
-    if as_json:
-        print(json.dumps(asdict(result) | {"engine": name, "artefact": str(artefact), "test": str(test)}))
-        return
-    _say(f"chrF++ {result.chrf:.2f}  {result.chrf_signature}")
-    _say(f"BLEU   {result.bleu:.2f}  {result.bleu_signature}")
-    failed = ", ".join(f"{count} {kind}" for kind, count in result.failures.items() if count) or "none"
-    _say(f"{result.segments} segments with {name}, {result.tokens_per_second:.0f} tokens/s; failed outputs: {failed}")
-
-
-@app.command()
-def bench(
-    artefacts: Annotated[list[Path], typer.Argument(help="GGUF files and ONNX folders")],
-    output: Output,
-    pair: PairOption = DEFAULT_PAIR,
-    test: Annotated[Path | None, typer.Option(help="also translate and score this test set")] = None,
-    threads: Threads = None,
-) -> None:
-    """Measure speed, memory and size, one process for each artefact."""
-    from rich.progress import Progress
-
-    from runtime.bench import bench
-    from runtime.files import new_file
-
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("bench", total=len(artefacts))
-        rows = []
-        for artefact in artefacts:
-            progress.update(task, description=f"bench {artefact}")
-            rows.append(bench(artefact, pair, test, threads))
-            progress.advance(task)
-    with new_file(output) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    _say(f"{len(rows)} artefacts measured: {output}")
-
-
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(help="a folder with bench.jsonl")],
-    output: Output,
-) -> None:
-    """Print the table of a run and write its report."""
-    from runtime.report import print_table, write_report
-
-    print_table(write_report(run, output, f"slimmoe: {run}"), console)
-    _say(f"report: {output}")
+        say(result.sentence())
 
 
 @app.command()
@@ -465,17 +346,17 @@ def fit(
         print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))
     else:
         console.print(table(found))
-        _say(
+        say(
             f"{found.usable_bytes / 1e6:.0f} MB of {memory} are for the model, the rest for the system and other programs"
         )
     if best is None:
         raise WorkError(f"{model} does not fit into {memory}: {found.reason}.")
     if not as_json:
-        _say(f"take ratio {best.ratio:g} and {best.type}: {found.reason}")
+        say(f"take ratio {best.ratio:g} and {best.type}: {found.reason}")
         options = f"PAIR={pair} RATIO={best.ratio:g} MODEL={model}"
         if best.format == "GGUF":
             options += f" QUANT={best.type}"
-        _say(f"  next: make export {options}")
+        say(f"  next: make export {options}")
 
 
 def main() -> None:

@@ -84,6 +84,8 @@ def _write(student: Any, folder: Path, checkpoint: Checkpoint, about: dict[str, 
             if path.is_file() and not weights:
                 shutil.copyfile(path, temporary / path.name)
         known = json.loads((folder / "slimmoe.json").read_text(encoding="utf-8"))
+        if "recovery" in known:  # one after the other, for example least squares and then a short SFT
+            about = about | {"after": known["recovery"]}
         text = json.dumps(known | {"recovery": about}, indent=1) + "\n"
         (temporary / "slimmoe.json").write_text(text, encoding="utf-8")
 
