@@ -3,12 +3,15 @@
 import errno
 import mmap
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from runtime.errors import WorkError
 
 CHUNK = 1 << 20  # bytes; the most that is held in memory
+READ_AHEAD = 32 << 20  # bytes that the system is asked to have ready
+_PIECE = 8 << 20  # bytes of one such request
 _ASK = 1 << 30  # bytes; the most that is asked of the system in one call
 
 
@@ -76,3 +79,51 @@ def copy_range(
         if way == len(ways):
             raise WorkError(f"{source.name} is cut short: it ended at byte {start}, where {stop} were expected.")
         start += copied
+
+
+Step = bytes | tuple[BinaryIO, int, int]  # bytes as they are, or those of a file from start to stop
+
+
+def copy_all(steps: Iterable[Step], target: BinaryIO) -> None:
+    """Append ``steps`` one after the other to an unbuffered file, the next ones being read while one is written.
+
+    Raises:
+        As ``copy_range``.
+    """
+    for step in _read_ahead(_small(steps)):
+        if isinstance(step, bytes):
+            target.write(step)
+        else:
+            source, start, stop = step
+            copy_range(source, target, start, stop)
+
+
+def _small(steps: Iterable[Step]) -> Iterator[Step]:
+    for step in steps:
+        if isinstance(step, bytes):
+            yield step
+        else:
+            source, start, stop = step
+            yield from ((source, at, min(at + _PIECE, stop)) for at in range(start, stop, _PIECE))
+
+
+def _read_ahead(steps: Iterable[Step]) -> Iterator[Step]:
+    """The same steps; the system is asked for what is READ_AHEAD bytes ahead, and not for what lies in between."""
+    waiting: deque[Step] = deque()
+    told: set[int] = set()
+    size = 0
+    for step in steps:
+        waiting.append(step)
+        if not isinstance(step, bytes):
+            source, start, stop = step
+            size += stop - start
+            if hasattr(os, "posix_fadvise"):
+                if source.fileno() not in told:
+                    told.add(source.fileno())
+                    os.posix_fadvise(source.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+                os.posix_fadvise(source.fileno(), start, stop - start, os.POSIX_FADV_WILLNEED)
+        while size > READ_AHEAD:
+            first = waiting.popleft()
+            size -= 0 if isinstance(first, bytes) else first[2] - first[1]
+            yield first
+    yield from waiting

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 
 from prune.checkpoint import Checkpoint
-from prune.copying import copy_range, merge
+from prune.copying import copy_all, merge
 from prune.plan import Plan
 from prune.shape import NEVER, PADDING, Shape, check_plan, cut_shape, padding_source
 from runtime.errors import WorkError
@@ -109,7 +109,7 @@ def _size(checkpoint: Checkpoint, piece: _Piece) -> int:
     return size if piece.rows is None else size // tensor.shape[piece.axis] * len(piece.rows)
 
 
-def _segments(checkpoint: Checkpoint, pieces: list[_Piece]) -> Iterator[list[tuple[int, int]] | bytes]:
+def _segments(checkpoint: Checkpoint, pieces: list[_Piece]) -> Iterator[tuple[int, int] | bytes]:
     """The output's data in order: ranges of the source shard, or bytes where a selection bias is padded."""
     ranges: list[tuple[int, int]] = []
     for piece in pieces:
@@ -121,13 +121,13 @@ def _segments(checkpoint: Checkpoint, pieces: list[_Piece]) -> Iterator[list[tup
         if PADDING in piece.rows:
             if tensor.dtype not in NEVER:
                 raise WorkError(f"{piece.source} is stored as {tensor.dtype}; padding needs a floating-point bias.")
-            yield merge(ranges)
+            yield from merge(ranges)
             raw, never = checkpoint.raw(piece.source), NEVER[tensor.dtype].tobytes()
             yield b"".join(never if i == PADDING else bytes(raw[i * row : (i + 1) * row]) for i in piece.rows)
             ranges = []
             continue
         ranges += ((tensor.start + i * row, tensor.start + (i + 1) * row) for i in piece.rows)
-    yield merge(ranges)
+    yield from merge(ranges)
 
 
 def _write_shard(checkpoint: Checkpoint, pieces: list[_Piece], path: Path) -> None:
@@ -145,12 +145,13 @@ def _write_shard(checkpoint: Checkpoint, pieces: list[_Piece], path: Path) -> No
     shard = checkpoint.folder / checkpoint.tensors[pieces[0].source].shard
     with shard.open("rb", buffering=0) as source, path.open("wb", buffering=0) as target:
         target.write(struct.pack("<Q", len(text)) + text)
-        for segment in _segments(checkpoint, pieces):
-            if isinstance(segment, bytes):
-                target.write(segment)
-            else:
-                for start, stop in segment:
-                    copy_range(source, target, start, stop)
+        copy_all(
+            (
+                segment if isinstance(segment, bytes) else (source, *segment)
+                for segment in _segments(checkpoint, pieces)
+            ),
+            target,
+        )
 
 
 def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, unloaded: list[str]) -> dict:

@@ -7,7 +7,7 @@ wherever the types of the tensors are the same and no importance matrix was used
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import BinaryIO
 
 from gguf.constants import GGML_QUANT_SIZES
 
-from export.gguf.header import encode, encode_tensor, pad, write_header
+from export.gguf.header import encode, encode_tensor, write_header
 from export.gguf.provenance import provenance
-from prune.copying import copy_range, merge
+from prune.copying import Step, copy_all, merge
 from prune.gguf_model import GgufModel
 from prune.plan import Plan
 from prune.shape import NEVER, PADDING, Shape, check_plan, cut_shape, padding_source
@@ -160,6 +160,13 @@ def _segments(piece: _Piece) -> Iterator[tuple[int, int] | bytes]:
         yield from (piece.never if row == PADDING else place for row, place in zip(rows, kept, strict=True))
 
 
+def _steps(pieces: list[_Piece], parts: Mapping[Path, BinaryIO], alignment: int) -> Iterator[Step]:
+    for piece in pieces:
+        source = parts[piece.tensor.part]
+        yield from (step if isinstance(step, bytes) else (source, *step) for step in _segments(piece))
+        yield bytes(-piece.size % alignment)
+
+
 def _write(model: GgufModel, pieces: list[_Piece], metadata: dict[str, bytes | None], target: BinaryIO) -> None:
     file, offset, entries = model.file, 0, []
     for piece in pieces:
@@ -168,13 +175,7 @@ def _write(model: GgufModel, pieces: list[_Piece], metadata: dict[str, bytes | N
     write_header(file, target, metadata, entries)
     with ExitStack() as stack:
         parts = {part: stack.enter_context(part.open("rb", buffering=0)) for part in file.parts}
-        for piece in pieces:
-            for segment in _segments(piece):
-                if isinstance(segment, bytes):
-                    target.write(segment)
-                else:
-                    copy_range(parts[piece.tensor.part], target, *segment)
-            pad(target, file.alignment)
+        copy_all(_steps(pieces, parts, file.alignment), target)
 
 
 def _output_path(source: Path, plan: Plan, output: Path | str) -> Path:

@@ -303,7 +303,8 @@ def test_a_plan_that_does_not_fit_is_told(tmp_path: Path, change: Callable[[Plan
 
 INTERRUPTED = """
 import os, signal, sys
-import export.gguf.cut as room
+import prune.copying as room
+from export.gguf.cut import cut_gguf
 from prune.plan import Plan
 copy, calls = room.copy_range, []
 def interrupted(*arguments):
@@ -312,7 +313,7 @@ def interrupted(*arguments):
     if len(calls) == 4:
         os.kill(os.getpid(), int(sys.argv[4]))
 room.copy_range = interrupted
-room.cut_gguf(sys.argv[1], Plan.load(sys.argv[2]), sys.argv[3])
+cut_gguf(sys.argv[1], Plan.load(sys.argv[2]), sys.argv[3])
 """
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from prune import copying
 from prune.checkpoint import Checkpoint
 from prune.copying import WAYS, copy_range, merge
 from prune.cut import prune
@@ -184,3 +185,13 @@ def test_where_the_system_refuses_the_fast_ways_a_slow_one_copies(tmp_path) -> N
 
 def test_neighbouring_ranges_are_joined() -> None:
     assert merge([(0, 4), (4, 8), (9, 10), (10, 11), (2, 3)]) == [(0, 8), (9, 11), (2, 3)]
+
+
+def test_steps_are_written_in_order_however_far_reading_is_ahead(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(copying, "READ_AHEAD", 100)
+    monkeypatch.setattr(copying, "_PIECE", 30)
+    data = np.random.default_rng(0).bytes(5000)
+    (tmp_path / "a").write_bytes(data)
+    with (tmp_path / "a").open("rb", buffering=0) as a, (tmp_path / "b").open("wb", buffering=0) as b:
+        copying.copy_all([(a, 1000, 1250), b"between", (a, 0, 10), b"", (a, 4990, 5000)], b)
+    assert (tmp_path / "b").read_bytes() == data[1000:1250] + b"between" + data[:10] + data[4990:]
