@@ -1,6 +1,7 @@
 """Observing a model's experts from inside transformers' registry of experts implementations, without changing a model."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,34 @@ from runtime.errors import RequestError, WorkError
 
 ROW_BYTES = 32 << 20  # of expert outputs in float32 held at once on a CPU; more tokens are taken in parts
 GPU_FACTOR = 16  # and so many times more on a GPU, which wants larger matrices
+
+
+ExpertsForward = Callable[..., torch.Tensor]  # (module, hidden [T, H], index [T, k], weights [T, k]) -> [T, H]
+
+
+def usual_experts(module: Any) -> ExpertsForward:
+    """What computes an experts module now, with the module as its first argument.
+
+    Raises:
+        RequestError: a class that transformers' registry of experts implementations does not serve.
+    """
+    eager = getattr(type(module).forward, "__wrapped__", None)  # what the registry's decorator wraps
+    if eager is None or not hasattr(module, "config"):
+        raise RequestError(f"Experts of the class {type(module).__name__} cannot be observed; see docs/adding.md.")
+    return ALL_EXPERTS_FUNCTIONS.get(module.config._experts_implementation, eager)
+
+
+@contextlib.contextmanager
+def experts_replaced(model: Any, forward: ExpertsForward) -> Iterator[None]:
+    """Within it, all experts of a model are computed by ``forward``."""
+    name, before = f"slimmoe_{id(forward)}", model.config._experts_implementation
+    ALL_EXPERTS_FUNCTIONS[name] = forward
+    model.set_experts_implementation(name)
+    try:
+        yield
+    finally:
+        model.set_experts_implementation(before)
+        del ALL_EXPERTS_FUNCTIONS[name]
 
 
 class Observer:
@@ -37,28 +66,21 @@ class Observer:
             i: torch.zeros(len(ROLES), len(SUMS) + n, n, dtype=torch.float64, device=place)
             for i, n in checkpoint.moe_layers.items()
         }
-        self._model: Any = model
         self._role = torch.empty(0)  # of each token of the batch: 0 prompt, 1 response, 2 padding
         self._layers: dict[torch.nn.Module, int] = {}
         self._usual: dict[torch.nn.Module, Callable[..., torch.Tensor]] = {}  # called as usual(module, ...)
-        self._name = f"slimmoe_observer_{id(self)}"
-        self._before = model.config._experts_implementation
         for i in checkpoint.moe_layers:
             module: Any = model.get_submodule(checkpoint.module("experts", i))
             self._layers[module] = i
-            eager = getattr(type(module).forward, "__wrapped__", None)  # what the registry's decorator wraps
-            if eager is None or not hasattr(module, "config"):
-                raise RequestError(f"The experts of {type(model).__name__} cannot be observed; see docs/adding.md.")
-            self._usual[module] = ALL_EXPERTS_FUNCTIONS.get(module.config._experts_implementation, eager)
+            self._usual[module] = usual_experts(module)
+        self._registered = experts_replaced(model, self._forward)
 
     def __enter__(self) -> "Observer":
-        ALL_EXPERTS_FUNCTIONS[self._name] = self._forward
-        self._model.set_experts_implementation(self._name)
+        self._registered.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._model.set_experts_implementation(self._before)
-        del ALL_EXPERTS_FUNCTIONS[self._name]
+        self._registered.__exit__(kind, error, trace)
 
     def begin(self, batch: Batch) -> None:
         """Tell which tokens the next forward pass will bring."""

@@ -28,11 +28,15 @@ class Equations:
         place = torch.full((len(index), experts), -1, device=index.device)  # of an expert among a token's choices
         slots = torch.arange(index.shape[1], device=index.device).expand_as(index)
         place.scatter_(1, index, slots)
+        chosen = (place >= 0).float()
+        together = (chosen.T @ chosen).tolist()
         for i in range(experts):
             rows = (place[:, i] >= 0).nonzero()[:, 0]
             own = inputs[rows, place[rows, i]]
             self.right[i * size : (i + 1) * size] += own.T @ lacking[rows]
             for j in range(i, experts):
+                if not together[i][j]:
+                    continue
                 both = (place[rows, j] >= 0).nonzero()[:, 0]
                 other = inputs[rows[both], place[rows[both], j]]
                 self.left[i * size : (i + 1) * size, j * size : (j + 1) * size] += own[both].T @ other
@@ -44,7 +48,9 @@ class Equations:
         return self.square - 2 * (update * self.right).sum().item() + (update * (full @ update)).sum().item()
 
     def _full(self) -> Tensor:
-        return torch.triu(self.left) + torch.triu(self.left, 1).T
+        full = self.left.triu()
+        full += full.triu(1).T
+        return full
 
     def solve(self, ridge: float) -> Tensor:
         """D that minimises the sum of squares plus ``ridge`` times the mean diagonal times the square of D."""

@@ -6,8 +6,7 @@ least-squares problem, solved by its normal equations (layer-wise reconstruction
 arXiv 2208.11580; with the inputs of the layers that were already mended, as in GPTQ, arXiv 2210.17323).
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,11 @@ from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
-from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from prune.checkpoint import Checkpoint
 from prune.conversations import Batch
 from prune.model import load_model
+from prune.observe import experts_replaced, usual_experts
 from prune.recovery.equations import Equations
 from prune.recovery.objective import Objective
 from prune.recovery.task import CPU, Mended, Task
@@ -37,34 +36,48 @@ MEMORY_SHARE = 0.8  # of the free memory that the normal equations may take
 _OTHERWISE = "slimmoe recover DIR --pair en-de --method full -o OUT"
 
 
-class _Heard:
-    """What the experts of a forward pass were given: hidden states [T, H], chosen experts and gate weights [T, k]."""
+class _Listener:
+    """What the experts of a layer were given and answered: hidden and output [T, H], index and weights [T, k].
+
+    While ``silent``, the model gets zeros instead of the answer.
+    """
 
     hidden: Tensor
     index: Tensor
     weights: Tensor
+    output: Tensor
+
+    def __init__(self, experts: Any) -> None:
+        self.silent = False
+        self._usual = usual_experts(experts)
+
+    def forward(self, module: Any, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        self.hidden, self.index, self.weights = hidden, index, weights
+        self.output = self._usual(module, hidden, index, weights)
+        return torch.zeros_like(self.output) if self.silent else self.output
 
 
-@contextlib.contextmanager
-def _listen(model: Any) -> Iterator[_Heard]:
-    """Within it, a forward pass of one layer leaves there what its experts were given."""
-    heard, name, before = _Heard(), "slimmoe_least_squares", model.config._experts_implementation
-    usual = ALL_EXPERTS_FUNCTIONS[before]
+def _factor(student: LayerwiseModel, layer: int, batch: Batch, state: Tensor, listener: _Listener) -> float:
+    """By how much the experts' output is multiplied on its way into the layer's output (1, but for a few families).
 
-    def forward(module: Any, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-        heard.hidden, heard.index, heard.weights = hidden, index, weights
-        return usual(module, hidden, index, weights)
+    Raises:
+        RequestError: it is not a factor.
+    """
+    with_experts = student.run(layer, batch, state)
+    listener.silent = True
+    without = student.run(layer, batch, state)
+    listener.silent = False
+    real = batch.mask.reshape(-1).bool()
+    told, found = listener.output[real], (with_experts - without).reshape(listener.output.shape)[real]
+    factor = ((told * found).sum() / told.square().sum()).item()
+    if (found - factor * told).square().sum() > 1e-4 * found.square().sum():
+        raise RequestError(
+            f"The output of layer {layer} is not linear in its experts' outputs.", next_command=_OTHERWISE
+        )
+    return factor
 
-    ALL_EXPERTS_FUNCTIONS[name] = forward
-    model.set_experts_implementation(name)
-    try:
-        yield heard
-    finally:
-        model.set_experts_implementation(before)
-        del ALL_EXPERTS_FUNCTIONS[name]
 
-
-def _output_inputs(experts: Any, heard: _Heard) -> Tensor:
+def _output_inputs(experts: Any, heard: _Listener) -> Tensor:
     """Gate-weighted inputs of the experts' output matrices [T, k, I]."""
     tokens, k = heard.index.shape
     rows = heard.hidden.repeat_interleave(k, 0)
@@ -82,7 +95,7 @@ def _output_inputs(experts: Any, heard: _Heard) -> Tensor:
     return found.view(tokens, k, -1) * heard.weights[..., None].to(found.dtype)
 
 
-def _check(checkpoint: Checkpoint, model: Any) -> None:
+def _check(checkpoint: Checkpoint, model: Any, device: torch.device) -> None:
     if len(counts := set(checkpoint.moe_layers.values())) > 1:
         raise RequestError("Least squares needs the same number of experts in every layer.", next_command=_OTHERWISE)
     rows = 0
@@ -94,8 +107,10 @@ def _check(checkpoint: Checkpoint, model: Any) -> None:
                 next_command=_OTHERWISE,
             )
         rows = max(rows, experts.down_proj.numel() // model.config.hidden_size)
-    needed = 4 * 4 * rows * rows  # two sets of equations, their sum, its factor
-    if needed > MEMORY_SHARE * psutil.virtual_memory().available:
+    needed = 6 * 4 * rows * rows  # two sets of equations, their sum, its two triangles, its Cholesky factor
+    on_gpu = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
+    if needed > MEMORY_SHARE * free:
         raise RequestError(
             f"Least squares over {counts.pop()} experts at once needs {needed / 1e9:.0f} GB of memory.",
             next_command=_OTHERWISE,
@@ -125,7 +140,7 @@ def refit(
         RequestError: experts without a linear output, or too many of them for the memory.
     """
     teacher, student = (LayerwiseModel(checkpoint, device, torch.float32) for checkpoint in (source, cut))
-    _check(cut, student.model)
+    _check(cut, student.model, device)
     here = [batch.to(device) for batch in batches]
     states: dict[LayerwiseModel, list[Tensor]] = {model: list(model.embed(here)) for model in (teacher, student)}
     for model in (teacher, student):
@@ -162,12 +177,14 @@ def _refit_layer(
         down = down.mT
     count, width, size = down.shape
     fitted, held_out = (Equations.zeros(count * size, width, down.device) for _ in range(2))
-    with _listen(student.model) as heard:
+    heard = _Listener(experts)
+    with experts_replaced(student.model, heard.forward):
+        factor = _factor(student, layer, batches[0], states[0], heard)
         for number, (batch, state, target) in enumerate(zip(batches, states, wanted)):
             lacking = target - student.run(layer, batch, state)
             real = batch.mask.reshape(-1).bool()
             scale = target.square().mean(-1, keepdim=True).rsqrt().reshape(-1, 1)[real]
-            inputs = _output_inputs(experts, heard)[real]
+            inputs = factor * _output_inputs(experts, heard)[real]
             equations = held_out if number % HELD_OUT == HELD_OUT // 2 else fitted
             equations.add(inputs * scale[..., None], heard.index[real], lacking.reshape(-1, width)[real] * scale)
     errors = {ridge: held_out.error(fitted.solve(ridge)) for ridge in RIDGES} if held_out.square else {RIDGES[2]: 0.0}
@@ -192,14 +209,18 @@ def least_squares(task: Task) -> Mended:
     order = np.random.default_rng(task.settings.seed).permutation(len(task.learnt))[: task.steps]
     chosen = [task.learnt[i] for i in order]
     model: Any = load_model(task.checkpoint.folder, CPU, torch.float32)
-    objective = Objective(model, {}, task.settings)
-    before = objective.mean_loss(task.held_out, CPU)
-    total = len(chosen) * model.config.num_hidden_layers
+    before, layers = _dev_loss(model, task), model.config.num_hidden_layers
+    del model  # while layers are refitted, they are in memory one by one
     with (
-        tqdm(total=total, desc="least squares", unit="batch", disable=task.quiet or None) as bar,
+        tqdm(total=len(chosen) * layers, desc="least squares", unit="batch", disable=task.quiet or None) as bar,
         torch.inference_mode(),
     ):
         refitted = refit(task.source, task.checkpoint, chosen, task.device, task.work, bar.update)
+    model = load_model(task.checkpoint.folder, CPU, torch.float32)
     for layer, down in refitted.items():
         model.get_submodule(task.checkpoint.module("experts", layer)).down_proj.data.copy_(down)
-    return Mended(model, before, objective.mean_loss(task.held_out, CPU), len(chosen), len(chosen))
+    return Mended(model, before, _dev_loss(model, task), len(chosen), len(chosen))
+
+
+def _dev_loss(model: Any, task: Task) -> float:
+    return Objective(model.to(task.device), {}, task.settings).mean_loss(task.held_out, task.device)

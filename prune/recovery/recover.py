@@ -42,11 +42,12 @@ def _check_teacher(plan: Plan, teacher: Path | None, settings: Settings) -> Chec
     return checkpoint
 
 
-def _require_room(checkpoint: Checkpoint, output: Path) -> None:
+def _require_room(checkpoint: Checkpoint, output: Path, settings: Settings) -> None:
     stored = sum(tensor.stop - tensor.start for tensor in checkpoint.tensors.values())
     weights = sum(int(np.prod(tensor.shape)) for tensor in checkpoint.tensors.values())
-    # Best, last and the checkpoint being written: float32 weights and the two moments of AdamW.
-    require_space(output, stored + 3 * 12 * weights)
+    # Training: best, last and the checkpoint being written, of float32 weights and the two moments of AdamW.
+    each = 4 if settings.method == LEAST_SQUARES else 3 * 12
+    require_space(output, stored + each * weights)
 
 
 def _open_work(output: Path, signature: dict[str, Any]) -> tuple[Path, Path | None]:
@@ -124,7 +125,7 @@ def recover(
     plan = Plan.load(folder / "slimmoe.json")
     require_new(output)
     source = _check_teacher(plan, teacher, settings)
-    _require_room(checkpoint, output)
+    _require_room(checkpoint, output, settings)
     learnt = _make_batches(
         train_set := read_conversations(folder, read_segments(corpus, pair), pair), settings.batch_tokens, settings.seed
     )

@@ -79,6 +79,29 @@ def test_hidden_states_come_nearer_to_the_unpruned_model_s_on_other_text(family:
     assert after < 0.95 * before
 
 
+@pytest.mark.parametrize("family", ["granitemoe", "deepseek_v3"])
+def test_a_larger_or_smaller_update_of_the_last_layer_helps_less(family: str, tmp_path: Path) -> None:
+    """Granite multiplies what goes into the residual stream, and the update must know."""
+    source = write_tiny_checkpoint(tmp_path / "source", family, vocab_size=8192)
+    last = max(Checkpoint(source).moe_layers)
+    layers = len(Checkpoint(source).moe_layers)
+    prune(source, plan_for(source, *[[0, 2, 5, 7]] * layers), tmp_path / "cut")
+    given = text(source, "calibration", 512)
+    with torch.inference_mode():
+        refitted = refit(
+            Checkpoint(source), Checkpoint(tmp_path / "cut"), given, CPU, tmp_path / "work", lambda _: None
+        )
+    model = load_model(tmp_path / "cut", CPU, torch.float32)
+    old = model.get_submodule(Checkpoint(tmp_path / "cut").module("experts", last)).down_proj.data
+    wanted = hidden_states(source, given)
+
+    def error(times: float) -> float:
+        scaled = refitted | {last: old + times * (refitted[last] - old)}
+        return (hidden_states(tmp_path / "cut", given, scaled) - wanted).square().mean().item()
+
+    assert error(1.0) < min(error(0.5), error(1.6))
+
+
 def test_layers_that_are_done_are_not_refitted(tiny_checkpoint: Path, tmp_path: Path, monkeypatch) -> None:
     prune(tiny_checkpoint, plan_for(tiny_checkpoint, [0, 1, 2, 3], [1, 3, 5, 7]), tmp_path / "cut")
     given = text(tiny_checkpoint, "dev", 512)
