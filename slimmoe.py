@@ -73,7 +73,7 @@ def calibrate(
     pair: PairOption,
     output: Output,
     corpus: Corpus = DATA / "calibration",
-    tokens: Annotated[int | None, typer.Option(help="stop after so many tokens")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="stop after so many tokens")] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="layer by layer, for a checkpoint larger than memory; needs disk space")
     ] = False,
@@ -85,6 +85,9 @@ def calibrate(
 
     An interrupted run goes on where it was when the same command is given again. A GGUF file needs no torch.
     """
+    from prune.stats import Stats
+
+    Stats.check_output(output)
     if imatrix is not None:
         from prune.imatrix import read_counts
 
@@ -128,10 +131,11 @@ def plan(
     ] = False,
 ) -> None:
     """Choose which experts stay."""
+    from prune.plan import Plan, make_plan
     from prune.plan import explain as explain_plan
-    from prune.plan import make_plan
     from prune.stats import Stats
 
+    Plan.check_output(output)
     known = Stats.load(stats)
     made = make_plan(known, ratio, criterion, seed, allocation, Stats.load(against) if against else None)
     explanation = explain_plan(made, known) if explain else None
@@ -369,9 +373,12 @@ def main() -> None:
     except PermissionError as error:
         print(f"slimmoe: {error.filename} may not be read or written by this user.", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:  # a read-only disk, a file where a folder should be
+        print(f"slimmoe: {error.filename or 'a file'}: {error.strerror or error}.", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer turns Ctrl-C into this status without a word
-            print("slimmoe: stopped; nothing was half-written, and the same command goes on.", file=sys.stderr)
+            print("slimmoe: stopped; nothing was half-written. The same command does what is left.", file=sys.stderr)
         raise
 
 

@@ -12,7 +12,7 @@ from prune.budget import find_allocation
 from prune.criteria import Evidence, find_criterion, require_sums
 from prune.stats import Routing, Stats
 from runtime.errors import RequestError
-from runtime.files import new_file
+from runtime.files import new_file, require_replaceable
 
 FORMAT = "slimmoe-plan/1"
 
@@ -50,7 +50,22 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, "hash": self.hash} | asdict(self)
 
+    @staticmethod
+    def check_output(path: Path) -> None:
+        """Refuse a path where a plan would replace something else.
+
+        Raises:
+            RequestError: it is a folder, or another kind of file.
+        """
+        require_replaceable(path, "a plan", _is_plan)
+
     def save(self, path: Path) -> None:
+        """Write the file, in the place of an older plan.
+
+        Raises:
+            RequestError: see ``check_output``.
+        """
+        self.check_output(path)
         with new_file(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
 
@@ -71,7 +86,14 @@ class Plan:
             names = cls.__dataclass_fields__.keys() - {"layers"}
             return cls(layers=layers, **{name: data[name] for name in names})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RequestError(f"{path} is not a readable plan ({error!r}).") from None
+            raise RequestError(f"{path} is not a readable plan ({type(error).__name__}).") from None
+
+
+def _is_plan(path: Path) -> bool:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["format"].startswith("slimmoe-plan/")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _best(scores: np.ndarray, count: int, top_k: int, routing: Routing) -> list[int]:

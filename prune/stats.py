@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from runtime.errors import RequestError, WorkError
-from runtime.files import new_file
+from runtime.files import new_file, require_replaceable
 
 if TYPE_CHECKING:
     from prune.shape import MoeModel
@@ -128,7 +128,22 @@ class Stats:
         """Names of the sums that are known of every layer."""
         return [f.name for f in fields(LayerStats) if all(f.name in layer.known for layer in self.layers.values())]
 
+    @staticmethod
+    def check_output(path: Path) -> None:
+        """Refuse a path where statistics would replace something else.
+
+        Raises:
+            RequestError: it is a folder, or another kind of file.
+        """
+        require_replaceable(path, "a statistics file", lambda file: _format_of(file).startswith("slimmoe-stats/"))
+
     def save(self, path: Path) -> None:
+        """Write the file, in the place of older statistics.
+
+        Raises:
+            RequestError: see ``check_output``.
+        """
+        self.check_output(path)
         known = self.known
         tensors = {
             f"layer.{i}.{f.name}": np.ascontiguousarray(getattr(layer, f.name))
@@ -151,16 +166,16 @@ class Stats:
             RequestError: no such file, not a statistics file, or one of an older format.
             WorkError: the file is damaged.
         """
-        again = f"slimmoe calibrate MODEL --pair en-de -o {path}"
+        again = "slimmoe calibrate MODEL --pair en-de -o stats.safetensors"
         if not Path(path).is_file():
             raise RequestError(f"There is no statistics file {path}.", next_command=again)
+        if not (known := _format_of(path)):
+            raise RequestError(f"{path} is not a statistics file ({FORMAT}).", next_command=again)
+        if known != FORMAT:
+            raise RequestError(f"{path} holds {known}, not {FORMAT}: calibrate again.", next_command=again)
         try:
             with safe_open(path, "numpy") as file:
-                metadata = file.metadata() or {}
-                known = metadata.get("format", "")
-                if known != FORMAT:
-                    kind = f"holds {known}, not {FORMAT}" if known else f"is not a statistics file ({FORMAT})"
-                    raise RequestError(f"{path} {kind}: calibrate again.", next_command=again)
+                metadata = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
             about = json.loads(metadata["about"])
             names = about.pop("sums", None) or [f.name for f in fields(LayerStats)]
@@ -169,3 +184,14 @@ class Stats:
             return cls(layers, **about | {"routing": Routing(**about["routing"])})
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise WorkError(f"{path} is damaged ({error}); calibrate again.", next_command=again) from None
+
+
+def _format_of(path: Path) -> str:
+    """What the header of a safetensors file says of its format, ``slimmoe-stats/2`` for instance; empty for other files."""
+    try:
+        with Path(path).open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= path.stat().st_size else {}
+            return str(header.get("__metadata__", {}).get("format", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runtime.errors import RequestError, WorkError
@@ -31,8 +31,9 @@ def require_space(path: Path, size: int) -> None:
 def _full_disk_is_a_sentence(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+    except Exception as error:
+        # ENOSPC, EDQUOT; safetensors has an error of its own, with the system's words in it
+        if getattr(error, "errno", None) in (28, 122) or "No space left" in str(error):
             raise WorkError(
                 f"The disk is full; {path} was not written.",
                 next_command="df -h .   (then choose another place with -o or OUT=...)",
@@ -58,6 +59,23 @@ def new_file(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def require_replaceable(path: Path, kind: str, is_such: Callable[[Path], bool]) -> None:
+    """Refuse to write over a file that something else wrote, a model for instance: before work as well as after it.
+
+    Args:
+        kind: what is to be written, for the sentence.
+        is_such: whether an existing file is of that kind.
+
+    Raises:
+        RequestError: ``path`` is a folder, or a file of another kind.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder; a file name is needed.")
+    if path.exists() and path.stat().st_size and not is_such(path):
+        raise RequestError(f"{path} exists, is not {kind}, and is kept as it is: choose another name with -o.")
 
 
 def require_new(path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import WorkError
+from runtime.gguf_file import GgufFile
 from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
 
@@ -69,7 +70,30 @@ def write_modelfile(file: str, folder: Path, pair: Pair, context: int, bos: bool
     Raises:
         WorkError: the chat template cannot be rendered, or not be written as one of Go's.
     """
-    template = ChatTemplate.from_folder(folder)
+    penalty = _setting(folder, "repetition_penalty", 1)
+    return _write(file, ChatTemplate.from_folder(folder), pair, context, bos, penalty)
+
+
+def modelfile_of(source: GgufFile, file: str, pair: Pair) -> str:
+    """The same for a GGUF file, from the metadata of ``source``, which it was cut from.
+
+    Raises:
+        WorkError: as above, or the file brings no chat template.
+    """
+    text, tokens = source.get("tokenizer.chat_template"), source.get("tokenizer.ggml.tokens", [])
+    if not isinstance(text, str):
+        raise WorkError(f"{source.parts[0]} brings no chat template: no Modelfile for it.")
+
+    def special(name: str) -> str:
+        number = source.get(f"tokenizer.ggml.{name}_token_id")
+        return tokens[number] if isinstance(number, int) and 0 <= number < len(tokens) else ""
+
+    context = source.get(f"{source.architecture}.context_length", _CONTEXT)
+    template = ChatTemplate(text, special("bos"), special("eos"))
+    return _write(file, template, pair, context, bool(source.get("tokenizer.ggml.add_bos_token", False)), 1)
+
+
+def _write(file: str, template: ChatTemplate, pair: Pair, context: int, bos: bool, penalty: float) -> str:
     text = go_template(template.prompt(pair, _PLACEHOLDER), template.bos_token if bos else "")
     lines = [
         f'# ollama create NAME -f {file.removesuffix(".gguf")}.Modelfile, then ollama run NAME "a sentence"',
@@ -77,7 +101,7 @@ def write_modelfile(file: str, folder: Path, pair: Pair, context: int, bos: bool
         f"FROM ./{file}",
         f'TEMPLATE """{text}"""',
         "PARAMETER temperature 0",
-        f"PARAMETER repeat_penalty {_setting(folder, 'repetition_penalty', 1)}",
+        f"PARAMETER repeat_penalty {penalty}",
         f"PARAMETER num_ctx {min(context, _CONTEXT)}",
         *(f"PARAMETER stop {_quoted(stop)}" for stop in _stops(template, pair)),
     ]

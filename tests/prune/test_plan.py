@@ -182,3 +182,15 @@ def test_damaged_files_are_one_sentence(tmp_path) -> None:
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(RequestError, match="not a readable plan"):
         Plan.load(tmp_path / "plan.json")
+
+
+def test_a_plan_replaces_an_older_one_and_nothing_else(tmp_path) -> None:
+    plan, other = make_plan(some_stats(), 0.5), tmp_path / "notes.json"
+    for text in ("not JSON", "[1, 2]", '{"format": "mine/1"}'):
+        other.write_text(text)
+        with pytest.raises(RequestError, match="kept as it is"):
+            plan.save(other)
+        assert other.read_text() == text
+    plan.save(tmp_path / "plan.json")
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan

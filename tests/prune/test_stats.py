@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,3 +91,20 @@ def test_an_older_or_foreign_file_is_one_sentence(tmp_path) -> None:
 
 def test_statistics_of_several_pairs_name_them_all() -> None:
     assert (some_stats() + some_stats(pair="de-en") + some_stats()).pair == "en-de + de-en"
+
+
+def test_statistics_replace_older_ones_and_nothing_else(tmp_path: Path) -> None:
+    stats, model = some_stats(), tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF" + bytes(60))
+    with pytest.raises(RequestError, match="kept as it is"):
+        stats.save(model)
+    assert model.read_bytes() == b"GGUF" + bytes(60)
+    with pytest.raises(RequestError, match="not a statistics file"):
+        Stats.load(model)
+    with pytest.raises(RequestError, match="is a folder"):
+        stats.save(tmp_path)
+    stats.save(tmp_path / "s")
+    whole = (tmp_path / "s").read_bytes()
+    (tmp_path / "s").write_bytes(whole[:-10])  # a damaged one may be replaced too
+    stats.save(tmp_path / "s")
+    assert (tmp_path / "s").read_bytes() == whole
