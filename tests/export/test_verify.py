@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from export.comparison import Comparison
 from export.gguf import export_gguf
 from export.gguf.cut import cut_gguf
 from export.onnx import export_onnx
+from export.runs import run_checkpoint
 from export.verify import EXACT_BAR, add_to_record, content_hash, verify
 from prune.cut import prune
 from runtime.errors import RequestError, WorkError
@@ -182,6 +184,19 @@ def test_gguf_files_are_verified_without_torch(source_q8, source_gguf, tiny_chec
     assert result.returncode == 0, result.stderr
     assert "agrees with" in result.stdout
     assert json.loads((tmp_path / "cut.gguf.json").read_text())["checks"][0]["passed"] is True
+
+
+def test_a_checkpoint_leaves_memory_when_its_run_ends(tiny_checkpoint) -> None:
+    """And unmasked: two models of a check together would be twice the size that it needs."""
+    with run_checkpoint(tiny_checkpoint, "float64", plan_for(tiny_checkpoint, *KEEP)) as run:
+        run.logits([1, 2, 3])
+        kept = run._model  # type: ignore[attr-defined]
+        router = kept.get_submodule("model.layers.0.mlp.gate")
+        assert "forward" in vars(router)
+    assert "forward" not in vars(router)
+    model = weakref.ref(kept)
+    del kept, router
+    assert model() is None
 
 
 def test_the_record_keeps_one_check_of_each_two_names(source_q8, source_gguf, tmp_path) -> None:
