@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class _Text:
     corpus: Path
     pair: Pair
 
-    @property
+    @cached_property
     def segments(self) -> list[tuple[str, str]]:
         return read_segments(self.corpus, self.pair)[:SEGMENTS]
 

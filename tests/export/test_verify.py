@@ -17,7 +17,7 @@ from export.gguf import export_gguf
 from export.gguf.cut import cut_gguf
 from export.onnx import export_onnx
 from export.runs import run_checkpoint
-from export.verify import EXACT_BAR, add_to_record, content_hash, verify
+from export.verify import EXACT_BAR, _Text, add_to_record, content_hash, verify
 from prune.cut import prune
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
@@ -197,6 +197,15 @@ def test_a_checkpoint_leaves_memory_when_its_run_ends(tiny_checkpoint) -> None:
     model = weakref.ref(kept)
     del kept, router
     assert model() is None
+
+
+def test_a_corpus_that_changes_meanwhile_does_not_change_what_is_recorded(tmp_path) -> None:
+    corpus = tmp_path / "corpus.tsv"
+    corpus.write_text("Open it.\tÖffnen.\n")
+    text = _Text(corpus, PAIR)
+    before = text.segments
+    corpus.write_text("Close it.\tSchließen.\n")
+    assert text.segments == before == [("Open it.", "Öffnen.")]
 
 
 def test_the_record_keeps_one_check_of_each_two_names(source_q8, source_gguf, tmp_path) -> None:
