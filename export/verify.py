@@ -154,7 +154,7 @@ def _verify(
         passed, bar = judge(numbers, exact)
         reason = "; ".join(filter(None, (reason, "" if passed else f"the bar is {bar}")))
     else:
-        reason = str(found)
+        reason = "; ".join(filter(None, (reason, str(found))))
     lines = "\n".join(f"{a}\t{b}" for a, b in text.segments)
     return Verification(
         artefact=str(artefact),

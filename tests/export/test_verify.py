@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,15 +121,24 @@ def test_a_wrong_rope_base_is_caught(source_gguf, tiny_checkpoint, tmp_path) -> 
     assert not verify(tmp_path / "x.gguf", tiny_checkpoint, DEV, PAIR).passed
 
 
-def test_a_damaged_tokenizer_is_its_own_sentence(source_gguf, tiny_checkpoint, tmp_path) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_checkpoint, folder)
+def with_merges(checkpoint: Path, folder: Path, change: Callable[[list], list]) -> Path:
+    """A copy of the checkpoint whose tokenizer has other merges."""
+    shutil.copytree(checkpoint, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:2000]
+    tokenizer["model"]["merges"] = change(tokenizer["model"]["merges"])
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-    found = verify(source_gguf, folder, DEV, PAIR)
-    assert not found.passed and found.numbers is None
-    assert found.sentence().endswith("its tokenizer or chat template gives other token ids in 24 of 24 conversations.")
+    return folder
+
+
+def test_a_damaged_tokenizer_is_its_own_sentence(source_gguf, other, tiny_checkpoint, tmp_path) -> None:
+    ids = "its tokenizer or chat template gives other token ids in 24 of 24 conversations."
+    for name, checkpoint, reason in (
+        ("same", tiny_checkpoint, ids),
+        ("other", other, f"its routers are others; {ids}"),
+    ):
+        found = verify(source_gguf, with_merges(checkpoint, tmp_path / name, lambda merges: merges[:2000]), DEV, PAIR)
+        assert not found.passed and found.numbers is None
+        assert found.sentence() == f"{source_gguf} DIFFERS from {tmp_path / name}; {reason}"
 
 
 def test_a_gguf_cut_by_bytes_equals_its_source_with_the_experts_masked(
