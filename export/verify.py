@@ -121,10 +121,11 @@ def _compare(
                 np.save(file, model.logits(conversation.ids))
         with reference as model:
             expected = model.conversations(segments, text.pair)
-            if wrong := sum(a != b for a, b in zip(conversations, expected, strict=False)) or (
-                len(conversations) != len(expected)
-            ):
-                names = f"{wrong} of {len(expected)} conversations"
+            if conversations != expected:
+                # Not by their places: one that is too long for one of the tokenizers moves all that follow.
+                sides = (conversations, expected), (expected, conversations)
+                wrong = max(sum(each not in others for each in ours) for ours, others in sides)
+                names = f"{wrong} of {max(len(conversations), len(expected))} conversations"
                 return engine, model.engine, f"its tokenizer or chat template gives other token ids in {names}"
             for conversation, file in zip(conversations, files, strict=False):
                 logits, found = model.logits(conversation.ids), np.load(file)

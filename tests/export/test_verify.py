@@ -141,6 +141,16 @@ def test_a_damaged_tokenizer_is_its_own_sentence(source_gguf, other, tiny_checkp
         assert found.sentence() == f"{source_gguf} DIFFERS from {tmp_path / name}; {reason}"
 
 
+def test_a_conversation_that_is_too_long_on_one_side_is_one_that_differs(
+    source_gguf, tiny_checkpoint, tmp_path
+) -> None:
+    corpus = tmp_path / "corpus.tsv"
+    corpus.write_text(f"Open it.\tÖffnen.\nFile\t{'Die Datei ' * 150}\nClose it.\tSeite zu.\nSave it.\tSichern.\n")
+    without = with_merges(tiny_checkpoint, tmp_path / "x", lambda merges: [m for m in merges if m != ["ĠDate", "i"]])
+    found = verify(source_gguf, without, corpus, PAIR)
+    assert found.reason.endswith("gives other token ids in 1 of 4 conversations")
+
+
 def test_a_gguf_cut_by_bytes_equals_its_source_with_the_experts_masked(
     source_gguf, source_q8, tiny_checkpoint, tmp_path
 ) -> None:
