@@ -133,6 +133,8 @@ def _compare(
                     return engine, model.engine, f"it has {found.shape[1]} tokens, and not {logits.shape[1]}"
                 if not np.isfinite(found).all():
                     return engine, model.engine, "some of its logits are no numbers"
+                if not np.isfinite(logits).all():
+                    return engine, model.engine, "some of the other's logits are no numbers"
                 comparison.add(logits, found, conversation.ids)
                 file.unlink()
             return engine, model.engine, comparison.numbers()

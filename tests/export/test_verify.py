@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from export.comparison import Comparison
+from export.comparison import Comparison, judge
 from export.gguf import export_gguf
 from export.gguf.cut import cut_gguf
 from export.onnx import export_onnx
@@ -151,6 +151,21 @@ def test_a_conversation_that_is_too_long_on_one_side_is_one_that_differs(
     assert found.reason.endswith("gives other token ids in 1 of 4 conversations")
 
 
+@pytest.mark.parametrize("side", ["artefact", "reference"])
+def test_logits_that_are_no_numbers_agree_with_nothing(side, source_gguf, tmp_path) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    shutil.copyfile(source_gguf, damaged)
+    norm = tensor(damaged, "output_norm.weight")
+    norm[:] = np.nan
+    norm.flush()
+    pair = [damaged, source_gguf] if side == "artefact" else [source_gguf, damaged]
+    command = [sys.executable, "slimmoe.py", "verify", pair[0], "--against", pair[1], "-o", tmp_path / "verify.json"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    whose = "some of its logits" if side == "artefact" else "some of the other's logits"
+    assert f"DIFFERS from {pair[1]}; {whose} are no numbers" in result.stderr
+
+
 def test_a_gguf_cut_by_bytes_equals_its_source_with_the_experts_masked(
     source_gguf, source_q8, tiny_checkpoint, tmp_path
 ) -> None:
@@ -273,3 +288,11 @@ def test_divergence_of_known_distributions() -> None:
     assert numbers.perplexity == pytest.approx(2) and numbers.perplexity_ratio == pytest.approx(0.5 / 0.75)
     # Deviations of the two conversations' sums from the mean: first - 2/3 first, and 0 - 1/3 first.
     assert numbers.divergence_error == pytest.approx(first * np.sqrt(2) / 9)
+
+
+def test_a_difference_that_is_no_number_is_not_dropped() -> None:
+    comparison = Comparison()
+    comparison.add(np.full((1, 2), np.nan), np.zeros((1, 2)), [0])
+    comparison.add(np.zeros((1, 2)), np.zeros((1, 2)), [0])
+    for exact in (EXACT_BAR, None):
+        assert not judge(comparison.numbers(), exact)[0]
