@@ -219,7 +219,8 @@ def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) ->
     cut file against its source with the same experts masked. Neither torch nor a checkpoint is needed.
 
     Raises:
-        RequestError: the files have not the same experts and there is no plan, or it is not the one of the cut.
+        RequestError: the files have not the same experts and there is no plan, or it is not the one of the cut; the
+            plan lowers a number that ``source`` gives by layer.
     """
     small, model = GgufModel(artefact), GgufModel(source)
     if plan is None and small.moe_layers != model.moe_layers:
@@ -243,6 +244,12 @@ def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) ->
         numbers = {model.key("expert_used_count"): plan.top_k} if plan.top_k < model.top_k else {}
         if groups_after(model, plan) != model.groups:
             numbers[model.key("expert_group_count")] = 0
+        if by_layer := [key for key in numbers if model.file.metadata[key].count is not None]:
+            raise RequestError(
+                f"{source} gives {by_layer[0]} by layer, in whose place llama.cpp takes no other number: its experts "
+                "cannot be masked as this plan asks for.",
+                next_command=f"slimmoe verify {artefact} --against DIR   (a checkpoint cut by the same plan)",
+            )
         reason, reference = other_bytes(small, model, plan), run_masked_gguf(source, dropped, numbers)
     exact = EXACT_BAR if _is_exact(artefact) and _is_exact(source) else None
     return _verify(artefact, source, (run_artefact(artefact), reference), exact, text, model.fingerprint, plan, reason)

@@ -23,6 +23,8 @@ from prune.cut import prune
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
 from runtime.report import markdown, read_run
+from tests.export.test_gguf_cut import plan_of
+from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
 
@@ -219,6 +221,16 @@ def test_gguf_files_are_verified_without_torch(source_q8, source_gguf, tiny_chec
     assert result.returncode == 0, result.stderr
     assert "agrees with" in result.stdout
     assert json.loads((tmp_path / "cut.gguf.json").read_text())["checks"][0]["passed"] is True
+
+
+def test_a_top_k_by_layer_cannot_be_lowered_and_is_refused(tmp_path) -> None:
+    """llama.cpp would leave it as it is, and the masked reference choose more experts than the cut."""
+    source = write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": [2, 4]})
+    plan = plan_of(source, [0, 3, 5], [1, 2, 7])
+    plan.save(tmp_path / "plan.json")
+    cut = cut_gguf(source, plan, tmp_path / "cut.gguf")
+    with pytest.raises(RequestError, match=r"gives tiny\.expert_used_count by layer"):
+        verify(cut, source, DEV, PAIR, tmp_path / "plan.json")
 
 
 def test_a_checkpoint_leaves_memory_when_its_run_ends(tiny_checkpoint) -> None:
