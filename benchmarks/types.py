@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from export.comparison import Comparison
 from export.gguf import export_gguf
 from export.gguf.imatrix import compute_imatrix, fill_never_routed, write_imatrix
 from export.gguf.quantise import find_type, quantise
@@ -34,28 +35,23 @@ from runtime.pairs import Pair, parse_pair
 DEFAULT_TYPES = "F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,IQ4_XS,Q3_K_M,IQ3_XXS,Q2_K,IQ2_M,IQ2_XXS"
 
 
-def log_probabilities(path: Path, conversations: list[Conversation], threads: int) -> list[np.ndarray]:
-    """Log-probabilities [T, V] (float32) of the next token by conversation."""
-    found = []
+def read_logits(path: Path, conversations: list[Conversation], threads: int) -> list[np.ndarray]:
+    """Logits [T, V] (float32) by conversation."""
     with contextlib.closing(open_engine(path, threads, exact=True)) as engine:
-        for conversation in conversations:
-            logits = engine.logits(conversation.ids).astype(np.float64)
-            logits -= logits.max(-1, keepdims=True)
-            found.append((logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32))
-    return found
+        return [engine.logits(conversation.ids) for conversation in conversations]
 
 
 def losses(conversations: list[Conversation], reference: list[np.ndarray], other: list[np.ndarray]) -> dict[str, float]:
-    """Divergence and top-1 agreement, of all positions and of those that predict the response."""
-    divergence, agreement, response = [], [], []
-    for conversation, p, q in zip(conversations, reference, other, strict=True):
-        divergence.append((np.exp(p) * (p - q)).sum(-1, dtype=np.float64))
-        agreement.append(p.argmax(-1) == q.argmax(-1))
-        response.append(np.arange(1, len(p) + 1) >= conversation.prompt)
-    kl, same, mine = np.concatenate(divergence), np.concatenate(agreement), np.concatenate(response)
+    """Divergence and top-1 agreement, of all positions and of those that predict the response, by logits [T, V]."""
+    every, response = Comparison(), Comparison()
+    for conversation, a, b in zip(conversations, reference, other, strict=True):
+        every.add(a, b, conversation.ids)
+        first = max(conversation.prompt - 1, 0)  # the prompt's last token predicts the response's first
+        response.add(a[first:], b[first:], conversation.ids[first:])
+    found, mine = every.numbers(), response.numbers()
     return {
-        "kl": float(kl.mean()), "top1": float(same.mean()), "response_kl": float(kl[mine].mean()),
-        "response_top1": float(same[mine].mean()), "tokens": len(kl),
+        "kl": found.divergence, "top1": found.top1_agreement, "response_kl": mine.divergence,
+        "response_top1": mine.top1_agreement, "tokens": found.tokens,
     }  # fmt: skip
 
 
@@ -111,7 +107,7 @@ def run(
         plain = export_gguf(folder, work / "plain.gguf", "F32", corpus=corpus)
         matrix, never = fill_never_routed(compute_imatrix(plain, folder, pair, corpus, work))
         write_imatrix(matrix, work / "imatrix.gguf")
-        reference = log_probabilities(plain, conversations, threads)
+        reference = read_logits(plain, conversations, threads)
         for name, with_matrix in tqdm(list(variants(types)), "types"):
             key = f"{checkpoint.fingerprint} {pair} {name} {with_matrix} {'chrf' if test else ''}".strip()
             if key in done:
@@ -123,7 +119,7 @@ def run(
                 "bits": path.stat().st_size * 8 / weights, "pair": str(pair), "model": str(folder),
                 "dev": dev.name, "conversations": len(conversations), "corpus": corpus.name, "never_routed": never,
                 "machine": processor(), "threads": threads,
-            } | losses(conversations, reference, log_probabilities(path, conversations, threads))  # fmt: skip
+            } | losses(conversations, reference, read_logits(path, conversations, threads))  # fmt: skip
             if test:
                 with contextlib.closing(open_engine(path, threads)) as engine:
                     scored = evaluate(engine, pair, test)

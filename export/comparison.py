@@ -58,7 +58,8 @@ class Comparison:
         """Logits [T, V] of one conversation."""
         log_p, log_q = _log_softmax(reference), _log_softmax(other)
         p = np.exp(log_p)
-        self._largest = max(self._largest, float(np.abs(reference - other).max()))
+        # numpy's maximum, since Python's drops NaN
+        self._largest = float(np.maximum(self._largest, np.abs(reference - other).max()))
         self._agree.append((reference.argmax(-1) == other.argmax(-1)).astype(np.float64))
         self._divergence.append(np.maximum((p * (log_p - log_q)).sum(-1), 0.0))
         rows, following = np.arange(len(token_ids) - 1), np.asarray(token_ids[1:], dtype=np.int64)

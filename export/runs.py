@@ -29,6 +29,8 @@ class Run(Protocol):
 
 
 class _CheckpointRun:
+    """The model is loaded for the first logits: token ids need none."""
+
     def __init__(self, folder: Path, dtype_name: str, plan: Plan | None) -> None:
         import transformers
 
@@ -52,10 +54,19 @@ class _CheckpointRun:
         with torch.inference_mode():
             return self._model(input_ids=torch.tensor([token_ids]), use_cache=False).logits[0].numpy()
 
+    def close(self) -> None:
+        self._stack.close()
+        self._model = None
 
-def run_checkpoint(folder: Path, dtype_name: str, plan: Plan | None = None) -> contextlib.AbstractContextManager[Run]:
-    """A Hugging Face folder in plain transformers; with a plan, as if it were cut by it (prune.model.masked)."""
-    return contextlib.nullcontext(_CheckpointRun(folder, dtype_name, plan))
+
+@contextlib.contextmanager
+def run_checkpoint(folder: Path, dtype_name: str, plan: Plan | None = None) -> Iterator[Run]:
+    """A Hugging Face folder in plain transformers; with a plan, as if it were cut by it (prune.model.masked).
+
+    The model is in memory from its first logits until the context ends.
+    """
+    with contextlib.closing(_CheckpointRun(folder, dtype_name, plan)) as run:
+        yield run
 
 
 class _EngineRun:

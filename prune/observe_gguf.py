@@ -80,12 +80,11 @@ class GgufObserver:
             outputs = values[0].astype(np.float32, copy=False)
             self._add(tensor.layer, outputs @ outputs.swapaxes(1, 2))
             return tensor.layer != self._last
-        # The graph goes on to use its memory for other tensors.
-        flat = values.reshape(len(self._role), -1).astype(np.int64 if stage == "chosen" else np.float32)
+        # Copies, since the graph goes on to use its memory for other tensors; ``_add`` counts their tokens.
         if stage == "chosen":
-            self._chosen = flat
+            self._chosen = values[0, 0].astype(np.int64)
         else:
-            self._gate = flat
+            self._gate = values.reshape(-1, self._chosen.shape[1]).astype(np.float32)
         return True
 
     def _add(self, layer: int, inner: np.ndarray) -> None:

@@ -211,6 +211,7 @@ class GraphWatch:
                 signal.signal(signal.SIGINT, handler)
         if self._interrupted and callable(handler):
             handler(signal.SIGINT, None)
+            raise KeyboardInterrupt  # a handler that only notes the signal: the graph was not computed to its end
         if self._error is not None:
             error, self._error = self._error, None
             raise error

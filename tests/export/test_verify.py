@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +13,18 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from export.comparison import Comparison
+from export.comparison import Comparison, judge
 from export.gguf import export_gguf
 from export.gguf.cut import cut_gguf
 from export.onnx import export_onnx
-from export.verify import EXACT_BAR, add_to_record, content_hash, verify
+from export.runs import run_checkpoint
+from export.verify import EXACT_BAR, _Text, add_to_record, content_hash, verify
 from prune.cut import prune
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
 from runtime.report import markdown, read_run
+from tests.export.test_gguf_cut import plan_of
+from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
 
@@ -118,15 +123,49 @@ def test_a_wrong_rope_base_is_caught(source_gguf, tiny_checkpoint, tmp_path) -> 
     assert not verify(tmp_path / "x.gguf", tiny_checkpoint, DEV, PAIR).passed
 
 
-def test_a_damaged_tokenizer_is_its_own_sentence(source_gguf, tiny_checkpoint, tmp_path) -> None:
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_checkpoint, folder)
+def with_merges(checkpoint: Path, folder: Path, change: Callable[[list], list]) -> Path:
+    """A copy of the checkpoint whose tokenizer has other merges."""
+    shutil.copytree(checkpoint, folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:2000]
+    tokenizer["model"]["merges"] = change(tokenizer["model"]["merges"])
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-    found = verify(source_gguf, folder, DEV, PAIR)
-    assert not found.passed and found.numbers is None
-    assert found.sentence().endswith("its tokenizer or chat template gives other token ids in 24 of 24 conversations.")
+    return folder
+
+
+def test_a_damaged_tokenizer_is_its_own_sentence(source_gguf, other, tiny_checkpoint, tmp_path) -> None:
+    ids = "its tokenizer or chat template gives other token ids in 24 of 24 conversations."
+    for name, checkpoint, reason in (
+        ("same", tiny_checkpoint, ids),
+        ("other", other, f"its routers are others; {ids}"),
+    ):
+        found = verify(source_gguf, with_merges(checkpoint, tmp_path / name, lambda merges: merges[:2000]), DEV, PAIR)
+        assert not found.passed and found.numbers is None
+        assert found.sentence() == f"{source_gguf} DIFFERS from {tmp_path / name}; {reason}"
+
+
+def test_a_conversation_that_is_too_long_on_one_side_is_one_that_differs(
+    source_gguf, tiny_checkpoint, tmp_path
+) -> None:
+    corpus = tmp_path / "corpus.tsv"
+    corpus.write_text(f"Open it.\tÖffnen.\nFile\t{'Die Datei ' * 150}\nClose it.\tSeite zu.\nSave it.\tSichern.\n")
+    without = with_merges(tiny_checkpoint, tmp_path / "x", lambda merges: [m for m in merges if m != ["ĠDate", "i"]])
+    found = verify(source_gguf, without, corpus, PAIR)
+    assert found.reason.endswith("gives other token ids in 1 of 4 conversations")
+
+
+@pytest.mark.parametrize("side", ["artefact", "reference"])
+def test_logits_that_are_no_numbers_agree_with_nothing(side, source_gguf, tmp_path) -> None:
+    damaged = tmp_path / "damaged.gguf"
+    shutil.copyfile(source_gguf, damaged)
+    norm = tensor(damaged, "output_norm.weight")
+    norm[:] = np.nan
+    norm.flush()
+    pair = [damaged, source_gguf] if side == "artefact" else [source_gguf, damaged]
+    command = [sys.executable, "slimmoe.py", "verify", pair[0], "--against", pair[1], "-o", tmp_path / "verify.json"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    whose = "some of its logits" if side == "artefact" else "some of the other's logits"
+    assert f"DIFFERS from {pair[1]}; {whose} are no numbers" in result.stderr
 
 
 def test_a_gguf_cut_by_bytes_equals_its_source_with_the_experts_masked(
@@ -184,6 +223,38 @@ def test_gguf_files_are_verified_without_torch(source_q8, source_gguf, tiny_chec
     assert json.loads((tmp_path / "cut.gguf.json").read_text())["checks"][0]["passed"] is True
 
 
+def test_a_top_k_by_layer_cannot_be_lowered_and_is_refused(tmp_path) -> None:
+    """llama.cpp would leave it as it is, and the masked reference choose more experts than the cut."""
+    source = write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": [2, 4]})
+    plan = plan_of(source, [0, 3, 5], [1, 2, 7])
+    plan.save(tmp_path / "plan.json")
+    cut = cut_gguf(source, plan, tmp_path / "cut.gguf")
+    with pytest.raises(RequestError, match=r"gives tiny\.expert_used_count by layer"):
+        verify(cut, source, DEV, PAIR, tmp_path / "plan.json")
+
+
+def test_a_checkpoint_leaves_memory_when_its_run_ends(tiny_checkpoint) -> None:
+    """And unmasked: two models of a check together would be twice the size that it needs."""
+    with run_checkpoint(tiny_checkpoint, "float64", plan_for(tiny_checkpoint, *KEEP)) as run:
+        run.logits([1, 2, 3])
+        kept = run._model  # type: ignore[attr-defined]
+        router = kept.get_submodule("model.layers.0.mlp.gate")
+        assert "forward" in vars(router)
+    assert "forward" not in vars(router)
+    model = weakref.ref(kept)
+    del kept, router
+    assert model() is None
+
+
+def test_a_corpus_that_changes_meanwhile_does_not_change_what_is_recorded(tmp_path) -> None:
+    corpus = tmp_path / "corpus.tsv"
+    corpus.write_text("Open it.\tÖffnen.\n")
+    text = _Text(corpus, PAIR)
+    before = text.segments
+    corpus.write_text("Close it.\tSchließen.\n")
+    assert text.segments == before == [("Open it.", "Öffnen.")]
+
+
 def test_the_record_keeps_one_check_of_each_two_names(source_q8, source_gguf, tmp_path) -> None:
     path = tmp_path / "verify.json"
     first, second = verify(source_q8, source_gguf, DEV, PAIR), verify(source_gguf, source_gguf, DEV, PAIR)
@@ -229,3 +300,11 @@ def test_divergence_of_known_distributions() -> None:
     assert numbers.perplexity == pytest.approx(2) and numbers.perplexity_ratio == pytest.approx(0.5 / 0.75)
     # Deviations of the two conversations' sums from the mean: first - 2/3 first, and 0 - 1/3 first.
     assert numbers.divergence_error == pytest.approx(first * np.sqrt(2) / 9)
+
+
+def test_a_difference_that_is_no_number_is_not_dropped() -> None:
+    comparison = Comparison()
+    comparison.add(np.full((1, 2), np.nan), np.zeros((1, 2)), [0])
+    comparison.add(np.zeros((1, 2)), np.zeros((1, 2)), [0])
+    for exact in (EXACT_BAR, None):
+        assert not judge(comparison.numbers(), exact)[0]

@@ -166,6 +166,19 @@ def test_ctrl_c_in_the_middle_of_a_graph(engine: LlamaEngine) -> None:
     assert np.array_equal(engine.logits(IDS), before)
 
 
+def test_a_handler_that_only_notes_ctrl_c_does_not_pass_half_a_graph_off_as_whole(engine: LlamaEngine) -> None:
+    before, noted = engine.logits(IDS), []
+    handler = signal.signal(signal.SIGINT, lambda *_: noted.append(True))
+    try:
+        watcher = Watcher(lambda _: os.kill(os.getpid(), signal.SIGINT), "ffn_moe_topk")
+        with engine.watch(watcher), pytest.raises(KeyboardInterrupt):
+            engine.logits(IDS)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert noted == [True]
+    assert np.array_equal(engine.logits(IDS), before)
+
+
 def test_the_rest_of_a_graph_may_be_left_out(engine: LlamaEngine) -> None:
     calls = []
 

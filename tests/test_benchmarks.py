@@ -1,0 +1,20 @@
+"""What the benchmarks report is what they say it is."""
+
+import numpy as np
+import pytest
+
+from benchmarks.types import losses
+from prune.conversations import Conversation
+
+
+def test_losses_of_all_positions_and_of_those_that_predict_the_response() -> None:
+    """By logits that are not normalised: position 1, the prompt's last, predicts the response's first token."""
+    reference = np.log([[0.5, 0.5], [0.8, 0.2], [0.9, 0.1]]) + 3
+    other = np.log([[0.25, 0.75], [0.2, 0.8], [0.9, 0.1]]) - 2
+    first = 0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75)
+    second = 0.8 * np.log(0.8 / 0.2) + 0.2 * np.log(0.2 / 0.8)
+    found = losses([Conversation([0, 1, 0], 2)], [reference], [other])
+    assert found == {
+        "kl": pytest.approx((first + second) / 3), "top1": pytest.approx(1 / 3, abs=1e-5),
+        "response_kl": pytest.approx(second / 2), "response_top1": 0.5, "tokens": 3,
+    }  # fmt: skip
