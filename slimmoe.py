@@ -78,7 +78,7 @@ def calibrate(
         bool, typer.Option("--stream", help="layer by layer, for a checkpoint larger than memory; needs disk space")
     ] = False,
     imatrix: Annotated[
-        Path | None, typer.Option(help="take the counts of an importance matrix by llama-imatrix, and compute nothing")
+        Path | None, typer.Option(help="take the counts of an importance matrix by llama-imatrix, and compute nothing: for frequency alone")
     ] = None,
 ) -> None:
     """Sum up what each expert does on a pair's text: one pass over whole conversations.
@@ -250,7 +250,8 @@ def gguf(
 ) -> None:
     """Write a GGUF file for llama.cpp, LM Studio and Ollama (with a Modelfile beside it where the pair is known).
 
-    A GGUF file with --plan is cut as it is, all types kept, without torch.
+    slimmoe gguf big.gguf --plan plan.json -o small.gguf cuts a GGUF file as it is, without torch: all types are kept, and
+    --quant, --imatrix and --pre are for checkpoints alone.
     """
     if model.endswith(".gguf") or plan is not None:
         _cut_gguf(Path(model), plan, output, [quant, imatrix, pre])
