@@ -78,7 +78,7 @@ def calibrate(
         bool, typer.Option("--stream", help="layer by layer, for a checkpoint larger than memory; needs disk space")
     ] = False,
     imatrix: Annotated[
-        Path | None, typer.Option(help="take the counts of an importance matrix by llama-imatrix, and compute nothing: for frequency alone")
+        Path | None, typer.Option(help="an importance matrix by llama-imatrix: its counts, for frequency alone")
     ] = None,
 ) -> None:
     """Sum up what each expert does on a pair's text: one pass over whole conversations.
