@@ -129,19 +129,35 @@ def _changed(model: GgufModel, name: str, change: Callable[[int], int]) -> dict[
     if not numbers:
         return {}
     like = model.file.metadata[key]
-    return {key: encode(key, numbers if like.count is not None else numbers[0], like)}
+    return {key: encode(key, numbers[: _stay(model, key)] if like.count is not None else numbers[0], like)}
+
+
+def _stay(model: GgufModel, key: str) -> int | None:
+    """How many elements of a list by layer stay where the layers of multi-token prediction are left out; None: all.
+
+    llama.cpp refuses a file in which such a list is not as long as ``block_count`` says.
+    """
+    if not key.startswith(model.key("")) or key.endswith("_sections"):
+        return None
+    by_layer = model.file.metadata[key].count == max(model.numbers("block_count"), default=0)
+    return model.first_unloaded if by_layer and _leaves_prediction_out(model) else None
+
+
+def _leaves_prediction_out(model: GgufModel) -> bool:
+    if model.first_unloaded is None:
+        return False
+    return any(model.place(name).role == "unloaded" for name in model.file.tensors)
 
 
 def _without_prediction(model: GgufModel, entries: dict[str, bytes | None]) -> dict[str, bytes | None]:
     """Metadata for a model whose layers of multi-token prediction are left out: a plan knows nothing of their experts."""
-    stay = model.first_unloaded
-    if stay is None or not any(model.place(name).role == "unloaded" for name in model.file.tensors):
+    if not _leaves_prediction_out(model):
         return {}
-    before = max(model.numbers("block_count"))
-    changed = _changed(model, "block_count", lambda _: stay) | _changed(model, "nextn_predict_layers", lambda _: 0)
+    layers = model.first_unloaded or 0
+    changed = _changed(model, "block_count", lambda _: layers) | _changed(model, "nextn_predict_layers", lambda _: 0)
     for key, value in model.file.metadata.items():
-        by_layer = value.count == before and key.startswith(model.key("")) and not key.endswith("_sections")
-        if by_layer and key not in changed | entries:
+        stay = _stay(model, key)
+        if stay is not None and key not in changed | entries:
             changed[key] = encode(key, model.file.get(key)[:stay], value)
     return changed
 

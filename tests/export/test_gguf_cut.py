@@ -241,10 +241,14 @@ def test_groups_that_fall_together_are_no_longer_in_the_file(tmp_path: Path) -> 
 
 def test_layers_of_multi_token_prediction_are_left_out(tmp_path: Path) -> None:
     change = {"tiny.nextn_predict_layers": 1, "tiny.attention.head_count_kv": [1, 2, 3]}
+    change |= {"tiny.expert_used_count": [2, 3, 4], "tiny.expert_count": [8, 8, 8]}
     source = write_moe(tmp_path / "x.gguf", change, layers=3)
     cut = GgufFile(cut_gguf(source, plan_of(source, [0, 3]), tmp_path / "cut.gguf"))
-    found = {key: cut.get(f"tiny.{key}") for key in ("block_count", "nextn_predict_layers", "attention.head_count_kv")}
-    assert found == {"block_count": 2, "nextn_predict_layers": 0, "attention.head_count_kv": [1, 2]}
+    expected = {
+        "block_count": 2, "nextn_predict_layers": 0, "attention.head_count_kv": [1, 2],
+        "expert_used_count": [2, 2], "expert_count": [2, 2],
+    }  # fmt: skip
+    assert {key: cut.get(f"tiny.{key}") for key in expected} == expected
     assert not any(name.startswith("blk.2.") for name in cut.tensors)
 
 
