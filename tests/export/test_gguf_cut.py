@@ -205,6 +205,16 @@ def test_all_else_stays_byte_for_byte(tmp_path: Path) -> None:
     assert tensors(cut)["blk.1.attn_norm.weight"] == tensors(source)["blk.1.attn_norm.weight"]
 
 
+def test_a_system_that_writes_a_little_at_a_time_gets_all_of_it(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    source = write_moe(tmp_path / "x.gguf", {"tiny.block_count": 2})
+    plan = plan_of(source, [0, 3], [1, 2])
+    expected = cut_gguf(source, plan, tmp_path / "expected.gguf").read_bytes()
+    request.getfixturevalue("short_writes")
+    assert cut_gguf(source, plan, tmp_path / "cut.gguf").read_bytes() == expected
+
+
 def test_a_split_file_becomes_one_file(tmp_path: Path) -> None:
     whole, first = write_moe(tmp_path / "x.gguf"), write_moe(tmp_path / "split.gguf", parts=3)
     plan = plan_of(whole, [0, 3, 4], [1, 2, 7])
