@@ -9,20 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp
-from export.gguf.imatrix import (
-    ImportanceMatrix,
-    compute_imatrix,
-    fill_never_routed,
-    fitted,
-    read_imatrix,
-    write_imatrix,
-)
+from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, write_imatrix
 from export.gguf.metadata import Origin
 from export.gguf.modelfile import write_modelfile
 from export.gguf.quantise import find_type, quantise
 from export.gguf.tokenizer import SAMPLE, adds_bos, compare, recognise, require_name
 from export.gguf.types import TYPES
 from prune.checkpoint import Checkpoint
+from prune.imatrix import ImportanceMatrix, read_imatrix
 from runtime.corpus import read_segments
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_file, require_space

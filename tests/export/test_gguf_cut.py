@@ -205,9 +205,7 @@ def test_all_else_stays_byte_for_byte(tmp_path: Path) -> None:
     assert tensors(cut)["blk.1.attn_norm.weight"] == tensors(source)["blk.1.attn_norm.weight"]
 
 
-def test_a_system_that_writes_a_little_at_a_time_gets_all_of_it(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_system_that_writes_a_little_at_a_time_gets_all_of_it(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     source = write_moe(tmp_path / "x.gguf", {"tiny.block_count": 2})
     plan = plan_of(source, [0, 3], [1, 2])
     expected = cut_gguf(source, plan, tmp_path / "expected.gguf").read_bytes()

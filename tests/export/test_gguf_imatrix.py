@@ -9,19 +9,10 @@ import pytest
 from gguf import GGUFReader
 
 from export.gguf import _choose_imatrix, export_gguf
-from export.gguf.imatrix import (
-    CHUNK,
-    Entry,
-    ImportanceMatrix,
-    compute_imatrix,
-    fill_never_routed,
-    fitted,
-    read_imatrix,
-    slice_imatrix,
-    write_imatrix,
-)
+from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, slice_imatrix, write_imatrix
 from export.gguf.metadata import Origin
 from prune.cut import prune
+from prune.imatrix import CHUNK, Entry, ImportanceMatrix, read_imatrix
 from prune.plan import Plan
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.gguf_file import GgufFile
