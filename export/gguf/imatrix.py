@@ -1,5 +1,6 @@
 """Importance matrices computed on the text of a pair, cut by a plan, and written; prune/imatrix.py has the format."""
 
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,6 +87,11 @@ def slice_imatrix(file: Path, plan: Plan, output: Path, groups: int = 1) -> None
     write_imatrix(_sliced(read_imatrix(file), plan, groups), output)
 
 
+def groups_of(model: GgufFile) -> int:
+    """Groups of experts in the model's router."""
+    return int(model.get(f"{model.architecture}.expert_group_count", 1)) or 1
+
+
 def fitted(matrix: ImportanceMatrix, model: GgufFile, plan: Plan | None) -> ImportanceMatrix:
     """The part of ``matrix`` that the model has weights for, sliced by ``plan`` where it is of the unpruned model.
 
@@ -100,8 +106,7 @@ def fitted(matrix: ImportanceMatrix, model: GgufFile, plan: Plan | None) -> Impo
     ours = matrix.experts()
     different = {layer for layer, count in ours.items() if experts.get(layer, count) != count}
     if different and plan is not None:
-        groups = int(model.get(f"{model.architecture}.expert_group_count", 1)) or 1
-        matrix = _sliced(matrix, plan, groups)
+        matrix = _sliced(matrix, plan, groups_of(model))
     common = {name: entry for name, entry in matrix.entries.items() if name in model.tensors}
     wrong = []
     for name, entry in common.items():
@@ -115,27 +120,39 @@ def fitted(matrix: ImportanceMatrix, model: GgufFile, plan: Plan | None) -> Impo
     return replace(matrix, entries=common)
 
 
-def fill_never_routed(matrix: ImportanceMatrix) -> tuple[ImportanceMatrix, int]:
+def padded_places(plan: Plan, groups: int) -> set[tuple[int, int]]:
+    """Layer and place of what pads layers that keep fewer than the most: no token ever goes there."""
+    most = max(len(layer.keep) for layer in plan.layers)
+    kept = {(each.layer, place) for each in plan.layers for place in _places(each.keep, most, groups)}
+    return {(each.layer, place) for each in plan.layers for place in range(most)} - kept
+
+
+def fill_never_routed(
+    matrix: ImportanceMatrix, padded: Set[tuple[int, int]] = frozenset()
+) -> tuple[ImportanceMatrix, int]:
     """Give experts that no token reached the mean of their layer's; returns how many there are, all layers together.
+
+    Args:
+        padded: layer and place of experts that are not counted, since no text could have reached them.
 
     llama.cpp would weigh all their columns alike. What enters an expert is the layer's hidden state, whichever expert it
     is, so that the mean over the others is the best guess. What enters its last projection are neurons of its own, of
     which the others tell nothing: those stay as they are.
     """
-    entries, never = dict(matrix.entries), set()
+    entries, never = dict(matrix.entries), set[tuple[int, int]]()
     for name, entry in matrix.entries.items():
         match = EXPERTS.fullmatch(name)
         zero = entry.counts == 0
         if match is None or not zero.any():
             continue
-        never |= {(match[1], int(expert)) for expert in np.flatnonzero(zero)}
+        never |= {(int(match[1]), int(expert)) for expert in np.flatnonzero(zero)}
         if _DOWN in name or zero.all():
             continue
         sums, counts = entry.sums.copy(), entry.counts.copy()
         sums[zero] = entry.sums.sum(0, dtype=np.float64) / entry.counts.sum()
         counts[zero] = 1
         entries[name] = Entry(sums, counts)
-    return replace(matrix, entries=entries), len(never)
+    return replace(matrix, entries=entries), len(never - padded)
 
 
 def _conversations(folder: Path, pair: Pair, corpus: Path) -> str:
