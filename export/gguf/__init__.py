@@ -12,6 +12,7 @@ from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp
 from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, groups_of, padded_places, write_imatrix
 from export.gguf.metadata import Origin
 from export.gguf.modelfile import write_modelfile
+from export.gguf.output import output_path
 from export.gguf.quantise import find_type, quantise
 from export.gguf.tokenizer import SAMPLE, adds_bos, compare, recognise, require_name
 from export.gguf.types import TYPES
@@ -187,7 +188,7 @@ def export_gguf(
         raise RequestError(f"{folder} has no GGUF: {reason}.")
     if difference := inexactness(checkpoint):
         _log.warning(f"llama.cpp computes {folder} only nearly: {difference}.")
-    output = origin.output_path(output, quant)
+    output = output_path(output, origin.file_name(quant), f"slimmoe gguf {folder} --quant {quant}")
     if pre is not None:
         require_name(pre)
     matrix = _read_given(imatrix, checkpoint, origin) if isinstance(imatrix, Path) else None

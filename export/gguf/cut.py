@@ -5,7 +5,6 @@ expert is a range of bytes in every type. What is left is, byte for byte, what c
 wherever the types of the tensors are the same and no importance matrix was used.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from typing import BinaryIO
 from gguf.constants import GGML_QUANT_SIZES
 
 from export.gguf.header import encode, encode_tensor, write_header
+from export.gguf.output import output_path
 from export.gguf.provenance import provenance
 from prune.copying import Step, copy_all, merge
 from prune.gguf_model import GgufModel
@@ -194,16 +194,11 @@ def _write(model: GgufModel, pieces: list[_Piece], metadata: dict[str, bytes | N
         copy_all(_steps(pieces, parts, file.alignment), target)
 
 
-def _output_path(source: Path, plan: Plan, output: Path | str) -> Path:
-    """``output``, or in a folder (or with a slash at the end) the source's name with pair and share: ``x-en-de-p75.gguf``."""
-    path = Path(output)
-    if path.is_dir() or str(output).endswith(("/", os.sep)):
-        stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
-        pair = re.sub(r"[^\w-]+", "_", plan.pair)
-        return path / f"{stem}-{pair}-p{round(100 * plan.ratio)}.gguf"
-    if path.suffix != ".gguf":
-        raise RequestError(f"{output} does not end in .gguf; a folder ends with a slash.")
-    return path
+def _file_name(source: Path, plan: Plan) -> str:
+    """The source's name with pair and share: ``x-en-de-p75.gguf``."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
+    pair = re.sub(r"[^\w-]+", "_", plan.pair)
+    return f"{stem}-{pair}-p{round(100 * plan.ratio)}.gguf"
 
 
 def cut_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
@@ -221,7 +216,7 @@ def cut_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
         WorkError: the file is damaged or holds tensors that no rule describes, or the disk is full.
     """
     model = GgufModel(source)
-    output = _output_path(model.source, plan, output)
+    output = output_path(output, _file_name(model.source, plan), f"slimmoe gguf {source} --plan plan.json")
     if any(output.exists() and part.samefile(output) for part in model.file.parts):
         raise RequestError(f"{output} is the file to be cut: choose another name for the result.")
     check_plan(model, plan)
