@@ -31,6 +31,10 @@ CRITERIA_HELP = (
     "gate, frequency, activation-norm, reap, saliency, nllb, contrast, reconstruction or random (docs/pruning.md)"
 )
 DEFAULT_QUANT = "Q4_K_M"
+CALIBRATION = DATA / "calibration"
+OwnCorpus = Annotated[  # None: CALIBRATION, for verbs that refuse a corpus where they make no use of it
+    Path | None, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)")
+]
 
 
 def _resolve(model: str) -> Path:
@@ -72,7 +76,7 @@ def calibrate(
     model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint, or a GGUF file")],
     pair: PairOption,
     output: Output,
-    corpus: Corpus = DATA / "calibration",
+    corpus: OwnCorpus = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="stop after so many tokens")] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="layer by layer, for a checkpoint larger than memory; needs disk space")
@@ -89,12 +93,18 @@ def calibrate(
 
     Stats.check_output(output)
     if imatrix is not None:
+        if tokens is not None or stream or corpus is not None:
+            raise RequestError(
+                "An importance matrix is read as it is: --corpus, --tokens and --stream are for running the model.",
+                next_command=f"slimmoe calibrate {model} --pair {pair} --imatrix {imatrix} -o {output}",
+            )
         from prune.imatrix import read_counts
 
         stats = read_counts(imatrix, _moe_model(model), pair)
         stats.save(output)
         say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
         return
+    corpus = corpus or CALIBRATION
     if model.endswith(".gguf"):
         from prune.calibrate_gguf import calibrate_gguf
 
@@ -234,7 +244,7 @@ def gguf(
         Pair | None,
         typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="default: what the model was pruned for"),
     ] = None,
-    corpus: Corpus = DATA / "calibration",
+    corpus: OwnCorpus = None,
     imatrix: Annotated[
         str | None,
         typer.Option(
@@ -254,7 +264,7 @@ def gguf(
     --quant, --imatrix and --pre are for checkpoints alone.
     """
     if model.endswith(".gguf") or plan is not None:
-        _cut_gguf(Path(model), plan, output, [quant, imatrix, pre])
+        _cut_gguf(Path(model), plan, output, [quant, imatrix, pre, pair, corpus])
         return
     from export.gguf import export_gguf
 
@@ -262,12 +272,12 @@ def gguf(
     matrix = Path(imatrix) if imatrix and imatrix != "none" else None
     path = export_gguf(
         _resolve(model), output, quant, "none" if imatrix == "none" else matrix,
-        pair=pair, corpus=corpus, pre=pre, tell=say,
+        pair=pair, corpus=corpus or CALIBRATION, pre=pre, tell=say,
     )  # fmt: skip
     say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 
-def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[str | None]) -> None:
+def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[object]) -> None:
     if plan is None:
         raise RequestError(
             f"{model} is a GGUF file already; --plan says which of its experts stay.",
@@ -280,7 +290,8 @@ def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[
         )
     if any(option is not None for option in of_checkpoints):
         raise RequestError(
-            f"The types and the tokenizer of {model} stay as they are: --quant, --imatrix and --pre are for checkpoints.",
+            f"The types and the tokenizer of {model} stay as they are, and the plan tells the pair: --quant, --imatrix, "
+            "--pre, --pair and --corpus are for checkpoints.",
             next_command=f"slimmoe gguf {model} --plan {plan} -o {output}",
         )
     from export.gguf.cut import cut_gguf

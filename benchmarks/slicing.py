@@ -16,13 +16,13 @@ import statistics
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from gguf import GGMLQuantizationType, GGUFValueType
 
+from benchmarks import work_folder
 from export.gguf.header import encode, encode_tensor
 from prune.gguf_model import GgufModel
 from prune.plan import Layer, Plan
@@ -161,8 +161,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="on a disk with room for the file and its half")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        work = Path(name)
+    with work_folder(options.folder) as work:
         source = work / "model.gguf"
         result: dict[str, Any] = {"file_bytes": write_model(source, options.gigabytes)}
         model = GgufModel(source)

@@ -15,7 +15,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+from benchmarks import work_folder
 from prune.stats import Stats
 
 ROOT = Path(__file__).parents[1]
@@ -177,14 +177,14 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true", help="leave out the run in memory")
     parser.add_argument("--folder", type=Path, help="on a disk with room for the checkpoint")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as work:
-        corpus = Path(work) / "corpus.tsv"
+    with work_folder(options.folder) as work:
+        corpus = work / "corpus.tsv"
         write_corpus(corpus, options.tokens)
-        size = write_checkpoint(Path(work) / "model", options.gigabytes)
+        size = write_checkpoint(work / "model", options.gigabytes)
         result: dict[str, Any] = {"checkpoint_bytes": size, "tokens": options.tokens}
         if not options.no_memory:
-            result["in_memory"] = measure(Path(work) / "model", corpus, options.tokens, False, None)
-        result["streaming"] = measure(Path(work) / "model", corpus, options.tokens, True, options.limit)
+            result["in_memory"] = measure(work / "model", corpus, options.tokens, False, None)
+        result["streaming"] = measure(work / "model", corpus, options.tokens, True, options.limit)
     if "seconds" in result.get("in_memory", {}) and "seconds" in result["streaming"]:
         result["throughput_ratio"] = round(result["in_memory"]["seconds"] / result["streaming"]["seconds"], 3)
         used = (result[way]["process_cpu_seconds"] for way in ("in_memory", "streaming"))

@@ -26,24 +26,33 @@ def merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _by_kernel(source: int, target: int, start: int, size: int) -> int:
-    return os.copy_file_range(source, target, min(size, _ASK), offset_src=start)
+def write_all(target: BinaryIO, data: bytes | memoryview) -> None:
+    """Append all of ``data`` to a file, of which an unbuffered one may take less at a time than it is given.
+
+    Raises:
+        OSError: the target cannot be written.
+    """
+    left = memoryview(data)
+    while left:
+        left = left[target.write(left) :]
 
 
-def _by_sendfile(source: int, target: int, start: int, size: int) -> int:
-    return os.sendfile(target, source, start, min(size, _ASK))
+def _by_kernel(source: BinaryIO, target: BinaryIO, start: int, size: int) -> int:
+    return os.copy_file_range(source.fileno(), target.fileno(), min(size, _ASK), offset_src=start)
 
 
-def _by_hand(source: int, target: int, start: int, size: int) -> int:
-    data = memoryview(os.pread(source, min(size, CHUNK), start))
-    written = 0
-    while written < len(data):
-        written += os.write(target, data[written:])
-    return written
+def _by_sendfile(source: BinaryIO, target: BinaryIO, start: int, size: int) -> int:
+    return os.sendfile(target.fileno(), source.fileno(), start, min(size, _ASK))
+
+
+def _by_hand(source: BinaryIO, target: BinaryIO, start: int, size: int) -> int:
+    data = os.pread(source.fileno(), min(size, CHUNK), start)
+    write_all(target, data)
+    return len(data)
 
 
 # Ways to copy that this system may have, the fastest first; the last always works.
-WAYS: tuple[Callable[[int, int, int, int], int], ...] = (
+WAYS: tuple[Callable[[BinaryIO, BinaryIO, int, int], int], ...] = (
     *((_by_kernel,) if hasattr(os, "copy_file_range") else ()),
     *((_by_sendfile,) if hasattr(os, "sendfile") else ()),
     _by_hand,
@@ -68,7 +77,7 @@ def copy_range(
     way = 0
     while start < stop:
         try:
-            copied = ways[way](source.fileno(), target.fileno(), start, stop - start)
+            copied = ways[way](source, target, start, stop - start)
         except OSError as error:
             # Some pairs of file systems refuse the fast ways; a full disk is refused by all of them.
             if way + 1 == len(ways) or error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -92,7 +101,7 @@ def copy_all(steps: Iterable[Step], target: BinaryIO) -> None:
     """
     for step in _read_ahead(_small(steps)):
         if isinstance(step, bytes):
-            target.write(step)
+            write_all(target, step)
         else:
             source, start, stop = step
             copy_range(source, target, start, stop)

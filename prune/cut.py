@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 
 from prune.checkpoint import Checkpoint
-from prune.copying import copy_all, merge
+from prune.copying import copy_all, merge, write_all
 from prune.plan import Plan
 from prune.shape import NEVER, PADDING, Shape, check_plan, cut_shape, padding_source
 from runtime.errors import WorkError
@@ -144,7 +144,7 @@ def _write_shard(checkpoint: Checkpoint, pieces: list[_Piece], path: Path) -> No
     text += b" " * (-len(text) % 8)  # the data starts aligned, as safetensors' own writer has it
     shard = checkpoint.folder / checkpoint.tensors[pieces[0].source].shard
     with shard.open("rb", buffering=0) as source, path.open("wb", buffering=0) as target:
-        target.write(struct.pack("<Q", len(text)) + text)
+        write_all(target, struct.pack("<Q", len(text)) + text)
         copy_all(
             (
                 segment if isinstance(segment, bytes) else (source, *segment)

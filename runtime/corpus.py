@@ -13,7 +13,11 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
-        raise RequestError(f"There is no corpus file {path}.") from None
+        raise RequestError(
+            f"There is no corpus file {path}.",
+            next_command="the same command with --corpus my.tsv, or --test my.tsv where it has that   "
+            "(a TSV file: source TAB target, one segment a line)",
+        ) from None
     except IsADirectoryError:
         raise RequestError(f"{path} is a folder; a corpus is a TSV or PO file, or a Moses pair's stem.") from None
     except UnicodeDecodeError as error:

@@ -1,6 +1,8 @@
 """Fixtures: a tiny random MoE checkpoint with a real tokenizer. No network, nothing outside the temporary folder."""
 
+import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,3 +24,19 @@ def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
     for quant in FILES:
         export_onnx(tiny_checkpoint, folder, quant)
     return folder
+
+
+@pytest.fixture
+def short_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unbuffered files take at most 7 bytes at a time, as a system may."""
+
+    class Short(io.FileIO):
+        def write(self, data: Any, /) -> int:
+            return super().write(memoryview(data)[:7])
+
+    usual = Path.open
+
+    def open_short(path: Path, mode: str = "r", buffering: int = -1, *rest: Any, **options: Any) -> Any:
+        return Short(path, mode) if mode == "wb" and buffering == 0 else usual(path, mode, buffering, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", open_short)

@@ -1,8 +1,11 @@
 """What the benchmarks report is what they say it is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from benchmarks import work_folder
 from benchmarks.types import losses
 from prune.conversations import Conversation
 
@@ -18,3 +21,10 @@ def test_losses_of_all_positions_and_of_those_that_predict_the_response() -> Non
         "kl": pytest.approx((first + second) / 3), "top1": pytest.approx(1 / 3, abs=1e-5),
         "response_kl": pytest.approx(second / 2), "response_top1": 0.5, "tokens": 3,
     }  # fmt: skip
+
+
+def test_the_folder_to_work_in_is_made_and_left_empty(tmp_path: Path) -> None:
+    with work_folder(tmp_path / "not" / "there") as work:
+        assert work.parent == tmp_path / "not" / "there"
+        (work / "file").touch()
+    assert not any((tmp_path / "not" / "there").iterdir())

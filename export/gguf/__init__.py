@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp
-from export.gguf.imatrix import (
-    ImportanceMatrix,
-    compute_imatrix,
-    fill_never_routed,
-    fitted,
-    read_imatrix,
-    write_imatrix,
-)
+from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, groups_of, padded_places, write_imatrix
 from export.gguf.metadata import Origin
 from export.gguf.modelfile import write_modelfile
+from export.gguf.output import output_path
 from export.gguf.quantise import find_type, quantise
 from export.gguf.tokenizer import SAMPLE, adds_bos, compare, recognise, require_name
 from export.gguf.types import TYPES
 from prune.checkpoint import Checkpoint
+from prune.imatrix import ImportanceMatrix, read_imatrix
 from runtime.corpus import read_segments
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_file, require_space
@@ -126,7 +121,9 @@ def _read_given(path: Path, checkpoint: Checkpoint, origin: Origin) -> Importanc
 
 def _prepared(matrix: ImportanceMatrix, plain: Path, origin: Origin, name: str, work: Path) -> Path:
     """The matrix as llama-quantize is to read it, under a neutral name, since that name goes into the GGUF file."""
-    matrix, never = fill_never_routed(fitted(matrix, GgufFile(plain), origin.plan))
+    model, plan = GgufFile(plain), origin.plan
+    padded = padded_places(plan, groups_of(model)) if plan else set()
+    matrix, never = fill_never_routed(fitted(matrix, model, plan), padded)
     if never:
         _log.warning(
             f"The importance matrix's text reached {never} experts not once: they take the mean of their layer."
@@ -134,8 +131,10 @@ def _prepared(matrix: ImportanceMatrix, plain: Path, origin: Origin, name: str, 
     matrix = ImportanceMatrix(
         matrix.entries, [Path(each).name for each in matrix.datasets], matrix.chunk_count, matrix.chunk_size
     )
-    write_imatrix(matrix, work / name)
-    return work / name
+    folder = work / "imatrix"  # apart from the files of the export, whose names a given one may have
+    folder.mkdir()
+    write_imatrix(matrix, folder / name)
+    return folder / name
 
 
 def _modelfile(file: str, checkpoint: Checkpoint, pair: Pair | None, bos: bool) -> str:
@@ -189,7 +188,7 @@ def export_gguf(
         raise RequestError(f"{folder} has no GGUF: {reason}.")
     if difference := inexactness(checkpoint):
         _log.warning(f"llama.cpp computes {folder} only nearly: {difference}.")
-    output = origin.output_path(output, quant)
+    output = output_path(output, origin.file_name(quant), f"slimmoe gguf {folder} --quant {quant}")
     if pre is not None:
         require_name(pre)
     matrix = _read_given(imatrix, checkpoint, origin) if isinstance(imatrix, Path) else None

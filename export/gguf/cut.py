@@ -5,7 +5,6 @@ expert is a range of bytes in every type. What is left is, byte for byte, what c
 wherever the types of the tensors are the same and no importance matrix was used.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from typing import BinaryIO
 from gguf.constants import GGML_QUANT_SIZES
 
 from export.gguf.header import encode, encode_tensor, write_header
+from export.gguf.output import output_path
 from export.gguf.provenance import provenance
 from prune.copying import Step, copy_all, merge
 from prune.gguf_model import GgufModel
@@ -129,19 +129,35 @@ def _changed(model: GgufModel, name: str, change: Callable[[int], int]) -> dict[
     if not numbers:
         return {}
     like = model.file.metadata[key]
-    return {key: encode(key, numbers if like.count is not None else numbers[0], like)}
+    return {key: encode(key, numbers[: _stay(model, key)] if like.count is not None else numbers[0], like)}
+
+
+def _stay(model: GgufModel, key: str) -> int | None:
+    """How many elements of a list by layer stay where the layers of multi-token prediction are left out; None: all.
+
+    llama.cpp refuses a file in which such a list is not as long as ``block_count`` says.
+    """
+    if not key.startswith(model.key("")) or key.endswith("_sections"):
+        return None
+    by_layer = model.file.metadata[key].count == max(model.numbers("block_count"), default=0)
+    return model.first_unloaded if by_layer and _leaves_prediction_out(model) else None
+
+
+def _leaves_prediction_out(model: GgufModel) -> bool:
+    if model.first_unloaded is None:
+        return False
+    return any(model.place(name).role == "unloaded" for name in model.file.tensors)
 
 
 def _without_prediction(model: GgufModel, entries: dict[str, bytes | None]) -> dict[str, bytes | None]:
     """Metadata for a model whose layers of multi-token prediction are left out: a plan knows nothing of their experts."""
-    stay = model.first_unloaded
-    if stay is None or not any(model.place(name).role == "unloaded" for name in model.file.tensors):
+    if not _leaves_prediction_out(model):
         return {}
-    before = max(model.numbers("block_count"))
-    changed = _changed(model, "block_count", lambda _: stay) | _changed(model, "nextn_predict_layers", lambda _: 0)
+    layers = model.first_unloaded or 0
+    changed = _changed(model, "block_count", lambda _: layers) | _changed(model, "nextn_predict_layers", lambda _: 0)
     for key, value in model.file.metadata.items():
-        by_layer = value.count == before and key.startswith(model.key("")) and not key.endswith("_sections")
-        if by_layer and key not in changed | entries:
+        stay = _stay(model, key)
+        if stay is not None and key not in changed | entries:
             changed[key] = encode(key, model.file.get(key)[:stay], value)
     return changed
 
@@ -178,16 +194,11 @@ def _write(model: GgufModel, pieces: list[_Piece], metadata: dict[str, bytes | N
         copy_all(_steps(pieces, parts, file.alignment), target)
 
 
-def _output_path(source: Path, plan: Plan, output: Path | str) -> Path:
-    """``output``, or in a folder (or with a slash at the end) the source's name with pair and share: ``x-en-de-p75.gguf``."""
-    path = Path(output)
-    if path.is_dir() or str(output).endswith(("/", os.sep)):
-        stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
-        pair = re.sub(r"[^\w-]+", "_", plan.pair)
-        return path / f"{stem}-{pair}-p{round(100 * plan.ratio)}.gguf"
-    if path.suffix != ".gguf":
-        raise RequestError(f"{output} does not end in .gguf; a folder ends with a slash.")
-    return path
+def _file_name(source: Path, plan: Plan) -> str:
+    """The source's name with pair and share: ``x-en-de-p75.gguf``."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
+    pair = re.sub(r"[^\w-]+", "_", plan.pair)
+    return f"{stem}-{pair}-p{round(100 * plan.ratio)}.gguf"
 
 
 def cut_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
@@ -205,7 +216,7 @@ def cut_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
         WorkError: the file is damaged or holds tensors that no rule describes, or the disk is full.
     """
     model = GgufModel(source)
-    output = _output_path(model.source, plan, output)
+    output = output_path(output, _file_name(model.source, plan), f"slimmoe gguf {source} --plan plan.json")
     if any(output.exists() and part.samefile(output) for part in model.file.parts):
         raise RequestError(f"{output} is the file to be cut: choose another name for the result.")
     check_plan(model, plan)

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from gguf.constants import GGUFValueType
 
-from prune.copying import copy_range, merge
+from prune.copying import copy_range, merge, write_all
 from runtime.gguf_file import GgufFile
 from runtime.gguf_header import MAGIC, NUMBERS, Value
 
@@ -54,7 +54,7 @@ def write_header(
     kept = [key for key in source.metadata if metadata.get(key, b"") is not None]
     added = [entry for key, entry in metadata.items() if key not in source.metadata and entry is not None]
     count = len(kept) + len(added)
-    target.write(MAGIC + struct.pack("<IQQ", source.version, len(entries), count))
+    write_all(target, MAGIC + struct.pack("<IQQ", source.version, len(entries), count))
     with Path(source.parts[0]).open("rb", buffering=0) as file:
         ranges: list[tuple[int, int]] = []
         for key in kept:
@@ -62,18 +62,13 @@ def write_header(
                 ranges.append((source.metadata[key].entry, source.metadata[key].stop))
                 continue
             _copy(file, target, ranges)
-            target.write(entry)
+            write_all(target, entry)
             ranges = []
         _copy(file, target, ranges)
-    target.write(b"".join(added) + b"".join(entries))
-    pad(target, source.alignment)
+    write_all(target, b"".join(added) + b"".join(entries))
+    write_all(target, bytes(-target.tell() % source.alignment))
 
 
 def _copy(source: BinaryIO, target: BinaryIO, ranges: list[tuple[int, int]]) -> None:
     for start, stop in merge(ranges):
         copy_range(source, target, start, stop)
-
-
-def pad(target: BinaryIO, alignment: int) -> None:
-    """Zeros up to the next multiple of ``alignment``."""
-    target.write(bytes(-target.tell() % alignment))

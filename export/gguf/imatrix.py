@@ -1,12 +1,7 @@
-"""Importance matrices: how much each input column of a weight matters, computed on the text of a pair.
+"""Importance matrices computed on the text of a pair, cut by a plan, and written; prune/imatrix.py has the format."""
 
-Format (GGUF, as llama-imatrix writes it): for each weight ``<name>.in_sum2`` [matrices, columns], sums of squared inputs,
-and ``<name>.counts`` [matrices, 1], the tokens summed over. Stacked experts have a matrix for each expert, everything else
-one. ``imatrix.datasets``, ``imatrix.chunk_count`` and ``imatrix.chunk_size`` tell of the text.
-"""
-
-import re
-from dataclasses import dataclass, field, replace
+from collections.abc import Set
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +9,7 @@ from gguf import GGUFWriter
 from tokenizers import Tokenizer
 
 from export.gguf.convert import require_llama_cpp, run_tool
+from prune.imatrix import CHUNK, EXPERTS, Entry, ImportanceMatrix, read_imatrix
 from prune.plan import Plan
 from runtime.corpus import read_segments
 from runtime.engines import usable_cores
@@ -23,80 +19,8 @@ from runtime.gguf_file import GgufFile
 from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
 
-CHUNK = 512  # tokens that see one another
 MOST_TOKENS = 1 << 17
-_EXPERTS = re.compile(r"blk\.(\d+)\.ffn_.*_exps\.weight")
 _DOWN = "ffn_down_exps"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Sums of squared inputs [matrices, columns] and tokens [matrices] of one weight, both float32."""
-
-    sums: np.ndarray
-    counts: np.ndarray
-
-
-@dataclass(frozen=True)
-class ImportanceMatrix:
-    """All entries by the weight's name, and the text they are from."""
-
-    entries: dict[str, Entry]
-    datasets: list[str] = field(default_factory=list)
-    chunk_count: int = 0
-    chunk_size: int = CHUNK
-
-    def experts(self) -> dict[int, int]:
-        """Number of experts by layer."""
-        found = {}
-        for name, entry in self.entries.items():
-            if match := _EXPERTS.fullmatch(name):
-                found[int(match[1])] = len(entry.counts)
-        return found
-
-
-def _read_entries(path: Path, file: GgufFile) -> dict[str, Entry]:
-    entries = {}
-    for name, tensor in file.tensors.items():
-        weight, _, kind = name.rpartition(".")
-        if kind != "in_sum2":
-            continue
-        if f"{weight}.counts" not in file.tensors or tensor.type.name != "F32":
-            raise WorkError(f"{path} is damaged: it has no counts for {weight}.")
-        sums = np.frombuffer(file.read(name), "<f4").reshape(-1, tensor.shape[-1])
-        counts = np.frombuffer(file.read(f"{weight}.counts"), "<f4")
-        if len(sums) != len(counts) or not np.isfinite(sums).all() or not (counts >= 0).all():
-            raise WorkError(f"{path} is damaged: the numbers of {weight} are none of an importance matrix.")
-        entries[weight] = Entry(sums, counts)
-    return entries
-
-
-def read_imatrix(path: Path) -> ImportanceMatrix:
-    """Read llama-imatrix's GGUF format.
-
-    Raises:
-        RequestError: no such file, or another kind of file.
-        WorkError: it is damaged.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise RequestError(f"There is no importance matrix {path}.")
-    with path.open("rb") as start:
-        if start.read(4) != b"GGUF":
-            raise RequestError(
-                f"{path} is not in llama-imatrix's GGUF format (older ones are not read).",
-                next_command=f"llama-imatrix --in-file {path} -o {path.stem}.gguf   (reads the older format)",
-            )
-    file = GgufFile(path)
-    entries = _read_entries(path, file)
-    if not entries:
-        raise RequestError(f"{path} is a GGUF file, but not an importance matrix.")
-    return ImportanceMatrix(
-        entries,
-        [str(name) for name in file.get("imatrix.datasets", [])],
-        int(file.get("imatrix.chunk_count", 0)),
-        int(file.get("imatrix.chunk_size", CHUNK)),
-    )
 
 
 def write_imatrix(matrix: ImportanceMatrix, output: Path) -> None:
@@ -132,7 +56,7 @@ def _sliced(matrix: ImportanceMatrix, plan: Plan, groups: int) -> ImportanceMatr
     most = max(len(layer.keep) for layer in plan.layers)
     entries = dict(matrix.entries)
     for name, entry in matrix.entries.items():
-        match = _EXPERTS.fullmatch(name)
+        match = EXPERTS.fullmatch(name)
         if match is None:
             continue
         layer = keep.get(int(match[1]))
@@ -163,6 +87,11 @@ def slice_imatrix(file: Path, plan: Plan, output: Path, groups: int = 1) -> None
     write_imatrix(_sliced(read_imatrix(file), plan, groups), output)
 
 
+def groups_of(model: GgufFile) -> int:
+    """Groups of experts in the model's router."""
+    return int(model.get(f"{model.architecture}.expert_group_count", 1)) or 1
+
+
 def fitted(matrix: ImportanceMatrix, model: GgufFile, plan: Plan | None) -> ImportanceMatrix:
     """The part of ``matrix`` that the model has weights for, sliced by ``plan`` where it is of the unpruned model.
 
@@ -172,13 +101,12 @@ def fitted(matrix: ImportanceMatrix, model: GgufFile, plan: Plan | None) -> Impo
     experts = {
         int(match[1]): tensor.shape[0]
         for name, tensor in model.tensors.items()
-        if (match := _EXPERTS.fullmatch(name)) and len(tensor.shape) == 3
+        if (match := EXPERTS.fullmatch(name)) and len(tensor.shape) == 3
     }
     ours = matrix.experts()
     different = {layer for layer, count in ours.items() if experts.get(layer, count) != count}
     if different and plan is not None:
-        groups = int(model.get(f"{model.architecture}.expert_group_count", 1)) or 1
-        matrix = _sliced(matrix, plan, groups)
+        matrix = _sliced(matrix, plan, groups_of(model))
     common = {name: entry for name, entry in matrix.entries.items() if name in model.tensors}
     wrong = []
     for name, entry in common.items():
@@ -192,27 +120,39 @@ def fitted(matrix: ImportanceMatrix, model: GgufFile, plan: Plan | None) -> Impo
     return replace(matrix, entries=common)
 
 
-def fill_never_routed(matrix: ImportanceMatrix) -> tuple[ImportanceMatrix, int]:
+def padded_places(plan: Plan, groups: int) -> set[tuple[int, int]]:
+    """Layer and place of what pads layers that keep fewer than the most: no token ever goes there."""
+    most = max(len(layer.keep) for layer in plan.layers)
+    kept = {(each.layer, place) for each in plan.layers for place in _places(each.keep, most, groups)}
+    return {(each.layer, place) for each in plan.layers for place in range(most)} - kept
+
+
+def fill_never_routed(
+    matrix: ImportanceMatrix, padded: Set[tuple[int, int]] = frozenset()
+) -> tuple[ImportanceMatrix, int]:
     """Give experts that no token reached the mean of their layer's; returns how many there are, all layers together.
+
+    Args:
+        padded: layer and place of experts that are not counted, since no text could have reached them.
 
     llama.cpp would weigh all their columns alike. What enters an expert is the layer's hidden state, whichever expert it
     is, so that the mean over the others is the best guess. What enters its last projection are neurons of its own, of
     which the others tell nothing: those stay as they are.
     """
-    entries, never = dict(matrix.entries), set()
+    entries, never = dict(matrix.entries), set[tuple[int, int]]()
     for name, entry in matrix.entries.items():
-        match = _EXPERTS.fullmatch(name)
+        match = EXPERTS.fullmatch(name)
         zero = entry.counts == 0
         if match is None or not zero.any():
             continue
-        never |= {(match[1], int(expert)) for expert in np.flatnonzero(zero)}
+        never |= {(int(match[1]), int(expert)) for expert in np.flatnonzero(zero)}
         if _DOWN in name or zero.all():
             continue
         sums, counts = entry.sums.copy(), entry.counts.copy()
         sums[zero] = entry.sums.sum(0, dtype=np.float64) / entry.counts.sum()
         counts[zero] = 1
         entries[name] = Entry(sums, counts)
-    return replace(matrix, entries=entries), len(never)
+    return replace(matrix, entries=entries), len(never - padded)
 
 
 def _conversations(folder: Path, pair: Pair, corpus: Path) -> str:

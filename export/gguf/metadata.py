@@ -1,7 +1,6 @@
 """What a GGUF file says of itself: keys ``general.*`` and ``slimmoe.*``, and a file name that tells the same."""
 
 import json
-import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from gguf import Metadata
 
 from export.gguf.provenance import provenance
 from prune.plan import Plan
-from runtime.errors import RequestError, WorkError
+from runtime.errors import WorkError
 from runtime.pairs import Pair, parse_pair
 
 _HUB_CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/")
@@ -113,19 +112,3 @@ class Origin:
         """``<model>-<pair>-p75-Q4_K_M.gguf``, without what is not known, and without the share of an unpruned model."""
         parts = [self.model, str(self.known_pair or ""), f"p{self.percent}" if self.percent else "", quant]
         return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part)) + ".gguf"
-
-    def output_path(self, output: Path | str, quant: str) -> Path:
-        """``output``, or the file with the model's own name in it where it is a folder or ends with a slash.
-
-        Raises:
-            RequestError: a file name that does not end in .gguf, by which all programs know such files.
-        """
-        path = Path(output)
-        if path.is_dir() or str(output).endswith(("/", os.sep)):
-            return path / self.file_name(quant)
-        if path.suffix != ".gguf":
-            raise RequestError(
-                f"{output} does not end in .gguf; a folder ends with a slash.",
-                next_command=f"slimmoe gguf {self.folder} --quant {quant} -o {output}/",
-            )
-        return path

@@ -205,6 +205,14 @@ def test_all_else_stays_byte_for_byte(tmp_path: Path) -> None:
     assert tensors(cut)["blk.1.attn_norm.weight"] == tensors(source)["blk.1.attn_norm.weight"]
 
 
+def test_a_system_that_writes_a_little_at_a_time_gets_all_of_it(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    source = write_moe(tmp_path / "x.gguf", {"tiny.block_count": 2})
+    plan = plan_of(source, [0, 3], [1, 2])
+    expected = cut_gguf(source, plan, tmp_path / "expected.gguf").read_bytes()
+    request.getfixturevalue("short_writes")
+    assert cut_gguf(source, plan, tmp_path / "cut.gguf").read_bytes() == expected
+
+
 def test_a_split_file_becomes_one_file(tmp_path: Path) -> None:
     whole, first = write_moe(tmp_path / "x.gguf"), write_moe(tmp_path / "split.gguf", parts=3)
     plan = plan_of(whole, [0, 3, 4], [1, 2, 7])
@@ -221,7 +229,7 @@ def test_a_folder_gets_a_file_that_is_named_by_pair_and_share(tmp_path: Path) ->
     first = write_moe(tmp_path / "split.gguf", parts=2)
     cut = cut_gguf(first, plan_of(first, [0, 3]), f"{tmp_path}/new/")
     assert cut == tmp_path / "new" / "split-en-de-p50.gguf" and cut.exists()
-    with pytest.raises(RequestError, match=r"does not end in \.gguf"):
+    with pytest.raises(RequestError, match=r"(?s)does not end in \.gguf.*next: .*--plan .*/cut\.bin/"):
         cut_gguf(first, plan_of(first, [0, 3]), tmp_path / "cut.bin")
 
 
@@ -241,10 +249,14 @@ def test_groups_that_fall_together_are_no_longer_in_the_file(tmp_path: Path) -> 
 
 def test_layers_of_multi_token_prediction_are_left_out(tmp_path: Path) -> None:
     change = {"tiny.nextn_predict_layers": 1, "tiny.attention.head_count_kv": [1, 2, 3]}
+    change |= {"tiny.expert_used_count": [2, 3, 4], "tiny.expert_count": [8, 8, 8]}
     source = write_moe(tmp_path / "x.gguf", change, layers=3)
     cut = GgufFile(cut_gguf(source, plan_of(source, [0, 3]), tmp_path / "cut.gguf"))
-    found = {key: cut.get(f"tiny.{key}") for key in ("block_count", "nextn_predict_layers", "attention.head_count_kv")}
-    assert found == {"block_count": 2, "nextn_predict_layers": 0, "attention.head_count_kv": [1, 2]}
+    expected = {
+        "block_count": 2, "nextn_predict_layers": 0, "attention.head_count_kv": [1, 2],
+        "expert_used_count": [2, 2], "expert_count": [2, 2],
+    }  # fmt: skip
+    assert {key: cut.get(f"tiny.{key}") for key in expected} == expected
     assert not any(name.startswith("blk.2.") for name in cut.tensors)
 
 

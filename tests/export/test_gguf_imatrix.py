@@ -2,30 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from export.gguf import _choose_imatrix, export_gguf
-from export.gguf.imatrix import (
-    CHUNK,
-    Entry,
-    ImportanceMatrix,
-    compute_imatrix,
-    fill_never_routed,
-    fitted,
-    read_imatrix,
-    slice_imatrix,
-    write_imatrix,
-)
+from export.gguf import _choose_imatrix, _prepared, export_gguf
+from export.gguf.cut import cut_gguf
+from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, slice_imatrix, write_imatrix
 from export.gguf.metadata import Origin
 from prune.cut import prune
-from prune.plan import Plan
+from prune.gguf_model import GgufModel
+from prune.imatrix import CHUNK, Entry, ImportanceMatrix, read_imatrix
+from prune.plan import Layer, Plan
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.gguf_file import GgufFile
 from runtime.pairs import Pair
+from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
 
@@ -121,6 +115,15 @@ def test_a_given_one_is_used_under_its_own_name(file: Path, pruned: Path, tmp_pa
     assert keys_of(path)["quantize.imatrix.entries_count"] == len(read_imatrix(file).entries)
 
 
+def test_a_given_one_may_have_any_name(file: Path, pruned: Path, tmp_path: Path) -> None:
+    name = "plain.gguf"  # as the converted model is called while it is at work
+    (tmp_path / name).write_bytes(file.read_bytes())
+    path = export_gguf(pruned, tmp_path / "x.gguf", "IQ3_XXS", tmp_path / name)
+    assert keys_of(path)["quantize.imatrix.file"] == name
+    expected = GgufFile(export_gguf(pruned, tmp_path / "expected.gguf", "IQ3_XXS", file))
+    assert all(expected.read(tensor) == GgufFile(path).read(tensor) for tensor in expected.tensors)
+
+
 def test_a_pruned_model_has_one_computed_where_its_type_needs_it(pruned: Path, tmp_path: Path) -> None:
     said: list[str] = []
     path = export_gguf(pruned, tmp_path / "x.gguf", "IQ3_XXS", corpus=DEV, tell=said.append)
@@ -203,6 +206,36 @@ def test_experts_that_no_token_reached_take_the_mean_of_their_layer() -> None:
     assert up.sums.tolist() == [[2, 4], [2, 2], [4, 2]] and up.counts.tolist() == [2, 1, 1]
     for name in names[1:]:
         assert filled.entries[name] is matrix.entries[name]
+
+
+def test_what_pads_a_layer_is_no_expert_that_the_text_did_not_reach(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bias: dict[str, Any] = {f"blk.{layer}.exp_probs_b.bias": np.zeros(8, np.float32) for layer in (0, 1)}
+    source = write_moe(tmp_path / "x.gguf", {"tiny.expert_gating_func": 2}, bias)
+    layers = [Layer(0, 8, [0, 4]), Layer(1, 8, [0, 1, 4, 5])]
+    plan = Plan("tiny", GgufModel(source).fingerprint, "en-de", "reap", "layerwise", 0.5, 0, 2, layers)
+    plan.save(tmp_path / "slimmoe.json")
+    plain = cut_gguf(source, plan, tmp_path / "plain.gguf")
+
+    def matrix(experts: int, *unreached: int) -> ImportanceMatrix:
+        counts = np.ones(experts, np.float32)
+        counts[[*unreached]] = 0
+        names = [f"blk.{layer}.ffn_up_exps.weight" for layer in (0, 1)]
+        return ImportanceMatrix({name: Entry(np.ones((experts, 32), np.float32), counts.copy()) for name in names})
+
+    def warnings(number: int, given: ImportanceMatrix) -> str:
+        caplog.clear()
+        work = tmp_path / str(number)
+        work.mkdir()
+        _prepared(given, plain, Origin(tmp_path), "x.gguf", work)
+        return caplog.text
+
+    assert "not once" not in warnings(1, matrix(8))
+    assert "reached 1 experts not once" in warnings(2, matrix(8, 5, 7))  # 7 is cut
+    of_the_cut = matrix(4)
+    of_the_cut.entries["blk.0.ffn_up_exps.weight"].counts[[2, 3]] = 0
+    assert "not once" not in warnings(3, of_the_cut)
 
 
 @pytest.mark.parametrize(

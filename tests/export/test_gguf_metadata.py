@@ -13,6 +13,7 @@ from gguf import GGUFReader
 from export.gguf import export_gguf
 from export.gguf.metadata import Origin
 from export.gguf.modelfile import _PLACEHOLDER, go_template, write_modelfile
+from export.gguf.output import output_path
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
@@ -71,11 +72,15 @@ def test_names(tmp_path: Path, about: dict[str, Any], pair: Pair | None, name: s
     if about:
         (folder / "slimmoe.json").write_text(json.dumps(about))
     origin = Origin(folder, pair)
-    assert origin.output_path(tmp_path, "Q8_0") == tmp_path / name
-    assert origin.output_path(f"{tmp_path}/none/", "Q8_0") == tmp_path / "none" / name
-    assert origin.output_path(tmp_path / "x.gguf", "Q8_0") == tmp_path / "x.gguf"
-    with pytest.raises(RequestError, match=r"(?s)does not end in \.gguf.*/x/"):
-        origin.output_path(tmp_path / "x", "Q8_0")
+    assert origin.file_name("Q8_0") == name
+
+
+def test_a_folder_gets_a_file_of_the_given_name_and_a_file_ends_in_gguf(tmp_path: Path) -> None:
+    assert output_path(tmp_path, "a.gguf", "slimmoe") == tmp_path / "a.gguf"
+    assert output_path(f"{tmp_path}/none/", "a.gguf", "slimmoe") == tmp_path / "none" / "a.gguf"
+    assert output_path(tmp_path / "x.gguf", "a.gguf", "slimmoe") == tmp_path / "x.gguf"
+    with pytest.raises(RequestError, match=r"(?s)does not end in \.gguf.*next: slimmoe -o .*/x/"):
+        output_path(tmp_path / "x", "a.gguf", "slimmoe")
 
 
 @pytest.mark.parametrize("ratio", ["0", "0.125", "0.7", "0.75"])

@@ -11,9 +11,10 @@ from gguf import GGUFReader
 
 from export.gguf import export_gguf
 from export.gguf.convert import run_tool
-from export.gguf.imatrix import Entry, ImportanceMatrix, write_imatrix
+from export.gguf.imatrix import write_imatrix
 from export.gguf.quantise import _restore_count, find_type, options_of, quantise, type_names
 from export.gguf.types import ALIASES, TYPES, list_types
+from prune.imatrix import Entry, ImportanceMatrix
 from runtime import llama_paths
 from runtime.errors import RequestError, WorkError
 from runtime.gguf_file import GgufFile

@@ -195,3 +195,17 @@ def test_steps_are_written_in_order_however_far_reading_is_ahead(tmp_path: Path,
     with (tmp_path / "a").open("rb", buffering=0) as a, (tmp_path / "b").open("wb", buffering=0) as b:
         copying.copy_all([(a, 1000, 1250), b"between", (a, 0, 10), b"", (a, 4990, 5000)], b)
     assert (tmp_path / "b").read_bytes() == data[1000:1250] + b"between" + data[:10] + data[4990:]
+
+
+def test_a_system_that_writes_a_little_at_a_time_gets_all_of_it(half_checkpoint, tmp_path: Path, request) -> None:
+    plan = plan_for(half_checkpoint, [0, 3, 5], [1, 2, 7])
+    prune(half_checkpoint, plan, tmp_path / "expected")
+    request.getfixturevalue("short_writes")
+    prune(half_checkpoint, plan, tmp_path / "cut")
+    shards = [path.name for path in (tmp_path / "expected").glob("*.safetensors")]
+    assert shards
+    for name in shards:
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes()
+    with (tmp_path / "b").open("wb", buffering=0) as b:
+        copying.copy_all([b"a step of many bytes", b"and another"], b)
+    assert (tmp_path / "b").read_bytes() == b"a step of many bytesand another"

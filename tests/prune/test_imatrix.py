@@ -96,9 +96,12 @@ def test_the_command(tiny_gguf: Path, tiny_checkpoint: Path, imatrix: Path, tmp_
 
 
 def write_imatrix(path: Path, counts: dict[str, np.ndarray]) -> Path:
+    """``counts`` [experts, 1], float64 as float32, and as many rows of sums."""
     writer = gguf.GGUFWriter(path, "")
     for name, values in counts.items():
-        writer.add_tensor(f"{name}.counts", values.astype(np.float32))
+        values = values.astype(np.float32) if values.dtype == np.float64 else values
+        writer.add_tensor(f"{name}.in_sum2", np.ones((len(values), 4), np.float32))
+        writer.add_tensor(f"{name}.counts", values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -116,9 +119,12 @@ DOWN = "blk.{}.ffn_down_exps.weight"
         ({DOWN.format(0): np.ones((8, 1))}, RequestError, "another model's"),
         ({DOWN.format(i): np.ones((6, 1)) for i in range(2)}, RequestError, "another model's"),
         ({DOWN.format(i): np.full((8, 1), np.nan) for i in range(2)}, WorkError, "damaged"),
+        ({DOWN.format(i): np.full((8, 1), np.inf) for i in range(2)}, WorkError, "damaged"),
         ({DOWN.format(i): np.zeros((8, 1)) for i in range(2)}, WorkError, "damaged"),
+        ({DOWN.format(i): np.ones((8, 1), np.int8) for i in range(2)}, WorkError, "not in float32"),
+        ({DOWN.format(i): np.ones((8, 2), np.float16) for i in range(2)}, WorkError, "not in float32"),
     ],
-    ids=["dense", "layers", "experts", "not numbers", "nothing counted"],
+    ids=["dense", "layers", "experts", "not numbers", "infinite", "nothing counted", "int8", "float16"],
 )
 def test_a_file_that_does_not_fit_is_one_sentence(counts, error, sentence, tiny_gguf: Path, tmp_path: Path) -> None:
     with pytest.raises(error, match=sentence):
@@ -127,5 +133,5 @@ def test_a_file_that_does_not_fit_is_one_sentence(counts, error, sentence, tiny_
 
 def test_a_matrix_in_the_older_format_is_one_sentence(tiny_gguf: Path, tmp_path: Path) -> None:
     (tmp_path / "imatrix.dat").write_bytes((2).to_bytes(4, "little") + b"\x00" * 100)
-    with pytest.raises(RequestError, match="not a GGUF file"):
+    with pytest.raises(RequestError, match=r"(?s)GGUF format.*llama-imatrix --in-file"):
         read_counts(tmp_path / "imatrix.dat", GgufModel(tiny_gguf), EN_DE)

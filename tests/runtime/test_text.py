@@ -76,3 +76,8 @@ def test_moses_files_of_different_length_are_refused(tmp_path) -> None:
     (tmp_path / "x.de").write_text("a\n")
     with pytest.raises(RequestError, match="not parallel"):
         read_segments(tmp_path / "x", EN_DE)
+
+
+def test_a_missing_corpus_says_how_to_give_one_s_own(tmp_path) -> None:
+    with pytest.raises(RequestError, match=r"(?s)no corpus file .*next: .*--corpus my\.tsv.*source TAB target"):
+        read_segments(tmp_path / "none", EN_DE)
