@@ -25,6 +25,7 @@ from runtime.engines.llama import LlamaEngine
 from runtime.engines.llama_graph import masked
 from runtime.errors import RequestError, WorkError
 from runtime.gguf_file import GgufFile
+from runtime.pairs import Pair
 from tests.export.test_gguf_families import (  # noqa: F401  (the fixture applies here too)
     HALF,
     RUNNABLE,
@@ -35,6 +36,7 @@ from tests.export.test_gguf_families import (  # noqa: F401  (the fixture applie
     write_subject,
 )
 from tests.gguf_files import write_moe
+from tests.prune.test_cut import plan_for
 
 ROOT = Path(__file__).parents[2]
 OF_THE_PLAN = ("slimmoe.", "general.")  # keys by which the two ways differ: the converter names a cut model anew
@@ -380,3 +382,10 @@ def test_a_plan_of_the_checkpoint_cuts_its_gguf_file(wide: Subject, tmp_path: Pa
     quantise(file_of(wide), tmp_path / "q4.gguf", "Q4_K_M")
     assert plan_of(tmp_path / "q4.gguf", *HALF) == wide.plan(*HALF)
     shutil.rmtree(tmp_path)
+
+
+def test_a_cut_brings_the_modelfile_of_its_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    whole = export_gguf(tiny_checkpoint, tmp_path / "whole.gguf", "Q8_0", pair=Pair("en", "de"))
+    cut_gguf(whole, plan_for(tiny_checkpoint, [0, 1, 2], [5, 6, 7]), tmp_path / "cut.gguf")
+    expected = (tmp_path / "whole.Modelfile").read_text().replace("whole", "cut")
+    assert "{{ .Prompt }}" in expected and (tmp_path / "cut.Modelfile").read_text() == expected
