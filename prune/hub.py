@@ -7,7 +7,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from runtime.errors import RequestError, WorkError
 
-_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]  # never pickled weights, never code
+# The card for licence and languages; never pickled weights, never code.
+_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
 
 
 def resolve_model(model: str) -> Path:
@@ -20,6 +21,10 @@ def resolve_model(model: str) -> Path:
     path = Path(model)
     if path.is_dir():
         return path
+    if path.is_file() or path.suffix == ".gguf":
+        raise RequestError(
+            f"{model} is a file, and this needs a checkpoint's folder.", next_command="ls models/default"
+        )
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise RequestError(f"There is no model folder {model}.", next_command="ls models/default")
     try:

@@ -46,6 +46,10 @@ def translate(
     from runtime.files import new_file
     from runtime.translate import translate
 
+    for text in texts or []:
+        if text.endswith((".txt", ".tsv", ".md")) and " " not in text and not Path(text).is_file():
+            raise RequestError(f"There is no text file {text}.", next_command="ls")
+
     def lines() -> Iterator[str]:
         if not texts:
             yield from (line.rstrip("\n") for line in sys.stdin)

@@ -11,7 +11,7 @@ from typing import Literal
 from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp
 from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, groups_of, padded_places, write_imatrix
 from export.gguf.metadata import Origin
-from export.gguf.modelfile import write_modelfile
+from export.gguf.modelfile import add_modelfile, modelfile
 from export.gguf.output import output_path
 from export.gguf.quantise import find_type, quantise
 from export.gguf.tokenizer import SAMPLE, adds_bos, compare, recognise, require_name
@@ -137,18 +137,6 @@ def _prepared(matrix: ImportanceMatrix, plain: Path, origin: Origin, name: str, 
     return folder / name
 
 
-def _modelfile(file: str, checkpoint: Checkpoint, pair: Pair | None, bos: bool) -> str:
-    """Text of the Modelfile; empty where no pair is known, or, with a warning, where the chat template allows none."""
-    if pair is None:
-        return ""
-    context = int(checkpoint.config.get("max_position_embeddings") or 1024)
-    try:
-        return write_modelfile(file, checkpoint.folder, pair, context, bos)
-    except WorkError as error:
-        _log.warning(error.sentence)
-        return ""
-
-
 def export_gguf(
     folder: Path,
     output: Path | str,
@@ -211,7 +199,7 @@ def export_gguf(
         if pre is not None and found is None:
             raise RequestError(f"The tokenizer of {folder} is not one that has a pre-tokenisation: leave --pre out.")
         _check_tokens(converted, folder, origin.known_pair, corpus, found or "known")
-        modelfile = _modelfile(output.name, checkpoint, origin.known_pair, adds_bos(converted))
+        bos = adds_bos(converted)
         if on_text_of and corpus:
             tell(f"computing an importance matrix on {on_text_of} text of {corpus}")
             matrix = compute_imatrix(converted, folder, on_text_of, corpus, work)
@@ -223,7 +211,7 @@ def export_gguf(
             label = imatrix.name if isinstance(imatrix, Path) else f"{on_text_of}.imatrix.gguf"
             ready = _prepared(matrix, converted, origin, label, work) if matrix else None
             quantise(converted, temporary, quant, ready)
-    if modelfile:
-        with new_file(output.with_suffix(".Modelfile")) as temporary:
-            temporary.write_text(modelfile, encoding="utf-8", newline="")
+    if translates := origin.known_pair:
+        context = int(checkpoint.config.get("max_position_embeddings") or 1024)
+        add_modelfile(output, lambda: modelfile(output.name, folder, translates, context, bos))
     return output

@@ -15,14 +15,14 @@ from typing import BinaryIO
 from gguf.constants import GGML_QUANT_SIZES
 
 from export.gguf.header import encode, encode_tensor, write_header
-from export.gguf.modelfile import modelfile_of
+from export.gguf.modelfile import add_modelfile, modelfile_of
 from export.gguf.output import output_path
 from export.gguf.provenance import provenance
 from prune.copying import Step, copy_all, merge
 from prune.gguf_model import GgufModel
 from prune.plan import Plan
 from prune.shape import NEVER, PADDING, Shape, check_plan, cut_shape, padding_source
-from runtime.errors import RequestError, SlimmoeError, WorkError
+from runtime.errors import RequestError, WorkError
 from runtime.files import new_file, require_space
 from runtime.gguf_header import Tensor
 from runtime.pairs import parse_pair
@@ -227,15 +227,6 @@ def cut_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
     require_space(output, sum(piece.size for piece in pieces) + model.file.metadata_end)
     with new_file(output) as temporary, temporary.open("wb", buffering=0) as target:
         _write(model, pieces, metadata, target)
-    _write_modelfile(model, plan, output)
+    if " + " not in plan.pair:  # a Modelfile has one direction
+        add_modelfile(output, lambda: modelfile_of(model.file, output.name, parse_pair(plan.pair)))
     return output
-
-
-def _write_modelfile(model: GgufModel, plan: Plan, output: Path) -> None:
-    """Ollama's Modelfile beside the cut, where the plan is for one pair and the chat template can be told in Go."""
-    try:
-        text = modelfile_of(model.file, output.name, parse_pair(plan.pair))
-    except SlimmoeError:
-        return
-    with new_file(output.with_suffix(".Modelfile")) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")

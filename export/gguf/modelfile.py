@@ -5,15 +5,19 @@ prompt of a placeholder sentence is rendered, and Go's variable put in the place
 """
 
 import json
+import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import WorkError
+from runtime.files import new_file
 from runtime.gguf_file import GgufFile
 from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
 
+_log = logging.getLogger(__name__)
 _PLACEHOLDER = "qxjzplaceholderqxjz"
 # What would open an action in Go, end the Modelfile's quotes, or be dropped by an editor.
 _SPECIAL = re.compile(r'\{\{|"""|"\Z|\r')
@@ -59,7 +63,18 @@ def _setting(folder: Path, name: str, default: Any) -> Any:
     return config.get(name) or default
 
 
-def write_modelfile(file: str, folder: Path, pair: Pair, context: int, bos: bool) -> str:
+def add_modelfile(gguf: Path, text: Callable[[], str]) -> None:
+    """Write ``text()`` as the Modelfile beside a GGUF file; a warning where the chat template allows none."""
+    try:
+        content = text()
+    except WorkError as error:
+        _log.warning(error.sentence)
+        return
+    with new_file(gguf.with_suffix(".Modelfile")) as temporary:
+        temporary.write_text(content, encoding="utf-8", newline="")
+
+
+def modelfile(file: str, folder: Path, pair: Pair, context: int, bos: bool) -> str:
     """Text of the Modelfile for the GGUF file of the name ``file``.
 
     Args:

@@ -12,7 +12,7 @@ from gguf import GGUFReader
 
 from export.gguf import export_gguf
 from export.gguf.metadata import Origin
-from export.gguf.modelfile import _PLACEHOLDER, go_template, write_modelfile
+from export.gguf.modelfile import _PLACEHOLDER, go_template, modelfile
 from export.gguf.output import output_path
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
@@ -127,8 +127,8 @@ def test_ollama_sends_the_very_prompt(tmp_path: Path, source: str | None, senten
         json.dumps({"chat_template": source, "bos_token": "<s>", "eos_token": "</s>"})
     )
     expected = ChatTemplate.from_folder(tmp_path).prompt(EN_DE, sentence)
-    assert rendered(write_modelfile("x.gguf", tmp_path, EN_DE, 1024, False), sentence) == expected
-    given = rendered(write_modelfile("x.gguf", tmp_path, EN_DE, 1024, True), sentence)
+    assert rendered(modelfile("x.gguf", tmp_path, EN_DE, 1024, False), sentence) == expected
+    given = rendered(modelfile("x.gguf", tmp_path, EN_DE, 1024, True), sentence)
     assert given == expected.removeprefix("<s>")  # which llama.cpp puts there
 
 
@@ -143,7 +143,7 @@ def test_the_modelfile_stands_beside_the_file_and_stops_where_the_model_does(exp
 
 def test_the_model_s_own_repetition_penalty_is_kept(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text('{"repetition_penalty": 1.05}')
-    assert "PARAMETER repeat_penalty 1.05\n" in write_modelfile("x.gguf", tmp_path, EN_DE, 1024, False)
+    assert "PARAMETER repeat_penalty 1.05\n" in modelfile("x.gguf", tmp_path, EN_DE, 1024, False)
 
 
 @pytest.mark.parametrize("prompt", ["no text at all", f"{_PLACEHOLDER} twice {_PLACEHOLDER}"])
