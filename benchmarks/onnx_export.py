@@ -53,7 +53,7 @@ def measure(way: str, model: Path, output: Path) -> dict[str, float]:
     code = COPY_FILES if way == COPY else EXPORT
     command = [sys.executable, "-c", "import os, sys, time\n" + code + TIMED, str(model), str(output), way]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    with PeakMemory(child.pid, interval=0.02) as memory:
+    with PeakMemory(child.pid, interval=0.1) as memory:
         printed, _ = child.communicate()
     assert child.returncode == 0
     seconds, cpu = map(float, printed.split())
@@ -72,7 +72,9 @@ def main() -> None:
     options = parser.parse_args()
     ways = [COPY, *options.quants.split(",")]
     with work_folder(options.folder) as work:
-        result: dict[str, Any] = {"checkpoint_bytes": write_checkpoint(work / "model", options.gigabytes, options.vocabulary)}
+        result: dict[str, Any] = {
+            "checkpoint_bytes": write_checkpoint(work / "model", options.gigabytes, options.vocabulary)
+        }
         rows: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for repeat in range(options.repeats):
             for way in reversed(ways) if repeat % 2 else ways:
