@@ -31,14 +31,18 @@ HIDDEN, INTERMEDIATE, EXPERTS, HEADS, HEAD = 1024, 512, 64, 16, 64
 UNITS = {"MiB": 1 << 20, "GiB": 1 << 30}
 
 
-def write_checkpoint(folder: Path, gigabytes: float) -> int:
-    """A random bf16 Qwen3-MoE of about this size, one shard for each layer; returns its bytes of weights."""
+def write_checkpoint(folder: Path, gigabytes: float, vocabulary: int | None = None) -> int:
+    """A random bf16 Qwen3-MoE of about this size, one shard for each layer; returns its bytes of weights.
+
+    ``vocabulary`` is the number of rows of its embedding, by default the tokenizer's; they come on top of the size.
+    """
     generator = torch.Generator().manual_seed(0)
     noise = (torch.randn(1 << 24, generator=generator) * 0.02).bfloat16()
 
     def weights(*shape: int) -> torch.Tensor:
         start = int(torch.randint(noise.numel() // 2, (), generator=generator))
-        return noise[start:][: math.prod(shape)].view(shape).clone()
+        values = noise[start:].repeat(-(-math.prod(shape) // (noise.numel() - start)))
+        return values[: math.prod(shape)].view(shape).clone()
 
     layer_bytes = 2 * (3 * EXPERTS * HIDDEN * INTERMEDIATE + 4 * HIDDEN * HEADS * HEAD)
     layers, where, total = max(1, round(gigabytes * 1e9 / layer_bytes)), {}, 0
@@ -47,6 +51,7 @@ def write_checkpoint(folder: Path, gigabytes: float) -> int:
     config |= {"hidden_size": HIDDEN, "moe_intermediate_size": INTERMEDIATE, "num_local_experts": EXPERTS}
     config |= {"num_hidden_layers": layers, "num_attention_heads": HEADS, "num_key_value_heads": HEADS}
     config |= {"head_dim": HEAD, "num_experts_per_tok": 8, "tie_word_embeddings": True}
+    config |= {"vocab_size": vocabulary or config["vocab_size"]}
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

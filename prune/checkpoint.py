@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
 import mmap
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from prune.families import Family, Layout, family_of
 from prune.fingerprint import as_float32, fingerprint
 from runtime.errors import RequestError, WorkError
 
+READ_BYTES = 1 << 24  # of a file at a time, where a tensor is read by rows
 HASHED_BYTES = 4096  # of each tensor's start go into the hash of the weights
 
 
@@ -252,8 +255,19 @@ class Checkpoint:
         Raises:
             WorkError: stored in a type that has no plain float32 value (quantised checkpoints).
         """
-        tensor = self.tensors[name]
-        values = as_float32(self.raw(name), tensor.dtype)
+        return self._as_float32(name, self.raw(name)).reshape(self.tensors[name].shape)
+
+    def read_rows(self, name: str) -> Iterator[np.ndarray]:
+        """The same, a few rows [n, columns] at a time, for tensors that are larger than memory allows: vocabularies."""
+        data, columns = self.raw(name), self.tensors[name].shape[-1]
+        size = len(data) * columns // math.prod(self.tensors[name].shape)  # bytes of a row
+        step = max(1, READ_BYTES // size) * size
+        for start in range(0, len(data), step):
+            yield self._as_float32(name, data[start : start + step]).reshape(-1, columns)
+
+    def _as_float32(self, name: str, data: memoryview) -> np.ndarray:
+        dtype = self.tensors[name].dtype
+        values = as_float32(data, dtype)
         if values is None:
-            raise WorkError(f"{name} is stored as {tensor.dtype}; a bf16, f16 or f32 checkpoint is needed.")
-        return values.reshape(tensor.shape)
+            raise WorkError(f"{name} is stored as {dtype}; a bf16, f16 or f32 checkpoint is needed.")
+        return values

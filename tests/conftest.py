@@ -17,7 +17,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``tiny_checkpoint`` as an ONNX folder with all three variants. Read only: copy before changing it."""
+    """``tiny_checkpoint`` as an ONNX folder with all variants. Read only: copy before changing it."""
     from export.onnx import FILES, export_onnx
 
     folder = tmp_path_factory.mktemp("onnx") / "tiny"

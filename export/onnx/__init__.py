@@ -6,24 +6,41 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from export.onnx.blocks import Blocks
 from export.onnx.graph import build_graph
-from export.onnx.quantise import Blockwise, Float32, Storage
+from export.onnx.quantise import Blockwise, Float16, Float32, Storage
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
-from runtime.engines.onnx import VARIANTS
 from runtime.errors import RequestError
 from runtime.files import new_file, new_folder, require_space
 
-FILES = {"none": "model.onnx", "int8": "model_int8.onnx", "int4": "model_q4.onnx"}  # names as transformers.js expects
+FILES = {  # names as transformers.js expects; the largest first
+    "none": "model.onnx",
+    "fp16": "model_fp16.onnx",
+    "int8": "model_int8.onnx",
+    "int4": "model_q4.onnx",
+}
+BLOCKS = (32, 128)
 _COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "slimmoe.json")
 
 _EXTERNAL = {"transformers.js_config": {"use_external_data_format": True}}  # else transformers.js ignores *.onnx_data
 
 
-def _storage(quant: str, accuracy_level: int) -> Storage:
+def _storage(quant: str, block: int, accuracy_level: int) -> Storage:
+    """How to store weights.
+
+    At 4 bits only the experts are: attention, embedding and output layer are few, and cost most where they are coarse
+    (docs/onnx.md has the measurements). A zero point for each block of experts costs 0.125 bits and saves more.
+    """
     if quant not in FILES:
         raise RequestError(f"'{quant}' is not a quantisation for ONNX; there are {', '.join(FILES)}.")
-    return Float32() if quant == "none" else Blockwise({"int8": 8, "int4": 4}[quant], accuracy_level)
+    if block not in BLOCKS:
+        raise RequestError(f"There are no blocks of {block} weights; there are {' and '.join(map(str, BLOCKS))}.")
+    if quant in ("none", "fp16"):
+        return Float16() if quant == "fp16" else Float32()
+    others = Blocks(8, block)
+    experts = Blocks(4, block, zero_points=True) if quant == "int4" else others
+    return Blockwise(experts, others, accuracy_level)
 
 
 def _genai_config(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
@@ -80,21 +97,25 @@ def _require_same_model(checkpoint: Checkpoint, output: Path) -> None:
         raise RequestError(f"{output} holds something else already.", next_command=f"rm -r {output}   (or another -o)")
 
 
-def export_onnx(folder: Path, output: Path, quant: str = "int4", accuracy_level: int = 4) -> Path:
+def export_onnx(
+    folder: Path, output: Path, quant: str = "int4", block: int = BLOCKS[0], accuracy_level: int = 4
+) -> Path:
     """Write one variant of a checkpoint into an ONNX folder; other variants of the same checkpoint may be there.
 
     Args:
         folder: a checkpoint of a family with a [decoder] section. Expert counts are those of its router tensors.
         output: the ONNX folder.
-        quant: "none" (float32), "int8" or "int4" (blocks of 32 weights with one scale each).
-        accuracy_level: of quantised products: 4 lets kernels use int8 activations, 0 keeps them float32 (2-3x slower).
+        quant: "none" (float32), "fp16", "int8", or "int4" (experts; the rest has 8 bits).
+        block: weights along a row that share a scale: 32 or 128.
+        accuracy_level: of quantised products: 4 lets kernels use int8 activations, 0 keeps them float32 where there are
+            such kernels (many times slower: docs/onnx.md).
 
     Raises:
         RequestError: an unknown quantisation, a model that the graph cannot express, or ``output`` is taken.
         WorkError: tensors are missing, or the disk is full.
     """
     folder, output = Path(folder), Path(output)
-    storage, checkpoint = _storage(quant, accuracy_level), Checkpoint(folder)
+    storage, checkpoint = _storage(quant, block, accuracy_level), Checkpoint(folder)
     if not (folder / "tokenizer.json").exists():
         raise RequestError(f"{folder} has no tokenizer.json, which the ONNX engine needs.")
     name = FILES[quant]
@@ -108,8 +129,8 @@ def export_onnx(folder: Path, output: Path, quant: str = "int4", accuracy_level:
         with new_file(target / "onnx" / name) as graph_path, new_file(target / "onnx" / weights.location) as data_path:
             weights.write(data_path)
             graph_path.write_bytes(model_bytes)
-        best = next(file for file in VARIANTS if (target / "onnx" / file).exists())
-        _write_json(target / "genai_config.json", _genai_config(checkpoint, f"onnx/{best}"))
+        smallest = next(file for file in reversed(FILES.values()) if (target / "onnx" / file).exists())
+        _write_json(target / "genai_config.json", _genai_config(checkpoint, f"onnx/{smallest}"))
 
     if (output / "onnx").is_dir():
         if (output / "onnx" / name).exists():

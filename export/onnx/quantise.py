@@ -1,57 +1,26 @@
-"""How weights are stored and multiplied: as float32, or as 4- or 8-bit integers in blocks with one scale each.
+"""How weights are stored and multiplied: as floats, or as 4- or 8-bit integers in blocks with one scale each.
 
-Both classes emit the same four things (embedding, linear layer, experts, output layer), so the graph is written once.
+All classes emit the same four things (embedding, linear layer, experts, output layer), so the graph is written once.
 Operators and layouts: onnxruntime docs/ContribOperators.md (MatMulNBits, QMoE, MoE, GatherBlockQuantized, FusedMatMul).
+Whatever the file holds in float16 is cast in the graph: the runtime does that once, when it loads the file, since its
+kernels for the CPU compute in float32 alone.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from onnx import TensorProto
 
+from export.onnx.blocks import Blocks, quantise
 from export.onnx.nodes import MICROSOFT, Graph
 from export.onnx.tensors import Matrix
+from runtime.engines import usable_cores
 from runtime.errors import RequestError
 
-BLOCK = 32  # weights along a row that share a scale
-# Where the extreme of a block is tried on the integer axis: clipping it a little often serves the other 31 better.
-_RANGES = {4: np.linspace(7.0, 9.0, 9), 8: np.array([128.0])}
-
-
-def quantise(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Quantise blocks of a row to ``w = scale * (q - 2^(bits-1))``, scales by least squares.
-
-    Of the ranges tried, the one with the least squared error is kept (llama.cpp's ``make_qx_quants`` does the same).
-
-    Args:
-        weights: float32 [rows, columns]; columns a multiple of ``BLOCK``.
-        bits: 4 or 8.
-
-    Returns:
-        q as uint8 [rows, columns * bits / 8] (of two 4-bit integers the first is in the low half), and float32 scales
-        [rows, columns / BLOCK].
-    """
-    rows, columns = weights.shape
-    zero = 1 << (bits - 1)
-    blocks = weights.reshape(-1, BLOCK)
-    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(1)[:, None], 1)
-    extreme[extreme == 0] = 1
-    best = np.full(len(blocks), -1, np.float32)
-    scales = np.zeros(len(blocks), np.float32)
-    integers = np.zeros_like(blocks)
-    for reach in _RANGES[bits]:
-        q = np.clip(np.rint(blocks * (-np.float32(reach) / extreme)), -zero, zero - 1)
-        product, square = np.einsum("bi,bi->b", blocks, q), np.einsum("bi,bi->b", q, q)
-        scale = product / np.maximum(square, 1)
-        gain = product * scale  # the squared error is |blocks|^2 less this
-        better = gain > best
-        best[better], scales[better], integers[better] = gain[better], scale[better], q[better]
-    packed = (integers + zero).astype(np.uint8).reshape(rows, columns)
-    if bits == 4:
-        packed = packed[:, 0::2] | packed[:, 1::2] << 4
-    return packed, scales.reshape(rows, -1)
+_CHUNK = 1 << 18  # weights that are quantised at a time: the temporaries stay in the processor's cache
 
 
 class Storage(Protocol):
@@ -81,6 +50,10 @@ class Storage(Protocol):
 _SWIGLU = {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1.0, "activation_beta": 0.0}
 
 
+def _as_float32(graph: Graph, name: str) -> str:
+    return graph.node("Cast", [name], f"{name}.float32", to=TensorProto.FLOAT)
+
+
 @dataclass(frozen=True)
 class Float32:
     """Weights as they are, in float32; a tied embedding is one tensor used twice."""
@@ -98,7 +71,8 @@ class Float32:
     def linear(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
         return graph.node("FusedMatMul", [x, self._store(graph, matrix)], output, MICROSOFT, transB=1)
 
-    output = linear
+    def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
+        return self.linear(graph, x, matrix, output)
 
     def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
         inputs = [x, router, self._store(graph, up), "", self._store(graph, down)]
@@ -106,49 +80,85 @@ class Float32:
 
 
 @dataclass(frozen=True)
-class Blockwise:
-    """Weights in blocks of integers. Embedding and output layer always have 8 bits: they are few and matter most."""
+class Float16(Float32):
+    """Weights rounded to float16 in the file; in memory, and in all arithmetic, they are float32 again."""
 
-    bits: int
-    accuracy_level: int  # 4: activations in int8, too, where the kernel can; 0: in float32
+    def _store(self, graph: Graph, matrix: Matrix) -> str:
+        return _as_float32(graph, self._rounded(graph, matrix))
 
-    def _store(self, graph: Graph, matrix: Matrix, bits: int, shape: tuple[int, ...] | None = None) -> tuple[str, str]:
-        """Initialisers of integers, in their own or another ``shape``, and of scales."""
-        *rows, columns = matrix.shape
-        if columns % BLOCK:
-            raise RequestError(f"{matrix.name} has rows of {columns}, not a multiple of {BLOCK}: use --quant none.")
-
-        def values() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            step = max(1, (1 << 18) // columns)  # rows at a time: the temporaries stay in the processor's cache
+    def _rounded(self, graph: Graph, matrix: Matrix) -> str:
+        def values() -> Iterator[tuple[np.ndarray]]:
             for piece in matrix.pieces():
-                for start in range(0, len(piece), step):
-                    yield quantise(piece[start : start + step], bits)
+                with np.errstate(over="ignore"):
+                    rounded = piece.astype(np.float16)
+                if not np.isfinite(rounded).all():
+                    raise RequestError(f"{matrix.name} has weights beyond float16's range: use --quant none.")
+                yield (rounded,)
 
-        names = f"{matrix.name}.q{bits}", f"{matrix.name}.scales"
-        if names[0] not in graph.weights:
-            shapes = (*rows, columns * bits // 8), (*rows, columns // BLOCK)
-            dtypes = TensorProto.UINT8, TensorProto.FLOAT
-            graph.weights.declare(list(zip(names, dtypes, shapes, strict=True)), values)
-        return graph.weights.use(names[0], shape), graph.weights.use(names[1])
-
-    def _multiply(self, graph: Graph, x: str, matrix: Matrix, output: str, bits: int) -> str:
-        rows, columns = matrix.shape
-        packed, scales = self._store(graph, matrix, bits, (rows, columns // BLOCK, BLOCK * bits // 8))
-        attributes = {"K": columns, "N": rows, "bits": bits, "block_size": BLOCK, "accuracy_level": self.accuracy_level}
-        return graph.node("MatMulNBits", [x, packed, scales], output, MICROSOFT, **attributes)
+        name = f"{matrix.name}.float16"
+        if name not in graph.weights:
+            graph.weights.declare([(name, TensorProto.FLOAT16, matrix.shape)], values)
+        return graph.weights.use(name)
 
     def embedding(self, graph: Graph, ids: str, matrix: Matrix) -> str:
-        packed, scales = self._store(graph, matrix, 8)
-        attributes = {"bits": 8, "block_size": BLOCK, "gather_axis": 0, "quantize_axis": 1}
-        return graph.node("GatherBlockQuantized", [packed, ids, scales], "embedding", MICROSOFT, **attributes)
+        rows = graph.node("Gather", [self._rounded(graph, matrix), ids], "embedding.float16")
+        return graph.node("Cast", [rows], "embedding", to=TensorProto.FLOAT)
+
+
+@dataclass(frozen=True)
+class Blockwise:
+    """Weights in blocks of integers: the experts' in one way, all others in another."""
+
+    of_experts: Blocks
+    of_others: Blocks
+    accuracy_level: int  # 4: activations in int8, too, where the kernel can; 0: in float32
+
+    def _store(self, graph: Graph, matrix: Matrix, kind: Blocks, shape: tuple[int, ...] | None = None) -> list[str]:
+        """Integers, in their own or another ``shape``, scales and, where the kind has them, zero points."""
+        *rows, columns = matrix.shape
+        if columns % kind.size:
+            remedy = "--quant fp16" if columns % 32 else "--block 32"
+            raise RequestError(f"{matrix.name} has rows of {columns}, not a multiple of {kind.size}: use {remedy}.")
+
+        def values() -> Iterator[tuple[np.ndarray, ...]]:
+            step = max(1, _CHUNK // columns)
+            with ThreadPoolExecutor(usable_cores()) as pool:  # numpy lets other threads run while it computes
+                for piece in matrix.pieces():
+                    chunks = [piece[start : start + step] for start in range(0, len(piece), step)]
+                    yield from pool.map(lambda chunk: quantise(chunk, kind), chunks)
+
+        integers, scales, zeros = (f"{matrix.name}.{part}" for part in ("integers", "scales", "zeros"))
+        if integers not in graph.weights:
+            tensors = [
+                (integers, TensorProto.UINT8, (*rows, columns * kind.bits // 8)),
+                (scales, TensorProto.FLOAT16, (*rows, columns // kind.size)),
+                (zeros, TensorProto.UINT8, (*rows, -(-columns // kind.size * kind.bits // 8))),
+            ]
+            graph.weights.declare(tensors if kind.zero_points else tensors[:2], values)
+            _as_float32(graph, graph.weights.use(scales))
+        names = [graph.weights.use(integers, shape), f"{scales}.float32"]
+        return [*names, graph.weights.use(zeros)] if kind.zero_points else names
+
+    def embedding(self, graph: Graph, ids: str, matrix: Matrix) -> str:
+        kind = self.of_others
+        packed, *others = self._store(graph, matrix, kind)
+        attributes = {"bits": kind.bits, "block_size": kind.size, "gather_axis": 0, "quantize_axis": 1}
+        return graph.node("GatherBlockQuantized", [packed, ids, *others], "embedding", MICROSOFT, **attributes)
 
     def linear(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
-        return self._multiply(graph, x, matrix, output, self.bits)
+        kind, (rows, columns) = self.of_others, matrix.shape
+        stored = self._store(graph, matrix, kind, (rows, columns // kind.size, kind.size * kind.bits // 8))
+        attributes = {"K": columns, "N": rows, "bits": kind.bits, "block_size": kind.size}
+        level = self.accuracy_level
+        return graph.node("MatMulNBits", [x, *stored], output, MICROSOFT, **attributes, accuracy_level=level)
 
-    def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
-        return self._multiply(graph, x, matrix, output, 8)
+    output = linear
 
     def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
-        inputs = [x, router, *self._store(graph, up, self.bits), "", *self._store(graph, down, self.bits)]
-        attributes = {"expert_weight_bits": self.bits, "block_size": BLOCK, "accuracy_level": self.accuracy_level}
+        kind = self.of_experts
+        first, second = self._store(graph, up, kind), self._store(graph, down, kind)
+        inputs = [x, router, *first[:2], "", *second[:2]]
+        if kind.zero_points:
+            inputs += [""] * (11 - len(inputs)) + [first[2], second[2]]
+        attributes = {"expert_weight_bits": kind.bits, "block_size": kind.size, "accuracy_level": self.accuracy_level}
         return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU, **attributes, **routing)

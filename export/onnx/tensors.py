@@ -58,7 +58,7 @@ class Tensors:
     def matrix(self, label: str, role: str, **place: int) -> Matrix:
         """The weight of a linear layer or the embedding [output features or vocabulary, input features]."""
         name = self._name(role, **place)
-        return Matrix(label, self._shape(name), lambda: iter([self._checkpoint.read(name)]))
+        return Matrix(label, self._shape(name), lambda: self._checkpoint.read_rows(name))
 
     def experts(self, label: str, *roles: str, layer: int, experts: int) -> Matrix:
         """One weight of all experts of a layer; of several roles the rows come in turn."""
