@@ -63,7 +63,18 @@ class Storage(Protocol):
 
     def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str: ...
 
-    def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
+    def experts(
+        self,
+        graph: Graph,
+        x: str,
+        router: str,
+        up: Matrix,
+        down: Matrix,
+        output: str,
+        up_bias: str = "",
+        down_bias: str = "",
+        **attributes: float,
+    ) -> str:
         """Routed SwiGLU experts.
 
         Args:
@@ -71,7 +82,9 @@ class Storage(Protocol):
             router: router logits [B * S, experts].
             up: [experts, 2 * inner, hidden], rows of gate and up projection in turn.
             down: [experts, hidden, inner].
-            routing: ``k`` and ``normalize_routing_weights``.
+            up_bias: [experts, 2 * inner] in the same order; empty where there is none.
+            down_bias: [experts, hidden]; empty where there is none.
+            attributes: ``k``, ``normalize_routing_weights``, and of the activation what is not plain SwiGLU.
         """
         ...
 
@@ -100,9 +113,20 @@ class Float32:
 
     output = linear
 
-    def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
-        inputs = [x, router, self._store(graph, up), "", self._store(graph, down)]
-        return graph.node("MoE", inputs, output, MICROSOFT, **_SWIGLU, **routing)
+    def experts(
+        self,
+        graph: Graph,
+        x: str,
+        router: str,
+        up: Matrix,
+        down: Matrix,
+        output: str,
+        up_bias: str = "",
+        down_bias: str = "",
+        **attributes: float,
+    ) -> str:
+        inputs = [x, router, self._store(graph, up), up_bias, self._store(graph, down), down_bias]
+        return graph.node("MoE", inputs, output, MICROSOFT, **_SWIGLU | attributes)
 
 
 @dataclass(frozen=True)
@@ -148,7 +172,20 @@ class Blockwise:
     def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
         return self._multiply(graph, x, matrix, output, 8)
 
-    def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
-        inputs = [x, router, *self._store(graph, up, self.bits), "", *self._store(graph, down, self.bits)]
-        attributes = {"expert_weight_bits": self.bits, "block_size": BLOCK, "accuracy_level": self.accuracy_level}
-        return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU, **attributes, **routing)
+    def experts(
+        self,
+        graph: Graph,
+        x: str,
+        router: str,
+        up: Matrix,
+        down: Matrix,
+        output: str,
+        up_bias: str = "",
+        down_bias: str = "",
+        **attributes: float,
+    ) -> str:
+        inputs = [x, router]
+        for matrix, bias in ((up, up_bias), (down, down_bias)):
+            inputs += [*self._store(graph, matrix, self.bits), bias]
+        stored = {"expert_weight_bits": self.bits, "block_size": BLOCK, "accuracy_level": self.accuracy_level}
+        return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU | attributes | stored)

@@ -1,0 +1,126 @@
+"""Every family that the ONNX graph writer knows computes what transformers computes: tiny random models, one runner."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from export.onnx import FILES, export_onnx
+from export.onnx.quantise import BLOCK, quantise
+from prune.checkpoint import Checkpoint
+from prune.cut import prune
+from prune.families import families, load_family
+from prune.model import load_model
+from runtime.errors import RequestError
+from tests.prune.test_cut import plan_for
+from tests.tiny import write_tiny_checkpoint
+
+KNOWN = [name for name in families() if load_family(name).decoder]
+LENGTHS, STEPS = (24, 17, 9), 32
+ROWS = [[int(i) for i in np.random.default_rng(n).integers(4, 500, size + STEPS)] for n, size in enumerate(LENGTHS)]
+
+# Changes of the tiny configs: inner sizes that blocks of 32 divide, and features that differ from their defaults.
+INNER = {"intermediate_size": 64, "moe_intermediate_size": 64}
+CHANGES: dict[str, dict[str, Any]] = {
+    "qwen3_moe": {"vocab_size": 512, "hidden_size": 64, "head_dim": 16, "mlp_only_layers": [0], "num_hidden_layers": 3},
+}
+
+
+def write(family: str, folder: Path, **options: Any) -> Path:
+    return write_tiny_checkpoint(folder, family, **{**INNER, **CHANGES.get(family, {}), **options})
+
+
+@dataclass
+class Subject:
+    """A tiny model of a family, loaded once for all its tests."""
+
+    family: str
+    folder: Path
+    artefact: Path  # with the float32 graph
+
+    def expected(self, rows: list[list[int]] = ROWS) -> list[np.ndarray]:
+        return torch_logits(self.folder, rows)
+
+
+@pytest.fixture(scope="module", params=KNOWN)
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    room = tmp_path_factory.mktemp(request.param)
+    folder = write(request.param, room / "model")
+    return Subject(request.param, folder, export_onnx(folder, room / "onnx", "none"))
+
+
+def load(folder: Path) -> Any:
+    return load_model(folder, torch.device("cpu"), torch.float32)
+
+
+@torch.inference_mode()
+def torch_logits(model: Any, rows: list[list[int]] = ROWS) -> list[np.ndarray]:
+    """Of each row alone, without padding and without a cache: [tokens, vocabulary]."""
+    model = load(model) if isinstance(model, Path) else model
+    return [model(input_ids=torch.tensor([row]), use_cache=False).logits[0].numpy() for row in rows]
+
+
+class Graph:
+    """A graph of ours, run by onnxruntime."""
+
+    def __init__(self, artefact: Path, quant: str = "none") -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        path = artefact / "onnx" / FILES[quant]
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.inputs = {value.name: value.shape for value in self.session.get_inputs()}
+        self.outputs = [value.name for value in self.session.get_outputs()]
+
+    def empty(self, rows: int) -> dict[str, np.ndarray]:
+        shapes = {name: shape for name, shape in self.inputs.items() if name.startswith("past")}
+        sizes = {"batch": rows, "past": 0}
+        return {name: np.zeros([sizes.get(n, n) for n in shape], np.float32) for name, shape in shapes.items()}
+
+    def step(self, ids: np.ndarray, mask: np.ndarray, cache: dict) -> tuple[np.ndarray, dict]:
+        values = self.session.run(self.outputs, {"input_ids": ids, "attention_mask": mask} | cache)
+        present = {
+            name.replace("present_conv", "past_conv").replace("present.", "past_key_values."): value
+            for name, value in zip(self.outputs[1:], values[1:], strict=True)
+        }
+        return values[0], present
+
+    def logits(self, rows: list[list[int]], steps: int = 0) -> list[np.ndarray]:
+        """Of each row, in one batch padded on the right: all but the last ``steps`` tokens at once, these one by one."""
+        lengths = [len(row) - steps for row in rows]
+        longest = max(lengths)
+        ids = np.full((len(rows), longest), 3)
+        for n, row in enumerate(rows):
+            ids[n, : lengths[n]] = row[: lengths[n]]
+
+        def mask(step: int) -> np.ndarray:
+            return np.array([[i < length + step for i in range(longest + step)] for length in lengths], np.int64)
+
+        logits, cache = self.step(ids, mask(0), self.empty(len(rows)))
+        found = [[*values[:length]] for values, length in zip(logits, lengths, strict=True)]
+        for step in range(steps):
+            given = np.array([[row[length + step]] for row, length in zip(rows, lengths, strict=True)])
+            logits, cache = self.step(given, mask(step + 1), cache)
+            for n, values in enumerate(logits):
+                found[n].append(values[0])
+        return [np.array(values) for values in found]
+
+
+def difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+
+
+def test_one_prompt_at_once(subject):
+    assert difference(Graph(subject.artefact).logits(ROWS[:1]), subject.expected(ROWS[:1])) <= 1e-4
+
+
+def test_cached_steps(subject):
+    found = Graph(subject.artefact).logits(ROWS[:1], STEPS)
+    assert difference(found, subject.expected(ROWS[:1])) <= 1e-4
+
+
+def test_cached_steps_of_a_padded_batch(subject):
+    assert difference(Graph(subject.artefact).logits(ROWS, STEPS), subject.expected()) <= 1e-4
