@@ -40,6 +40,8 @@ def rotary(config: dict[str, Any], head: int) -> Rotary:
     kind = rope.get("rope_type", rope.get("type", "default"))
     share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor"))
     rotated = int(head * share) if share else config.get("rotary_dim") or head
+    if rotated % 16:
+        raise RequestError(f"ONNX Runtime rotates a multiple of 16 values of a head, and this model has {rotated}.")
     base = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
     positions = config["max_position_embeddings"]
     if kind == "dynamic" and rope.get("alpha"):  # Hunyuan's: the base is stretched once and for all

@@ -1,5 +1,6 @@
 """Every family that the ONNX graph writer knows computes what transformers computes: tiny random models, one runner."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,28 +11,43 @@ import pytest
 import torch
 
 from export.onnx import FILES, export_onnx
-from export.onnx.quantise import BLOCK, quantise
-from prune.checkpoint import Checkpoint
-from prune.cut import prune
 from prune.families import families, load_family
 from prune.model import load_model
-from runtime.errors import RequestError
-from tests.prune.test_cut import plan_for
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import CONFIGS, write_tiny_checkpoint
 
 KNOWN = [name for name in families() if load_family(name).decoder]
 LENGTHS, STEPS = (24, 17, 9), 32
 ROWS = [[int(i) for i in np.random.default_rng(n).integers(4, 500, size + STEPS)] for n, size in enumerate(LENGTHS)]
 
 # Changes of the tiny configs: inner sizes that blocks of 32 divide, and features that differ from their defaults.
-INNER = {"intermediate_size": 64, "moe_intermediate_size": 64}
+LONG = {"rope_type": "longrope", "rope_theta": 10000.0, "short_mscale": 1.2, "long_mscale": 1.3}
+FACTORS = {"short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 2.5, 3.0], "long_factor": [4.0] * 8}
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}
 CHANGES: dict[str, dict[str, Any]] = {
+    "exaone_moe": {"num_hidden_layers": 3},
+    "glm4_moe": {"head_dim": 32, "attention_bias": True, "use_qk_norm": True},
+    "gpt_oss": {"rope_parameters": {**YARN, "truncate": False, "beta_fast": 32.0, "beta_slow": 1.0}},
+    "hunyuan_v1_moe": {
+        **{"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 100.0, "factor": 1.0}},
+        "moe_topk": [1, 3],
+    },
+    "lfm2_moe": {"conv_bias": True, "routed_scaling_factor": 1.5},
+    "minimax_m2": {"head_dim": 32, "rotary_dim": 16},
+    "mixtral": {"sliding_window": 16},
+    "phimoe": {"rope_parameters": {**LONG, **FACTORS, "original_max_position_embeddings": 128}},
+    "qwen2_moe": {
+        **{"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2, "mlp_only_layers": [1]},
+        **{"num_hidden_layers": 3, "shared_expert_intermediate_size": 96},
+    },
     "qwen3_moe": {"vocab_size": 512, "hidden_size": 64, "head_dim": 16, "mlp_only_layers": [0], "num_hidden_layers": 3},
 }
 
 
 def write(family: str, folder: Path, **options: Any) -> Path:
-    return write_tiny_checkpoint(folder, family, **{**INNER, **CHANGES.get(family, {}), **options})
+    inner = {
+        key: 64 for key in json.loads((CONFIGS / f"{family}.json").read_text()) if key.endswith("intermediate_size")
+    }
+    return write_tiny_checkpoint(folder, family, **{**inner, **CHANGES.get(family, {}), **options})
 
 
 @dataclass
