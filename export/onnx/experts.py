@@ -1,7 +1,5 @@
 """Feed-forward networks: routed experts as one MoE or QMoE node, the shared expert, and layers without a router."""
 
-import numpy as np
-
 from export.onnx.builder import Builder
 from export.onnx.routing import Router
 
@@ -33,27 +31,23 @@ class FeedForward:
 
     def _routed(self, x: str, layer: int, count: int) -> str:
         builder, graph, label = self.builder, self.builder.graph, f"{layer}.experts"
-        routing = self.router(x, layer, count)
+        logits, k, total = self.router(x, layer, count)
         experts = builder.tensors.experts(layer, count)
         biases = {"up_bias": experts.up_bias, "down_bias": experts.down_bias}
         given = {name: graph.constant(f"{label}.{name}", bias) for name, bias in biases.items() if bias is not None}
         routed = builder.storage.experts(
             graph,
             x,
-            routing.logits,
+            logits,
             experts.up,
             experts.down,
             label,
             **given,
-            k=routing.k,
-            normalize_routing_weights=int(routing.normalise),
+            k=k,
+            normalize_routing_weights=1,
             **self.activation,
         )
-        if routing.total:
-            # The tokens' sums come as [B * S, 1].
-            like = graph.node("Shape", [x], f"{label}.like", start=0, end=2)
-            like = graph.node("Concat", [like, graph.constant("one", np.array([1]))], f"{label}.rows", axis=0)
-            total = graph.node("Reshape", [routing.total, like], f"{label}.total")
+        if total:
             routed = graph.node("Mul", [routed, total], f"{label}.weighted")
         return builder.scaled(routed, builder.factor(builder.decoder.routed_scaling))
 

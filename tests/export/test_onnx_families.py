@@ -11,8 +11,13 @@ import pytest
 import torch
 
 from export.onnx import FILES, export_onnx
+from export.onnx.quantise import BLOCK, quantise
+from prune.checkpoint import Checkpoint
+from prune.cut import prune
 from prune.families import families, load_family
 from prune.model import load_model
+from runtime.errors import RequestError
+from tests.prune.test_cut import plan_for
 from tests.tiny import CONFIGS, write_tiny_checkpoint
 
 KNOWN = [name for name in families() if load_family(name).decoder]
@@ -140,3 +145,26 @@ def test_cached_steps(subject):
 
 def test_cached_steps_of_a_padded_batch(subject):
     assert difference(Graph(subject.artefact).logits(ROWS, STEPS), subject.expected()) <= 1e-4
+
+
+def fake_quantised(weights: np.ndarray, bits: int) -> np.ndarray:
+    """Quantise along the last axis and unpack again."""
+    packed, scales = quantise(weights.reshape(-1, weights.shape[-1]), bits)
+    if bits == 4:
+        packed = np.stack([packed & 15, packed >> 4], axis=-1)
+    blocks = packed.reshape(-1, BLOCK).astype(np.float32) - 2 ** (bits - 1)
+    return (blocks * scales.reshape(-1, 1)).reshape(weights.shape)
+
+
+@torch.no_grad()
+def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
+    """In place, what the export quantises: not routers and other gates, convolutions, norms and biases."""
+    decoder = checkpoint.family.decoder
+    kept = [f"{part}." for part in (checkpoint.family.modules.router, "shared_expert_gate", "conv.conv")]
+    for name, weight in model.named_parameters():
+        if weight.dim() < 2 or "bias" in name or any(part in name for part in kept):
+            continue
+        turned = decoder.stacked_transposed and ".experts." in name
+        values = weight.transpose(-1, -2).numpy() if turned else weight.numpy()
+        values = torch.from_numpy(fake_quantised(values, 8 if "embed" in name or "lm_head" in name else bits))
+        weight.copy_(values.transpose(-1, -2) if turned else values)
