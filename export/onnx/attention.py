@@ -24,7 +24,7 @@ class Attention:
         self.head = config.get("head_dim") or config["hidden_size"] // self.heads
         multiplier = builder.decoder.attention_multiplier
         self.scale = builder.factor(multiplier) if multiplier else self.head**-0.5
-        self._rotary = rotary(config, self.head)
+        self.rotary = rotary(config, self.head)
         self._windows = [self._window(layer) for layer in range(config["num_hidden_layers"])]
 
     def cache(self, layer: int, side: str) -> dict[str, tuple[int, list]]:
@@ -35,8 +35,7 @@ class Attention:
 
     def __call__(self, x: str, layer: int) -> str:
         builder = self.builder
-        query, key = (self._projection(role, x, layer) for role in ("query", "key"))
-        value = builder.linear("value", x, layer)
+        query, key, value = self.projections(x, layer)
         past, present = ([*self.cache(layer, side)] for side in ("past", "present"))
         attributes = {"num_heads": self.heads, "kv_num_heads": self.kv_heads, "scale": self.scale}
         tables = ["", ""]
@@ -52,7 +51,16 @@ class Attention:
         mixed = builder.graph.node(
             "GroupQueryAttention", inputs, [f"{layer}.attention", *present], MICROSOFT, **attributes
         )
-        return builder.linear("attention_output", mixed, layer)
+        return builder.linear("attention_output", self.values_of(mixed), layer)
+
+    def projections(self, x: str, layer: int) -> tuple[str, str, str]:
+        """Queries, keys and values [B, S, heads * head]."""
+        query, key = (self._projection(role, x, layer) for role in ("query", "key"))
+        return query, key, self.builder.linear("value", x, layer)
+
+    def values_of(self, mixed: str) -> str:
+        """The operator's output as the output projection takes it."""
+        return mixed
 
     def _window(self, layer: int) -> int:
         """How many tokens a position sees, itself included; 0: all of them."""
@@ -74,8 +82,8 @@ class Attention:
         """Cosines and sines [positions, rotated / 2]."""
         weights, names = self.builder.weights, ["rotary.cos", "rotary.sin"]
         if names[0] not in weights:
-            shape = self._rotary.positions, len(self._rotary.frequencies)
-            weights.declare([(name, TensorProto.FLOAT, shape) for name in names], lambda: [self._rotary.tables()])
+            shape = self.rotary.positions, len(self.rotary.frequencies)
+            weights.declare([(name, TensorProto.FLOAT, shape) for name in names], lambda: [self.rotary.tables()])
         return [weights.use(name) for name in names]
 
     def _projection(self, role: str, x: str, layer: int) -> str:
@@ -96,7 +104,7 @@ class Attention:
 
     def _rotated(self, role: str, x: str) -> str:
         heads = self.heads if role == "query" else self.kv_heads
-        rotated = 2 * len(self._rotary.frequencies)
+        rotated = 2 * len(self.rotary.frequencies)
         attributes = {"num_heads": heads, "rotary_embedding_dim": rotated} if rotated != self.head else {}
         return self.builder.graph.node(
             "RotaryEmbedding",

@@ -28,11 +28,17 @@ class Builder:
             return x
         return self.graph.node("Mul", [x, self.graph.constant(f"{x}.factor", np.float32(factor))], f"{x}.scaled")
 
-    def linear(self, role: str, x: str, layer: int, exact: bool = False) -> str:
-        """A linear layer with its bias, if it has one; ``exact`` ones are never quantised."""
+    def linear(self, role: str, x: str, layer: int, exact: bool = False, order: np.ndarray | None = None) -> str:
+        """A linear layer with its bias, if it has one.
+
+        Args:
+            exact: never quantise it.
+            order: its outputs in another order.
+        """
         label = f"{layer}.{role}"
-        matrix = self.tensors.matrix(f"{label}.weight", role, layer=layer)
+        matrix = self.tensors.matrix(f"{label}.weight", role, order, layer=layer)
         bias = self.tensors.bias(role, layer=layer)
+        bias = bias if bias is None or order is None else bias[order]
         storage = Float32() if exact else self.storage
         return self.biased(storage.linear(self.graph, x, matrix, label), bias)
 

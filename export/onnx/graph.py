@@ -14,6 +14,7 @@ from export.onnx.attention import Attention
 from export.onnx.builder import Builder
 from export.onnx.convolution import Convolution
 from export.onnx.experts import FeedForward
+from export.onnx.latent_attention import LatentAttention
 from export.onnx.positions import Positions
 from export.onnx.quantise import Storage
 from export.onnx.weights import Weights
@@ -30,7 +31,8 @@ class _Decoder:
         self.builder, self.graph = builder, builder.graph
         self.layers = builder.config["num_hidden_layers"]
         positions = Positions(builder.graph)
-        self.attention, self.convolution = Attention(builder, positions), Convolution(builder, positions)
+        attention = LatentAttention if "latent" in builder.decoder.layer else Attention
+        self.attention, self.convolution = attention(builder, positions), Convolution(builder, positions)
         self.feed_forward = FeedForward(builder)
 
     def mixer(self, layer: int) -> Attention | Convolution:

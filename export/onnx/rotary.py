@@ -16,6 +16,7 @@ class Rotary:
     frequencies: np.ndarray  # float32 [rotated / 2], in radians for each position
     scale: float  # of cosines and sines
     positions: int
+    sharpness: float = 1.0  # of the attention of models whose queries and keys are rotated in part only
 
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         """Cosines and sines [positions, rotated / 2], in float32 throughout as transformers computes them."""
@@ -55,7 +56,8 @@ def rotary(config: dict[str, Any], head: int) -> Rotary:
         raise RequestError(f"The ONNX export does not know rotary embeddings of the kind {kind!r}{lacks}.")
     factor = rope.get("factor") or positions / original
     if kind == "yarn":
-        return Rotary(_yarn(rope, powers, factor, original, base), _yarn_scale(rope, factor), positions)
+        sharpness = _yarn_scale(factor, rope.get("mscale_all_dim", 0)) ** 2
+        return Rotary(_yarn(rope, powers, factor, original, base), _scale(rope, factor), positions, sharpness)
     scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     scale = rope.get("short_mscale", rope.get("attention_factor", scale))
     return Rotary(1 / (np.array(rope["short_factor"], np.float32) * powers), scale, min(positions, original))
@@ -77,12 +79,13 @@ def _yarn(rope: dict[str, Any], powers: np.ndarray, factor: float, original: int
     return ramp / (np.float32(factor) * powers) + (1 - ramp) / powers
 
 
-def _yarn_scale(rope: dict[str, Any], factor: float) -> float:
-    def scale(weight: float) -> float:
-        return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
+def _yarn_scale(factor: float, weight: float) -> float:
+    return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
 
+
+def _scale(rope: dict[str, Any], factor: float) -> float:
     if "attention_factor" in rope:
         return rope["attention_factor"]
     if rope.get("mscale") and rope.get("mscale_all_dim"):
-        return scale(rope["mscale"]) / scale(rope["mscale_all_dim"])
-    return scale(1)
+        return _yarn_scale(factor, rope["mscale"]) / _yarn_scale(factor, rope["mscale_all_dim"])
+    return _yarn_scale(factor, 1)

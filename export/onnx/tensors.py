@@ -87,10 +87,19 @@ class Tensors:
         """Count a tensor that is not used as accounted for."""
         self._left.discard(self._find(role))
 
-    def matrix(self, label: str, role: str, **place: int) -> Matrix:
-        """The weight of a linear layer or the embedding [output features or vocabulary, input features]."""
+    def matrix(self, label: str, role: str, order: np.ndarray | None = None, **place: int) -> Matrix:
+        """The weight of a linear layer or the embedding [output features or vocabulary, input features].
+
+        Args:
+            order: the rows in another order.
+        """
         name = self._name(role, **place)
-        return Matrix(label, self._shape(name)[:2], lambda: iter([self._checkpoint.read(name)]))
+
+        def pieces() -> Iterator[np.ndarray]:
+            values = self._checkpoint.read(name)
+            yield values if order is None else values[order]
+
+        return Matrix(label, self._shape(name)[:2], pieces)
 
     def experts(self, layer: int, count: int) -> Experts:
         """The experts of a layer: each in tensors of its own, or all of them stacked."""

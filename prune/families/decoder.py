@@ -11,6 +11,8 @@ MODEL_ROLES = ("embedding", "final_norm", "output")
 LAYER_ROLES = (
     *("input_norm", "post_norm"),  # before attention and before the feed-forward network
     *("query", "key", "value", "attention_output", "query_norm", "key_norm"),
+    *("query_down", "query_down_norm", "query_up"),  # of queries in two steps
+    *("latent", "latent_norm", "latent_up"),  # keys and values in two steps, with one rotated part for all heads
     "sinks",  # one logit for each head that takes part in the softmax and has no value
     *("convolution_input", "convolution", "convolution_output"),  # in layers that have one instead of attention
     *("expert_gate", "expert_up", "expert_down"),  # of one {expert}

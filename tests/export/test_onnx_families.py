@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS as ALL
 from export.onnx import FILES, export_onnx
 from export.onnx.quantise import BLOCK, quantise
 from prune.checkpoint import Checkpoint
@@ -29,7 +30,9 @@ LONG = {"rope_type": "longrope", "rope_theta": 10000.0, "short_mscale": 1.2, "lo
 FACTORS = {"short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 2.5, 3.0], "long_factor": [4.0] * 8}
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}
 CHANGES: dict[str, dict[str, Any]] = {
-    "exaone_moe": {"num_hidden_layers": 3},
+    "deepseek_v2": {"q_lora_rank": None, "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.8}},
+    "deepseek_v3": {"v_head_dim": 32, "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}},
+    "exaone_moe": {"norm_topk_prob": False},
     "glm4_moe": {"head_dim": 32, "attention_bias": True, "use_qk_norm": True},
     "gpt_oss": {"rope_parameters": {**YARN, "truncate": False, "beta_fast": 32.0, "beta_slow": 1.0}},
     "hunyuan_v1_moe": {
@@ -168,3 +171,24 @@ def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
         values = weight.transpose(-1, -2).numpy() if turned else weight.numpy()
         values = torch.from_numpy(fake_quantised(values, 8 if "embed" in name or "lm_head" in name else bits))
         weight.copy_(values.transpose(-1, -2) if turned else values)
+
+
+def experts_with_int8_activations(experts: Any, x: torch.Tensor, chosen: torch.Tensor, gates: torch.Tensor) -> Any:
+    """What QMoE computes of 8-bit experts: it rounds their inputs to int8, in the weights' blocks."""
+
+    def rounded(values: torch.Tensor) -> torch.Tensor:
+        blocks = values.reshape(-1, BLOCK)
+        scales = blocks.abs().amax(-1, keepdim=True) / 127
+        return (torch.round(blocks / scales.clamp(min=1e-30)) * scales).reshape(values.shape)
+
+    def linear(values: torch.Tensor, name: str, expert: int) -> torch.Tensor:
+        weight = getattr(experts, name)[expert]
+        bias = getattr(experts, f"{name}_bias")[expert] if experts.has_bias else 0
+        return rounded(values) @ (weight if experts.is_transposed else weight.T) + bias
+
+    result = torch.zeros_like(x)
+    for expert in range(experts.num_experts):
+        tokens, place = torch.where(chosen == expert)
+        inner = experts._apply_gate(linear(x[tokens], "gate_up_proj", expert))
+        result.index_add_(0, tokens, linear(inner, "down_proj", expert) * gates[tokens, place, None])
+    return result
