@@ -1,10 +1,14 @@
 """The graph of an MoE decoder, put together as the family's [decoder] section says.
 
-Inputs ``input_ids`` [B, S], ``attention_mask`` [B, past + S] (padded on the right) and ``past_key_values.N.key/value``
-[B, KV heads, past, head]; outputs ``logits`` [B, S, vocabulary] and ``present.N.key/value``. Layers with a convolution
-instead of attention have ``past_conv.N`` and ``present_conv.N`` (convolution.py). Positions come from the mask. Where
-past and present share one buffer, it may be longer than the mask, which says how much of it is in use.
+Inputs ``input_ids`` [B, S], ``attention_mask`` [B, past + S] and ``past_key_values.N.key/value`` [B, KV heads, past,
+head]; outputs ``logits`` [B, S, vocabulary] and ``present.N.key/value``. Layers with a convolution instead of attention
+have ``past_conv.N`` and ``present_conv.N`` (convolution.py). Positions come from the mask. Where past and present share
+one buffer, it may be longer than the mask, which says how much of it is in use.
 The optional input ``num_logits_to_keep`` [1] restricts ``logits`` to the last positions (0, the default: all of them).
+
+Prompts of a batch may be padded on the right or on the left, and the mask of each later token goes on as it began:
+``1 1 0`` then ``1 1 1 0``, or ``0 1 1`` then ``0 1 1 1``. The cache holds each sequence without its padding, from the
+front. Later steps add one token to each sequence, or any number where the batch is one sequence.
 """
 
 import numpy as np
@@ -30,7 +34,7 @@ class _Decoder:
     def __init__(self, builder: Builder) -> None:
         self.builder, self.graph = builder, builder.graph
         self.layers = builder.config["num_hidden_layers"]
-        positions = Positions(builder.graph)
+        self.positions = positions = Positions(builder.graph)
         attention = LatentAttention if "latent" in builder.decoder.layer else Attention
         self.attention, self.convolution = attention(builder, positions), Convolution(builder, positions)
         self.feed_forward = FeedForward(builder)
@@ -40,18 +44,22 @@ class _Decoder:
         return self.convolution if self.builder.tensors.has("convolution", layer=layer) else self.attention
 
     def keep(self, *names: str) -> list[str]:
-        """Of hidden states [B, S, hidden] the last ``num_logits_to_keep`` positions, or all where that is 0."""
+        """Of hidden states [B, S, hidden] the last ``num_logits_to_keep`` positions, or all where that is 0.
+
+        Positions are then the caller's again.
+        """
         graph = self.graph
         start = graph.node("Neg", [graph.optional_input(KEEP, np.array([0]))], "kept.start")
         end = graph.constant("kept.end", np.array([np.iinfo(np.int64).max]))
         axis = graph.constant("kept.axis", np.array([1]))
-        return [graph.node("Slice", [name, start, end, axis], f"{name}.kept") for name in names]
+        rows = graph.node("Slice", [self.positions.as_given, start, end, axis], "kept.rows")
+        return [graph.node("GatherND", [name, rows], f"{name}.kept", batch_dims=1) for name in names]
 
     def build(self) -> ModelProto:
         builder, decoder = self.builder, self.builder.decoder
         residual = builder.factor(decoder.residual_multiplier)
         embedding = builder.tensors.matrix("embedding.weight", "embedding")
-        x = builder.storage.embedding(self.graph, "input_ids", embedding)
+        x = builder.storage.embedding(self.graph, self.positions.padded_right("input_ids"), embedding)
         x = builder.scaled(x, builder.factor(decoder.embedding_multiplier))
         normed = builder.norm("input_norm", x, 0)
         for layer in range(self.layers):

@@ -112,19 +112,23 @@ class Graph:
         }
         return values[0], present
 
-    def logits(self, rows: list[list[int]], steps: int = 0) -> list[np.ndarray]:
-        """Of each row, in one batch padded on the right: all but the last ``steps`` tokens at once, these one by one."""
+    def logits(self, rows: list[list[int]], steps: int = 0, left: bool = False) -> list[np.ndarray]:
+        """Of each row, in one padded batch: all but the last ``steps`` tokens at once, these one by one."""
         lengths = [len(row) - steps for row in rows]
         longest = max(lengths)
+        before = [longest - length if left else 0 for length in lengths]
         ids = np.full((len(rows), longest), 3)
         for n, row in enumerate(rows):
-            ids[n, : lengths[n]] = row[: lengths[n]]
+            ids[n, before[n] : before[n] + lengths[n]] = row[: lengths[n]]
 
         def mask(step: int) -> np.ndarray:
-            return np.array([[i < length + step for i in range(longest + step)] for length in lengths], np.int64)
+            columns = np.arange(longest + step)
+            return np.array(
+                [(columns >= b) & (columns < b + n + step) for b, n in zip(before, lengths, strict=True)], np.int64
+            )
 
         logits, cache = self.step(ids, mask(0), self.empty(len(rows)))
-        found = [[*values[:length]] for values, length in zip(logits, lengths, strict=True)]
+        found = [[*values[b : b + n]] for values, b, n in zip(logits, before, lengths, strict=True)]
         for step in range(steps):
             given = np.array([[row[length + step]] for row, length in zip(rows, lengths, strict=True)])
             logits, cache = self.step(given, mask(step + 1), cache)
