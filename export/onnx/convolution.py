@@ -23,40 +23,38 @@ class Convolution:
         return {f"{side}_conv.{layer}": (TensorProto.FLOAT, ["batch", channels, kernel])}
 
     def __call__(self, x: str, layer: int) -> str:
-        builder, graph = self.builder, self.builder.graph
-        weight = builder.tensors.values("convolution", layer=layer)  # [channels, 1, kernel]
-        channels, _, kernel = weight.shape
-        bias = builder.tensors.bias("convolution", layer=layer)
-        label = f"{layer}.convolution"
-        gates = [f"{label}.{part}" for part in ("before", "after", "x")]
+        builder, graph, label = self.builder, self.builder.graph, f"{layer}.convolution"
+        before, after, inner = (f"{label}.{part}" for part in ("before", "after", "x"))
         projected = builder.linear("convolution_input", x, layer)
-        graph.node("Split", [projected], gates, axis=-1, num_outputs=3)
-        inner = graph.node("Mul", [gates[0], gates[2]], f"{label}.inner")
-        inner = graph.node("Transpose", [inner], f"{label}.channels", perm=[0, 2, 1])
+        graph.node("Split", [projected], [before, after, inner], axis=-1, num_outputs=3)
+        inner = graph.node("Mul", [before, inner], f"{label}.inner")
         (past,), (present,) = self.cache(layer, "past"), self.cache(layer, "present")
-        inner = graph.node("Concat", [past, inner], f"{label}.whole", axis=2)
-        self._keep(inner, present, channels, kernel)
-        parameters = [graph.constant(f"{label}.weight", weight)]
-        if bias is not None:
-            parameters.append(graph.constant(f"{label}.bias", bias))
-        inner = graph.node("Conv", [inner, *parameters], f"{label}.all", group=channels, kernel_shape=[kernel])
-        # The first output is that of the last token before the new ones.
-        start, end = (
-            graph.constant("convolution.start", np.array([1])),
-            graph.constant("convolution.end", np.array([2**62])),
-        )
-        axis = graph.constant("convolution.axis", np.array([2]))
-        inner = graph.node("Slice", [inner, start, end, axis], f"{label}.new")
-        inner = graph.node("Transpose", [inner], f"{label}.tokens", perm=[0, 2, 1])
-        return builder.linear("convolution_output", graph.node("Mul", [gates[1], inner], f"{label}.gated"), layer)
+        past = graph.node("Transpose", [past], f"{past}.rows", perm=[0, 2, 1])
+        inner = graph.node("Concat", [past, inner], f"{label}.rows", axis=1)
+        self._keep(inner, present, layer)
+        mixed = graph.node("Mul", [after, self._convolved(inner, layer)], f"{label}.gated")
+        return builder.linear("convolution_output", mixed, layer)
 
-    def _keep(self, whole: str, present: str, channels: int, kernel: int) -> None:
-        """The last inputs of each sequence, which in a padded batch are not the last columns."""
-        graph = self.builder.graph
+    def _convolved(self, rows: str, layer: int) -> str:
+        """Of [B, kernel + S, hidden] the sum of shifted products: for one token ORT's Conv takes many times longer."""
+        builder, graph, label = self.builder, self.builder.graph, f"{layer}.convolution"
+        weight = builder.tensors.values("convolution", layer=layer)  # [hidden, 1, kernel]
+        kernel, total = weight.shape[-1], ""
+        axis = graph.constant("convolution.axis", np.array([1]))
+        for tap in range(kernel):
+            bounds = [tap + 1, tap + 1 - kernel or np.iinfo(np.int64).max]
+            bounds = [graph.constant(f"convolution.{value}", np.array([value])) for value in bounds]
+            part = graph.node("Slice", [rows, *bounds, axis], f"{label}.{tap}")
+            tap_weight = graph.constant(f"{label}.{tap}.weight", weight[:, 0, tap])
+            part = graph.node("Mul", [part, tap_weight], f"{label}.{tap}.product")
+            total = graph.node("Add", [total, part], f"{label}.{tap}.sum") if total else part
+        return builder.biased(total, builder.tensors.bias("convolution", layer=layer))
+
+    def _keep(self, rows: str, present: str, layer: int) -> None:
+        """The last inputs of each sequence, which in a padded batch are not the last rows."""
+        graph, kernel = self.builder.graph, self.builder.tensors.values("convolution", layer=layer).shape[-1]
         steps = graph.constant("convolution.steps", np.arange(kernel))
-        last = graph.node("Add", [self.positions.new, steps], f"{present}.columns")
-        last = graph.node(
-            "Unsqueeze", [last, graph.constant("convolution.one", np.array([1]))], f"{present}.columns.3d"
-        )
-        shape = graph.constant("convolution.shape", np.array([1, channels, 1]))
-        graph.node("GatherElements", [whole, graph.node("Expand", [last, shape], f"{present}.where")], present, axis=2)
+        last = graph.node("Add", [self.positions.new, steps], f"{present}.steps")
+        last = graph.node("Unsqueeze", [last, graph.constant("convolution.each", np.array([2]))], f"{present}.where")
+        kept = graph.node("GatherND", [rows, last], f"{present}.rows", batch_dims=1)
+        graph.node("Transpose", [kept], present, perm=[0, 2, 1])
