@@ -21,6 +21,7 @@ from export.onnx.experts import FeedForward
 from export.onnx.latent_attention import LatentAttention
 from export.onnx.positions import Positions
 from export.onnx.quantise import Storage
+from export.onnx.tensors import Matrix
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
 from runtime.errors import RequestError
@@ -79,7 +80,7 @@ class _Decoder:
             {"logits": logits} | self.caches("present"),
         )
 
-    def logits(self, x: str, embedding) -> int:
+    def logits(self, x: str, embedding: Matrix) -> int:
         """The output layer; returns the size of the vocabulary."""
         builder = self.builder
         tied = not builder.tensors.has("output") or builder.config.get("tie_word_embeddings")
@@ -104,10 +105,9 @@ def build_graph(checkpoint: Checkpoint, storage: Storage, weights: Weights) -> M
     """
     decoder = checkpoint.family.decoder
     if not decoder:
-        raise RequestError(
-            f"The ONNX export does not know models of type {checkpoint.family.model_type!r}.",
-            next_command=f"slimmoe gguf {checkpoint.folder} -o FILE.gguf",
-        )
+        sentence = f"The ONNX export does not know models of type {checkpoint.family.model_type!r}."
+        other = None if checkpoint.family.gguf.refused else f"slimmoe gguf {checkpoint.folder} -o FILE.gguf"
+        raise RequestError(sentence, next_command=other)
     builder = Builder(checkpoint, decoder, storage, weights)
     for key, expected in ({"hidden_act": "silu"} | decoder.fixed).items():
         value = builder.config.get(key, expected)
