@@ -26,7 +26,9 @@ class Builder:
     def scaled(self, x: str, factor: float) -> str:
         if factor == 1:
             return x
-        return self.graph.node("Mul", [x, self.graph.constant(f"{x}.factor", np.float32(factor))], f"{x}.scaled")
+        return self.graph.node(
+            "Mul", [x, self.graph.constant(f"{x}.factor", np.array(factor, np.float32))], f"{x}.scaled"
+        )
 
     def linear(self, role: str, x: str, layer: int, exact: bool = False, order: np.ndarray | None = None) -> str:
         """A linear layer with its bias, if it has one.

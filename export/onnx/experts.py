@@ -33,8 +33,8 @@ class FeedForward:
         builder, graph, label = self.builder, self.builder.graph, f"{layer}.experts"
         logits, k, total = self.router(x, layer, count)
         experts = builder.tensors.experts(layer, count)
-        biases = {"up_bias": experts.up_bias, "down_bias": experts.down_bias}
-        given = {name: graph.constant(f"{label}.{name}", bias) for name, bias in biases.items() if bias is not None}
+        biases = {f"{label}.up.bias": experts.up_bias, f"{label}.down.bias": experts.down_bias}
+        names = [graph.constant(name, bias) if bias is not None else "" for name, bias in biases.items()]
         routed = builder.storage.experts(
             graph,
             x,
@@ -42,7 +42,7 @@ class FeedForward:
             experts.up,
             experts.down,
             label,
-            **given,
+            *names,
             k=k,
             normalize_routing_weights=1,
             **self.activation,

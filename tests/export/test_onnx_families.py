@@ -48,7 +48,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"conv_bias": True, "routed_scaling_factor": 1.5},
     "minimax_m2": {"head_dim": 32, "rotary_dim": 16},
     "mixtral": {"sliding_window": 16},
-    "phimoe": {"rope_parameters": {**LONG, **FACTORS, "original_max_position_embeddings": 128}},
+    "phimoe": {
+        "sliding_window": 16,
+        "rope_parameters": {**LONG, **FACTORS, "original_max_position_embeddings": 128},
+    },
     "qwen2_moe": {
         **{"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2, "mlp_only_layers": [1]},
         **{"num_hidden_layers": 3, "shared_expert_intermediate_size": 96},
@@ -58,10 +61,18 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def write(family: str, folder: Path, **options: Any) -> Path:
-    """A tiny checkpoint with inner sizes that blocks of 32 weights divide."""
+    """A tiny checkpoint with inner sizes that blocks of 32 weights divide, and norms that are not all ones."""
     keys = json.loads((CONFIGS / f"{family}.json").read_text())
     inner = {key: 64 for key in keys if key.endswith("intermediate_size")}
-    return write_tiny_checkpoint(folder, family, **{**inner, **CHANGES.get(family, {}), **options})
+    write_tiny_checkpoint(folder, family, **{**inner, **CHANGES.get(family, {}), **options})
+    for shard in sorted(folder.glob("*.safetensors")):
+        tensors = load_file(shard)
+        for name in sorted(tensors):
+            if name.endswith("norm.weight"):
+                torch.manual_seed(len(name))
+                tensors[name] = 1 + 0.3 * torch.randn(tensors[name].shape).to(tensors[name].dtype)
+        save_file(tensors, shard, metadata={"format": "pt"})
+    return folder
 
 
 def load(folder: Path) -> Any:
