@@ -103,7 +103,7 @@ class Tensors:
 
     def experts(self, layer: int, count: int) -> Experts:
         """The experts of a layer: each in tensors of its own, or all of them stacked."""
-        if not self.has("stacked_down", layer=layer):
+        if "expert_down" in self._roles and not self.has("stacked_down", layer=layer):
             up = self._each(f"{layer}.experts.up.weight", ["expert_gate", "expert_up"], layer, count)
             return Experts(up, self._each(f"{layer}.experts.down.weight", ["expert_down"], layer, count))
         biases = [self.bias(role, layer=layer) for role in ("stacked_up", "stacked_down")]
