@@ -45,7 +45,8 @@ def _storage(quant: str, block: int, accuracy_level: int) -> Storage:
 
 def _genai_config(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
     """What onnxruntime-genai reads beside a graph (its docs: "Config reference")."""
-    config = checkpoint.config
+    config, family = checkpoint.config, checkpoint.family.decoder
+    assert family  # or there is no graph
     generation = checkpoint.folder / "generation_config.json"
     ids = config | (json.loads(generation.read_text(encoding="utf-8")) if generation.exists() else {})
     heads, context = config["num_attention_heads"], config["max_position_embeddings"]
@@ -72,7 +73,7 @@ def _genai_config(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
     tokens = {name: ids[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if ids.get(name) is not None}
     return {
         "model": {
-            "type": checkpoint.family.decoder["genai_type"],
+            "type": family.genai_type,
             "vocab_size": config["vocab_size"],
             "context_length": context,
             **tokens,

@@ -22,6 +22,7 @@ class Graph:
 
     def node(self, op: str, inputs: list[str], output: str | list[str], domain: str = "", **attributes: Any) -> str:
         """Append a node; returns the name of its first output."""
+        inputs = inputs[: max(i for i, name in enumerate(inputs, 1) if name)]  # without those left out at the end
         outputs = [output] if isinstance(output, str) else output
         self._nodes.append(helper.make_node(op, inputs, outputs, outputs[0], domain=domain, **attributes))
         return outputs[0]
