@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from export.onnx import FILES, export_onnx
-from export.onnx.quantise import BLOCK, quantise
+from export.onnx.blocks import Blocks, quantise
 from prune import families as family_files
 from prune.checkpoint import Checkpoint
 from prune.cut import prune
@@ -24,6 +24,7 @@ from prune.families import families, load_family
 from prune.families.decoder import Decoder
 from prune.model import load_model
 from runtime.errors import RequestError, WorkError
+from tests.export.test_onnx_quantise import dequantised
 from tests.prune.test_cut import plan_for
 from tests.tiny import CONFIGS, write_tiny_checkpoint
 
@@ -192,26 +193,25 @@ def test_layers_with_different_numbers_of_experts(subject: Subject, tmp_path: Pa
     assert differences(found, subject.expected).max() > 1e-2  # the experts did matter
 
 
-def fake_quantised(weights: np.ndarray, bits: int) -> np.ndarray:
+def fake_quantised(weights: np.ndarray, kind: Blocks) -> np.ndarray:
     """Quantise along the last axis and unpack again."""
-    packed, scales = quantise(weights.reshape(-1, weights.shape[-1]), bits)
-    if bits == 4:
-        packed = np.stack([packed & 15, packed >> 4], axis=-1)
-    blocks = packed.reshape(-1, BLOCK).astype(np.float32) - 2 ** (bits - 1)
-    return (blocks * scales.reshape(-1, 1)).reshape(weights.shape)
+    integers, scales, *zeros = quantise(weights.reshape(-1, weights.shape[-1]), kind)
+    return dequantised(integers, scales, zeros[0] if zeros else None, kind.bits).reshape(weights.shape)
 
 
 @torch.no_grad()
 def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
     """In place, what the export quantises: not routers and other gates, convolutions, norms and biases."""
-    decoder = checkpoint.family.decoder
-    kept = [f"{part}." for part in (checkpoint.family.modules.router, "shared_expert_gate", "conv.conv")]
+    family, of_others = checkpoint.family, Blocks(8)
+    of_experts = Blocks(4, zero_points=True) if bits == 4 else of_others
+    kept = [f"{part}." for part in (family.modules.router, "shared_expert_gate", "conv.conv")]
     for name, weight in model.named_parameters():
         if weight.dim() < 2 or "bias" in name or any(part in name for part in kept):
             continue
-        turned = decoder is not None and decoder.stacked_transposed and ".experts." in name
+        routed = f"{family.modules.experts}." in name
+        turned = family.decoder is not None and family.decoder.stacked_transposed and routed
         values = weight.transpose(-1, -2).numpy() if turned else weight.numpy()
-        values = torch.from_numpy(fake_quantised(values, 8 if "embed" in name or "lm_head" in name else bits))
+        values = torch.from_numpy(fake_quantised(values, of_experts if routed else of_others))
         weight.copy_(values.transpose(-1, -2) if turned else values)
 
 
@@ -219,7 +219,7 @@ def experts_with_int8_inputs(experts: Any, x: torch.Tensor, chosen: torch.Tensor
     """What QMoE computes of 8-bit experts: it rounds their inputs to int8, too, in blocks of the weights' size."""
 
     def rounded(values: torch.Tensor) -> torch.Tensor:
-        blocks = values.reshape(-1, BLOCK)
+        blocks = values.reshape(-1, Blocks(8).size)
         scales = blocks.abs().amax(-1, keepdim=True).clamp(min=1e-30) / 127
         return (torch.round(blocks / scales) * scales).reshape(values.shape)
 
