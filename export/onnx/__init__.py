@@ -6,16 +6,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from export.onnx.genai import genai_config
 from export.onnx.graph import build_graph
 from export.onnx.quantise import Blockwise, Float32, Storage
+from export.onnx.self_test import write_self_test
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
-from runtime.engines.onnx import VARIANTS
+from runtime.engines.onnx import VARIANTS, read_json
 from runtime.errors import RequestError
-from runtime.files import new_file, new_folder, require_space
+from runtime.files import new_file, new_files, new_folder, require_space
+from runtime.prompts import ChatTemplate
 
 FILES = {"none": "model.onnx", "int8": "model_int8.onnx", "int4": "model_q4.onnx"}  # names as transformers.js expects
-_COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "slimmoe.json")
+_COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "slimmoe.json")
 
 _EXTERNAL = {"transformers.js_config": {"use_external_data_format": True}}  # else transformers.js ignores *.onnx_data
 
@@ -24,45 +27,6 @@ def _storage(quant: str, accuracy_level: int) -> Storage:
     if quant not in FILES:
         raise RequestError(f"'{quant}' is not a quantisation for ONNX; there are {', '.join(FILES)}.")
     return Float32() if quant == "none" else Blockwise({"int8": 8, "int4": 4}[quant], accuracy_level)
-
-
-def _genai_config(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
-    """What onnxruntime-genai reads beside a graph (its docs: "Config reference")."""
-    config = checkpoint.config
-    generation = checkpoint.folder / "generation_config.json"
-    ids = config | (json.loads(generation.read_text(encoding="utf-8")) if generation.exists() else {})
-    heads, context = config["num_attention_heads"], config["max_position_embeddings"]
-    decoder = {
-        "session_options": {"provider_options": []},
-        "filename": file,
-        "head_size": config.get("head_dim") or config["hidden_size"] // heads,
-        "hidden_size": config["hidden_size"],
-        "num_attention_heads": heads,
-        "num_key_value_heads": config.get("num_key_value_heads") or heads,
-        "num_hidden_layers": config["num_hidden_layers"],
-        "inputs": {
-            "input_ids": "input_ids",
-            "attention_mask": "attention_mask",
-            "past_key_names": "past_key_values.%d.key",
-            "past_value_names": "past_key_values.%d.value",
-        },
-        "outputs": {
-            "logits": "logits",
-            "present_key_names": "present.%d.key",
-            "present_value_names": "present.%d.value",
-        },
-    }
-    tokens = {name: ids[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if ids.get(name) is not None}
-    return {
-        "model": {
-            "type": checkpoint.family.decoder["genai_type"],
-            "vocab_size": config["vocab_size"],
-            "context_length": context,
-            **tokens,
-            "decoder": decoder,
-        },
-        "search": {"do_sample": False, "max_length": context, "past_present_share_buffer": True},
-    }
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
@@ -104,12 +68,16 @@ def export_onnx(folder: Path, output: Path, quant: str = "int4", accuracy_level:
     require_space(output, weights.size + len(model_bytes))
 
     def write_variant(target: Path) -> None:
-        # The data file comes first: a graph that is there is complete.
-        with new_file(target / "onnx" / name) as graph_path, new_file(target / "onnx" / weights.location) as data_path:
-            weights.write(data_path)
-            graph_path.write_bytes(model_bytes)
+        with new_files(target / "onnx") as staged:  # the graph moves there last: one that is there is complete
+            weights.write(staged / weights.location)
+            (staged / name).write_bytes(model_bytes)
+            write_self_test(staged / name, target, exact=quant == "none")
         best = next(file for file in VARIANTS if (target / "onnx" / file).exists())
-        _write_json(target / "genai_config.json", _genai_config(checkpoint, f"onnx/{best}"))
+        names = ([value.name for value in side] for side in (model.graph.input, model.graph.output))
+        generation = read_json(target / "generation_config.json")
+        decoder = checkpoint.family.decoder
+        genai = genai_config(checkpoint.config, generation, decoder, f"onnx/{best}", *names)
+        _write_json(target / "genai_config.json", genai)
 
     if (output / "onnx").is_dir():
         if (output / "onnx" / name).exists():
@@ -122,6 +90,9 @@ def export_onnx(folder: Path, output: Path, quant: str = "int4", accuracy_level:
         for source in (folder / file for file in _COPIED):
             if source.exists():
                 shutil.copyfile(source, temporary / source.name)
+        # The one that our engine uses, in the place where every runtime looks for it.
+        template = ChatTemplate.from_folder(folder).source
+        (temporary / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
         _write_json(temporary / "config.json", checkpoint.config | _EXTERNAL)
         write_variant(temporary)
     return output
