@@ -18,7 +18,7 @@ from runtime.files import new_file, new_files, new_folder, require_space
 from runtime.prompts import ChatTemplate
 
 FILES = {"none": "model.onnx", "int8": "model_int8.onnx", "int4": "model_q4.onnx"}  # names as transformers.js expects
-_COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "slimmoe.json")
+_COPIED = ("generation_config.json", "tokenizer.json", "slimmoe.json")
 
 _EXTERNAL = {"transformers.js_config": {"use_external_data_format": True}}  # else transformers.js ignores *.onnx_data
 
@@ -90,9 +90,11 @@ def export_onnx(folder: Path, output: Path, quant: str = "int4", accuracy_level:
         for source in (folder / file for file in _COPIED):
             if source.exists():
                 shutil.copyfile(source, temporary / source.name)
-        # The one that our engine uses, in the place where every runtime looks for it.
+        # The template that our engine uses, in both places: transformers.js looks into tokenizer_config.json alone.
         template = ChatTemplate.from_folder(folder).source
         (temporary / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
+        tokenizer = read_json(folder / "tokenizer_config.json") | {"chat_template": template}
+        _write_json(temporary / "tokenizer_config.json", tokenizer)
         _write_json(temporary / "config.json", checkpoint.config | _EXTERNAL)
         write_variant(temporary)
     return output

@@ -166,15 +166,16 @@ class _Decoder:
         output = embedding if tied else self.tensors.matrix("output.weight", "output")
         self.storage.output(self.graph, normed, output, "logits")
         self.tensors.check()
-        ids, mask = (TensorProto.INT64, ["batch", "sequence"]), (TensorProto.INT64, ["batch", "total"])
-        logits = (TensorProto.FLOAT, ["batch", "sequence", output.shape[0]])
+        # transformers.js knows batch_size by that name
+        ids, mask = (TensorProto.INT64, ["batch_size", "sequence"]), (TensorProto.INT64, ["batch_size", "total"])
+        logits = (TensorProto.FLOAT, ["batch_size", "sequence", output.shape[0]])
         return self.graph.model(
             {"input_ids": ids, "attention_mask": mask} | self._cache("past_key_values", "past"),
             {"logits": logits} | self._cache("present", "present"),
         )
 
     def _cache(self, side: str, length: str) -> dict[str, tuple[int, list]]:
-        kind = TensorProto.FLOAT, ["batch", self.kv_heads, length, self.head]
+        kind = TensorProto.FLOAT, ["batch_size", self.kv_heads, length, self.head]
         return {f"{side}.{layer}.{part}": kind for layer in range(self.layers) for part in ("key", "value")}
 
 

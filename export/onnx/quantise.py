@@ -150,5 +150,6 @@ class Blockwise:
 
     def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
         inputs = [x, router, *self._store(graph, up, self.bits), "", *self._store(graph, down, self.bits)]
-        attributes = {"expert_weight_bits": self.bits, "block_size": BLOCK, "accuracy_level": self.accuracy_level}
+        # No accuracy_level: onnxruntime 1.30 (transformers.js) knows none for QMoE; see runtime/engines/onnx_load.py.
+        attributes = {"expert_weight_bits": self.bits, "block_size": BLOCK}
         return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU, **attributes, **routing)

@@ -77,7 +77,7 @@ class OnnxEngine:
         self.name = f"onnxruntime {ort.__version__}"
         self.threads = threads or usable_cores()
         self.template = ChatTemplate.from_folder(folder)
-        self._ends = _end_ids(folder)
+        self.ends = _end_ids(folder)
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises no narrower class
@@ -157,7 +157,7 @@ class OnnxEngine:
         token = self._next(np.array([prompt_ids], np.int64), length)
         prefilled = time.perf_counter()
         written: list[int] = []
-        ends = self._ends if stop else frozenset()
+        ends = self.ends if stop else frozenset()
         while token not in ends and len(written) < limit:
             written.append(token)
             self._token[0, 0] = token

@@ -53,10 +53,11 @@ class SelfTest:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values.pop("format") != FORMAT:
                 raise ValueError("another format")
-            arrays = {name: np.array(values.pop(name), np.float32) for name in ("logits", "spread")}
-            tokens = np.array(values.pop("tokens"), np.int64)
-            test = cls(**values, tokens=tokens, **arrays)
-            if tokens.shape != test.logits.shape or len(tokens) != len(test.spread) or len(tokens) != len(test.prompt):
+            for name, dtype in (("tokens", np.int64), ("logits", np.float32), ("spread", np.float32)):
+                values[name] = np.array(values[name], dtype)
+            test = cls(**values)
+            lengths = {len(each) for each in (test.prompt, test.tokens, test.spread)}
+            if test.tokens.shape != test.logits.shape or len(lengths) != 1:
                 raise ValueError("lengths differ")
         except (ValueError, KeyError, TypeError) as error:
             raise WorkError(

@@ -3,7 +3,10 @@
 onnxruntime tells failures apart by the wording of its messages alone, so the wording is read here and nowhere else.
 """
 
+import contextlib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 from runtime.errors import WorkError
 
 PRODUCER = "slimmoe"  # as the graph names it
+_QMOE = "ORT_QMOE_CPU_QNBIT_GEMM"
 _UPGRADE = "pip install -U onnxruntime"
 
 # What onnxruntime says where the graph asks for more than this version of it has.
@@ -48,6 +52,22 @@ def _refusal(path: Path, message: str, version: str) -> WorkError:
     return WorkError(f"onnxruntime {version} cannot run {path} ({reason}).", next_command=f"{_UPGRADE}   (or: {anew})")
 
 
+@contextlib.contextmanager
+def _int8_activations() -> Iterator[None]:
+    """Let QMoE kernels that are created meanwhile compute with int8 activations, twice as fast as with float32.
+
+    QMoE has an attribute for it, which MatMulNBits has had for long; but onnxruntime 1.30 refuses a graph in which QMoE
+    carries it, and that is the one in transformers.js. So it is the environment variable; who has set it is obeyed.
+    """
+    unset = _QMOE not in os.environ
+    os.environ.setdefault(_QMOE, "int8")
+    try:
+        yield
+    finally:
+        if unset:
+            del os.environ[_QMOE]
+
+
 def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
     """An ``onnxruntime.InferenceSession`` of a graph that slimmoe wrote.
 
@@ -66,7 +86,8 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
     if not prepacked:
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with _int8_activations():
+            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise _refusal(path, str(error), ort.__version__) from None
     producer = session.get_modelmeta().producer_name
@@ -79,7 +100,7 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
 def prefill(session: Any, token_ids: list[int]) -> np.ndarray:
     """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""
     ids = np.array([token_ids], np.int64)
-    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    feeds: dict[str, np.ndarray] = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     for value in session.get_inputs():
         if value.name.startswith("past_key_values."):
             _, kv_heads, _, head = value.shape
