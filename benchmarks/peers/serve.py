@@ -39,8 +39,9 @@ def genai(path: Path, threads: int) -> tuple[str, Generate]:
 
     config = og.Config(str(path.parent.parent))
     options = {"intra_op_num_threads": threads}
-    # No token has the id 2^31 - 1, so nothing ends a sequence.
-    changes = {"eos_token_id": [2**31 - 1], "decoder": {"filename": f"onnx/{path.name}", "session_options": options}}
+    settings = json.loads((path.parent.parent / "genai_config.json").read_text(encoding="utf-8"))
+    last = settings["model"]["vocab_size"] - 1  # genai must have an end of sequence: one that is hardly ever written
+    changes = {"eos_token_id": [last], "decoder": {"filename": f"onnx/{path.name}", "session_options": options}}
     config.overlay(json.dumps({"model": changes}))
     model = og.Model(config)
 
