@@ -27,7 +27,9 @@ def ours(path: Path, threads: int) -> tuple[str, Generate]:
     def generate(ids: list[int], limit: int) -> tuple[list[int], float, float]:
         started = time.perf_counter()
         run = engine.generate(ids, limit, stop=False)
-        return list(run.token_ids), started + run.prefill_seconds, started + run.prefill_seconds + run.decode_seconds
+        # Ours take one step more than the others, to see what follows the last token.
+        decode = run.decode_seconds * (limit - 1) / limit
+        return list(run.token_ids), started + run.prefill_seconds, started + run.prefill_seconds + decode
 
     return engine.name, generate
 
@@ -40,8 +42,8 @@ def genai(path: Path, threads: int) -> tuple[str, Generate]:
     config = og.Config(str(path.parent.parent))
     options = {"intra_op_num_threads": threads}
     settings = json.loads((path.parent.parent / "genai_config.json").read_text(encoding="utf-8"))
-    last = settings["model"]["vocab_size"] - 1  # genai must have an end of sequence: one that is hardly ever written
-    changes = {"eos_token_id": [last], "decoder": {"filename": f"onnx/{path.name}", "session_options": options}}
+    last = settings["model"]["vocab_size"] - 1  # genai wants an end of sequence: one hardly ever written
+    changes = {"eos_token_id": last, "decoder": {"filename": f"onnx/{path.name}", "session_options": options}}
     config.overlay(json.dumps({"model": changes}))
     model = og.Model(config)
 
