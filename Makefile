@@ -137,7 +137,7 @@ curve: $(READY) ## chrF++ by criterion, allocation and ratio, into docs/ (an hou
 	@.venv/bin/python -m benchmarks.criteria $(WORK)/corpus --every 2 -o $(WORK)/criteria.jsonl
 	@.venv/bin/python -m benchmarks.criteria_report $(WORK)/criteria.jsonl -o docs/pruning
 
-.peers/.ready: $(wildcard benchmarks/peers/requirements.txt benchmarks/peers/package.json) | $(READY)
+.peers/.ready: benchmarks/peers/requirements.txt benchmarks/peers/package.json | $(READY)
 	@.venv/bin/python -m benchmarks.peers.environment
 
 peers: preflight $(READY) .peers/.ready $(FINAL)/config.json ## the pruned model in every runtime: speed side by side, tokens
