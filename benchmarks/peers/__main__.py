@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -191,7 +192,7 @@ def run(checkpoint: Path, folder: Path, pair: Pair, corpus: Path, dev: Path, rou
         compare_tokens(peers, prompts, ends)  # and warm up
         for i in range(rounds):
             print(f"round {i + 1} of {rounds}", flush=True)
-            for peer in peers:
+            for peer in random.Random(i).sample(peers, len(peers)):  # threads of the one before may still spin
                 peer.race(prompt)
     finally:
         for peer in peers:
