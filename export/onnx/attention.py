@@ -30,7 +30,7 @@ class Attention:
     def cache(self, layer: int, side: str) -> dict[str, tuple[int, list]]:
         """Inputs (side ``past``) or outputs (``present``) of a layer, with data type and shape."""
         prefix = {"past": "past_key_values", "present": "present"}[side]
-        kind = TensorProto.FLOAT, ["batch", self.kv_heads, side, self.head]
+        kind = TensorProto.FLOAT, ["batch_size", self.kv_heads, side, self.head]
         return {f"{prefix}.{layer}.{part}": kind for part in ("key", "value")}
 
     def __call__(self, x: str, layer: int) -> str:

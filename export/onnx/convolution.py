@@ -20,7 +20,7 @@ class Convolution:
     def cache(self, layer: int, side: str) -> dict[str, tuple[int, list]]:
         """Inputs (side ``past``) or outputs (``present``) of a layer, with data type and shape."""
         channels, _, kernel = self.builder.tensors.values("convolution", layer=layer).shape
-        return {f"{side}_conv.{layer}": (TensorProto.FLOAT, ["batch", channels, kernel])}
+        return {f"{side}_conv.{layer}": (TensorProto.FLOAT, ["batch_size", channels, kernel])}
 
     def __call__(self, x: str, layer: int) -> str:
         builder, graph, label = self.builder, self.builder.graph, f"{layer}.convolution"

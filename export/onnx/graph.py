@@ -73,8 +73,9 @@ class _Decoder:
             normed, x = builder.add_norm(role, x, mixed, of)
         vocabulary = self.logits(builder.scaled(normed, 1 / builder.factor(decoder.logits_divisor)), embedding)
         builder.tensors.check()
-        ids, mask = (TensorProto.INT64, ["batch", "sequence"]), (TensorProto.INT64, ["batch", "total"])
-        logits = (TensorProto.FLOAT, ["batch", "sequence", vocabulary])
+        # transformers.js knows batch_size by that name
+        ids, mask = (TensorProto.INT64, ["batch_size", "sequence"]), (TensorProto.INT64, ["batch_size", "total"])
+        logits = (TensorProto.FLOAT, ["batch_size", "sequence", vocabulary])
         return self.graph.model(
             {"input_ids": ids, "attention_mask": mask} | self.caches("past"),
             {"logits": logits} | self.caches("present"),

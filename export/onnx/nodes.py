@@ -11,6 +11,11 @@ MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 OPSET, IR_VERSION = 23, 11  # the first with RMSNormalization
 
 
+def shape_of(value: ValueInfoProto) -> list[int | str]:
+    """Sizes of an input or output, names for those that vary."""
+    return [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+
+
 class Graph:
     """Nodes and constants of a model under construction; the big tensors are in ``weights``."""
 

@@ -195,5 +195,6 @@ class Blockwise:
         inputs = [x, router, *first[:2], up_bias, *second[:2], down_bias]
         if kind.zero_points:
             inputs += [""] * (11 - len(inputs)) + [first[2], second[2]]
-        stored = {"expert_weight_bits": kind.bits, "block_size": kind.size, "accuracy_level": self.accuracy_level}
+        # No accuracy_level: onnxruntime 1.30 (transformers.js) knows none for QMoE; see runtime/engines/onnx_load.py.
+        stored = {"expert_weight_bits": kind.bits, "block_size": kind.size}
         return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU | attributes | stored)

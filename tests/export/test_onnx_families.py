@@ -98,7 +98,7 @@ class Graph:
 
     def _empty(self, rows: int) -> dict[str, np.ndarray]:
         inputs = {value.name: value.shape for value in self.session.get_inputs() if value.name.startswith("past")}
-        sizes = {"batch": rows, "past": 0}
+        sizes = {"batch_size": rows, "past": 0}
         return {name: np.zeros([sizes.get(n, n) for n in shape], np.float32) for name, shape in inputs.items()}
 
     def _step(self, ids: np.ndarray, mask: np.ndarray, cache: dict) -> tuple[np.ndarray, dict]:
