@@ -44,10 +44,13 @@ def write_self_test(graph: Path, folder: Path, exact: bool) -> None:
         exact: all weights are float32, so that only the order of additions may differ elsewhere.
 
     Raises:
-        WorkError: this onnxruntime cannot run the graph, or what comes out is not finite.
+        WorkError: this onnxruntime cannot run the graph, what comes out is not finite, or the tokenizer is another's.
     """
-    prompt = _prompt(folder)
-    logits = prefill(load_session(graph, threads=1, prepacked=False), prompt)
+    prompt, session = _prompt(folder), load_session(graph, threads=1, prepacked=False)
+    vocabulary = next(value.shape[-1] for value in session.get_outputs() if value.name == "logits")
+    if max(prompt) >= vocabulary:
+        raise WorkError(f"The tokenizer has more tokens ({max(prompt)}) than the model's vocabulary ({vocabulary}).")
+    logits = prefill(session, prompt)
     if not np.isfinite(logits).all():
         raise WorkError(f"onnxruntime {onnxruntime.__version__} computes logits that are not finite from {folder}.")
     tokens = np.argsort(-logits, axis=1, kind="stable")[:, :LIKELIEST]

@@ -19,7 +19,6 @@ from prune.checkpoint import Checkpoint
 from prune.model import load_model, masked
 from prune.plan import Layer, Plan
 from runtime.engines.onnx import OnnxEngine
-from runtime.engines.onnx_load import load_session, prefill
 from runtime.errors import RequestError, WorkError
 from tests.tiny import write_tiny_checkpoint
 
