@@ -35,7 +35,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup export report bench sweep translate model curve test test-slow fuzz lint clean preflight
+.PHONY: help setup export report bench sweep translate model curve peers test test-slow fuzz lint clean preflight
 
 help: ## list the targets
 	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1 [METHOD=least-squares]] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder]"
@@ -136,6 +136,12 @@ model: $(READY) ## train the default model anew from packages into WORK (hours; 
 curve: $(READY) ## chrF++ by criterion, allocation and ratio, into docs/ (an hour; needs WORK/corpus of make model)
 	@.venv/bin/python -m benchmarks.criteria $(WORK)/corpus --every 2 -o $(WORK)/criteria.jsonl
 	@.venv/bin/python -m benchmarks.criteria_report $(WORK)/criteria.jsonl -o docs/pruning
+
+.peers/.ready: benchmarks/peers/requirements.txt benchmarks/peers/package.json | $(READY)
+	@.venv/bin/python -m benchmarks.peers.environment
+
+peers: preflight $(READY) .peers/.ready $(FINAL)/config.json ## the pruned model in every runtime: speed side by side, tokens
+	@.venv/bin/python -m benchmarks.peers $(FINAL) --pair $(PAIR) --corpus $(CORPUS) --dev $(DEV) -o $(RUN)/peers
 
 test: lint ## lint, import contract and tests
 	@.venv/bin/python -m pytest

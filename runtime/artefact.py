@@ -6,7 +6,7 @@ from typing import Any
 
 from runtime.engines.onnx import graph_file
 
-_ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model": "f32"}
+_ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model_fp16": "f16", "model": "f32"}
 
 
 def _from_gguf(artefact: Path) -> tuple[str, dict[str, Any]]:

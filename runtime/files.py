@@ -113,6 +113,26 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def new_files(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder whose files move into ``folder`` when the block ends, and vanish when it fails.
+
+    They move in the reverse of their names' order, so that ``a`` comes after ``a_data``, on which it depends.
+    """
+    folder = Path(folder)
+    with _full_disk_is_a_sentence(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
+        try:
+            yield temporary
+            for file in sorted(temporary.iterdir(), reverse=True):
+                file.chmod(0o666 & ~_umask())
+                _sync(file)
+                file.replace(folder / file.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -26,12 +26,12 @@ def _torch_version() -> str:
     return next(line.split("==")[1] for line in lines if line.startswith("torch=="))
 
 
-def _pip(python: Path, *arguments: str, quiet: bool = False) -> bool:
+def pip_install(python: Path, *arguments: str, quiet: bool = False) -> bool:
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-qq", *arguments]
     return subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL if quiet else None).returncode == 0
 
 
-def _install_torch(python: Path) -> None:
+def install_torch(python: Path) -> None:
     """The CPU build is a tenth of the size, so it is asked for by name, from the index at hand and then PyTorch's own."""
     version = _torch_version()
     if shutil.which("nvidia-smi") or sys.platform != "linux":
@@ -42,7 +42,7 @@ def _install_torch(python: Path) -> None:
         cpu = f"torch=={version}+cpu"
         wanted = [[cpu], [cpu, "--extra-index-url", PYTORCH_CPU_INDEX], [f"torch=={version}"]]
     for last, arguments in enumerate(wanted, 1 - len(wanted)):
-        if _pip(python, *arguments, quiet=last < 0):
+        if pip_install(python, *arguments, quiet=last < 0):
             return
     raise WorkError(f"torch {version} could not be installed (see pip's message above).", next_command="make setup")
 
@@ -64,11 +64,11 @@ def set_up() -> None:
     if not python.exists():
         print("set-up: .venv", flush=True)
         venv.create(ENVIRONMENT, with_pip=True)
-    if not _pip(python, "-U", *BUILD_TOOLS):
+    if not pip_install(python, "-U", *BUILD_TOOLS):
         raise WorkError("pip cannot install packages (see its message above).", next_command="make setup")
-    _install_torch(python)
+    install_torch(python)
     print("set-up: packages", flush=True)
-    if not _pip(python, "-c", "constraints.txt", "-e", ".[dev]"):
+    if not pip_install(python, "-c", "constraints.txt", "-e", ".[dev]"):
         raise WorkError("A package could not be installed (see pip's message above).", next_command="make setup")
     path = os.pathsep.join((str(python.parent), os.environ.get("PATH", "")))
     built = subprocess.run([str(python), "-m", "runtime.build_llama"], cwd=ROOT, env=os.environ | {"PATH": path})

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from export.onnx.blocks import Blocks
+from export.onnx.genai import genai_config
 from export.onnx.graph import build_graph
+from export.onnx.nodes import shape_of
 from export.onnx.quantise import Blockwise, Float16, Float32, Storage
+from export.onnx.self_test import write_self_test
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
+from runtime.engines.onnx import read_json
 from runtime.errors import RequestError
-from runtime.files import new_file, new_folder, require_space
+from runtime.files import new_file, new_files, new_folder, require_space
+from runtime.prompts import ChatTemplate
 
 FILES = {  # names as transformers.js expects; the largest first
     "none": "model.onnx",
@@ -21,7 +26,7 @@ FILES = {  # names as transformers.js expects; the largest first
     "int4": "model_q4.onnx",
 }
 BLOCKS = (32, 128)
-_COPIED = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "slimmoe.json")
+_COPIED = ("generation_config.json", "tokenizer.json", "slimmoe.json")
 
 _EXTERNAL = {"transformers.js_config": {"use_external_data_format": True}}  # else transformers.js ignores *.onnx_data
 
@@ -41,45 +46,6 @@ def _storage(quant: str, block: int, accuracy_level: int) -> Storage:
     others = Blocks(8, block)
     experts = Blocks(4, block, zero_points=True) if quant == "int4" else others
     return Blockwise(experts, others, accuracy_level)
-
-
-def _genai_config(checkpoint: Checkpoint, file: str) -> dict[str, Any]:
-    """What onnxruntime-genai reads beside a graph (its docs: "Config reference")."""
-    config = checkpoint.config
-    generation = checkpoint.folder / "generation_config.json"
-    ids = config | (json.loads(generation.read_text(encoding="utf-8")) if generation.exists() else {})
-    heads, context = config["num_attention_heads"], config["max_position_embeddings"]
-    decoder = {
-        "session_options": {"provider_options": []},
-        "filename": file,
-        "head_size": config.get("head_dim") or config["hidden_size"] // heads,
-        "hidden_size": config["hidden_size"],
-        "num_attention_heads": heads,
-        "num_key_value_heads": config.get("num_key_value_heads") or heads,
-        "num_hidden_layers": config["num_hidden_layers"],
-        "inputs": {
-            "input_ids": "input_ids",
-            "attention_mask": "attention_mask",
-            "past_key_names": "past_key_values.%d.key",
-            "past_value_names": "past_key_values.%d.value",
-        },
-        "outputs": {
-            "logits": "logits",
-            "present_key_names": "present.%d.key",
-            "present_value_names": "present.%d.value",
-        },
-    }
-    tokens = {name: ids[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if ids.get(name) is not None}
-    return {
-        "model": {
-            "type": checkpoint.family.decoder["genai_type"],
-            "vocab_size": config["vocab_size"],
-            "context_length": context,
-            **tokens,
-            "decoder": decoder,
-        },
-        "search": {"do_sample": False, "max_length": context, "past_present_share_buffer": True},
-    }
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
@@ -107,8 +73,8 @@ def export_onnx(
         output: the ONNX folder.
         quant: "none" (float32), "fp16", "int8", or "int4" (experts; the rest has 8 bits).
         block: weights along a row that share a scale: 32 or 128.
-        accuracy_level: of quantised products: 4 lets kernels use int8 activations, 0 keeps them float32 where there are
-            such kernels (many times slower: docs/onnx.md).
+        accuracy_level: of quantised linear layers: 4 lets kernels use int8 activations, 0 keeps them float32 where there
+            are such kernels (many times slower: docs/onnx.md). Of experts it is for the engine to say.
 
     Raises:
         RequestError: an unknown quantisation, a model that the graph cannot express, or ``output`` is taken.
@@ -125,12 +91,18 @@ def export_onnx(
     require_space(output, weights.size + len(model_bytes))
 
     def write_variant(target: Path) -> None:
-        # The data file comes first: a graph that is there is complete.
-        with new_file(target / "onnx" / name) as graph_path, new_file(target / "onnx" / weights.location) as data_path:
-            weights.write(data_path)
-            graph_path.write_bytes(model_bytes)
+        with new_files(target / "onnx") as staged:  # the graph moves there last: one that is there is complete
+            weights.write(staged / weights.location)
+            (staged / name).write_bytes(model_bytes)
+            write_self_test(staged / name, target, exact=quant in ("none", "fp16"))
         smallest = next(file for file in reversed(FILES.values()) if (target / "onnx" / file).exists())
-        _write_json(target / "genai_config.json", _genai_config(checkpoint, f"onnx/{smallest}"))
+        inputs = {each.name: shape_of(each) for each in model.graph.input}
+        outputs = [each.name for each in model.graph.output]
+        generation, decoder = read_json(target / "generation_config.json"), checkpoint.family.decoder
+        assert decoder  # or there is no graph
+        kind = decoder.genai_type
+        genai = genai_config(checkpoint.config, generation, kind, f"onnx/{smallest}", inputs, outputs)
+        _write_json(target / "genai_config.json", genai)
 
     if (output / "onnx").is_dir():
         if (output / "onnx" / name).exists():
@@ -143,6 +115,11 @@ def export_onnx(
         for source in (folder / file for file in _COPIED):
             if source.exists():
                 shutil.copyfile(source, temporary / source.name)
+        # The template that our engine uses, in both places: transformers.js looks into tokenizer_config.json alone.
+        template = ChatTemplate.from_folder(folder).source
+        (temporary / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
+        tokenizer = read_json(folder / "tokenizer_config.json") | {"chat_template": template}
+        _write_json(temporary / "tokenizer_config.json", tokenizer)
         _write_json(temporary / "config.json", checkpoint.config | _EXTERNAL)
         write_variant(temporary)
     return output

@@ -11,6 +11,11 @@ MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 OPSET, IR_VERSION = 23, 11  # the first with RMSNormalization
 
 
+def shape_of(value: ValueInfoProto) -> list[int | str]:
+    """Sizes of an input or output, names for those that vary."""
+    return [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+
+
 class Graph:
     """Nodes and constants of a model under construction; the big tensors are in ``weights``."""
 
@@ -22,6 +27,7 @@ class Graph:
 
     def node(self, op: str, inputs: list[str], output: str | list[str], domain: str = "", **attributes: Any) -> str:
         """Append a node; returns the name of its first output."""
+        inputs = inputs[: max(i for i, name in enumerate(inputs, 1) if name)]  # without those left out at the end
         outputs = [output] if isinstance(output, str) else output
         self._nodes.append(helper.make_node(op, inputs, outputs, outputs[0], domain=domain, **attributes))
         return outputs[0]

@@ -32,7 +32,18 @@ class Storage(Protocol):
 
     def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str: ...
 
-    def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
+    def experts(
+        self,
+        graph: Graph,
+        x: str,
+        router: str,
+        up: Matrix,
+        down: Matrix,
+        output: str,
+        up_bias: str = "",
+        down_bias: str = "",
+        **attributes: float,
+    ) -> str:
         """Routed SwiGLU experts.
 
         Args:
@@ -40,7 +51,9 @@ class Storage(Protocol):
             router: router logits [B * S, experts].
             up: [experts, 2 * inner, hidden], rows of gate and up projection in turn.
             down: [experts, hidden, inner].
-            routing: ``k`` and ``normalize_routing_weights``.
+            up_bias: [experts, 2 * inner] in the same order; empty where there is none.
+            down_bias: [experts, hidden]; empty where there is none.
+            attributes: ``k``, ``normalize_routing_weights``, and of the activation what is not plain SwiGLU.
         """
         ...
 
@@ -74,9 +87,20 @@ class Float32:
     def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
         return self.linear(graph, x, matrix, output)
 
-    def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
-        inputs = [x, router, self._store(graph, up), "", self._store(graph, down)]
-        return graph.node("MoE", inputs, output, MICROSOFT, **_SWIGLU, **routing)
+    def experts(
+        self,
+        graph: Graph,
+        x: str,
+        router: str,
+        up: Matrix,
+        down: Matrix,
+        output: str,
+        up_bias: str = "",
+        down_bias: str = "",
+        **attributes: float,
+    ) -> str:
+        inputs = [x, router, self._store(graph, up), up_bias, self._store(graph, down), down_bias]
+        return graph.node("MoE", inputs, output, MICROSOFT, **_SWIGLU | attributes)
 
 
 @dataclass(frozen=True)
@@ -154,11 +178,23 @@ class Blockwise:
 
     output = linear
 
-    def experts(self, graph: Graph, x: str, router: str, up: Matrix, down: Matrix, output: str, **routing: int) -> str:
+    def experts(
+        self,
+        graph: Graph,
+        x: str,
+        router: str,
+        up: Matrix,
+        down: Matrix,
+        output: str,
+        up_bias: str = "",
+        down_bias: str = "",
+        **attributes: float,
+    ) -> str:
         kind = self.of_experts
         first, second = self._store(graph, up, kind), self._store(graph, down, kind)
-        inputs = [x, router, *first[:2], "", *second[:2]]
+        inputs = [x, router, *first[:2], up_bias, *second[:2], down_bias]
         if kind.zero_points:
             inputs += [""] * (11 - len(inputs)) + [first[2], second[2]]
-        attributes = {"expert_weight_bits": kind.bits, "block_size": kind.size, "accuracy_level": self.accuracy_level}
-        return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU, **attributes, **routing)
+        # No accuracy_level: onnxruntime 1.30 (transformers.js) knows none for QMoE; see runtime/engines/onnx_load.py.
+        stored = {"expert_weight_bits": kind.bits, "block_size": kind.size}
+        return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU | attributes | stored)

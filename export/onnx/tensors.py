@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from prune.checkpoint import Checkpoint
+from prune.families.decoder import Decoder
+from prune.fingerprint import as_float32
 from runtime.errors import RequestError, WorkError
 
 
@@ -21,55 +23,136 @@ class Matrix:
     pieces: Callable[[], Iterator[np.ndarray]]
 
 
+@dataclass(frozen=True)
+class Experts:
+    """The experts of a layer: ``up`` has the rows of gate and up projection in turn. Biases are [experts, rows]."""
+
+    up: Matrix
+    down: Matrix
+    up_bias: np.ndarray | None = None
+    down_bias: np.ndarray | None = None
+
+
 class Tensors:
     """Tensors by their role in the family's [decoder] section; accounts for every one in the checkpoint.
 
     What is missing is noted and stands in as an empty array until ``check`` names all of it at once.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
-        layers = next(iter(checkpoint.family.layers))
-        self._roles = checkpoint.family.decoder | {"router": f"{layers}.{{layer}}.{checkpoint.layout.router}"}
-        self._left = set(checkpoint.tensors)
+    def __init__(self, checkpoint: Checkpoint, decoder: Decoder) -> None:
+        self._checkpoint, self._decoder = checkpoint, decoder
+        router, selection_bias = checkpoint.layout.router, checkpoint.layout.selection_bias
+        self._roles = decoder.model | decoder.layer | {"router": router}
+        if selection_bias and "router" not in decoder.biased:
+            self._roles["selection_bias"] = selection_bias
+        self._left = {name for name in checkpoint.tensors if checkpoint.place(name).role != "unloaded"}
         self._missing: list[str] = []
 
-    def has(self, role: str, **place: int) -> bool:
-        """Whether the checkpoint holds this tensor; one that is asked about counts as accounted for."""
-        name = self._roles.get(role, "").format(**place)
-        self._left.discard(name)
-        return name in self._checkpoint.tensors
+    def _find(self, role: str, layer: int | None = None, expert: int | None = None) -> str:
+        """The name that the checkpoint has for a role, or the first that it might have."""
+        names = self._roles.get(role, role)
+        prefix = "" if layer is None else self._checkpoint.prefix(layer)
+        names = [prefix + name.format(expert=expert) for name in ([names] if isinstance(names, str) else names)]
+        return next((name for name in names if name in self._checkpoint.tensors), names[0])
 
     def _name(self, role: str, **place: int) -> str:
-        name = self._roles.get(role, role).format(**place)
-        if not self.has(role, **place):
+        name = self._find(role, **place)
+        self._left.discard(name)
+        if name not in self._checkpoint.tensors:
             self._missing.append(name)
         return name
 
     def _shape(self, name: str) -> tuple[int, ...]:
         tensor = self._checkpoint.tensors.get(name)
-        return tensor.shape if tensor else (0, 0)
+        return tensor.shape if tensor else (0, 0, 0)
+
+    def has(self, role: str, **place: int) -> bool:
+        """Whether the checkpoint holds this tensor."""
+        return self._find(role, **place) in self._checkpoint.tensors
 
     def values(self, role: str, **place: int) -> np.ndarray:
         """A small tensor, read at once, as float32."""
         name = self._name(role, **place)
         return self._checkpoint.read(name) if name in self._checkpoint.tensors else np.zeros((0, 0), np.float32)
 
-    def matrix(self, label: str, role: str, **place: int) -> Matrix:
-        """The weight of a linear layer or the embedding [output features or vocabulary, input features]."""
-        name = self._name(role, **place)
-        return Matrix(label, self._shape(name), lambda: self._checkpoint.read_rows(name))
+    def bias(self, role: str, **place: int) -> np.ndarray | None:
+        """The bias beside a weight, if the family may have it and the checkpoint does."""
+        if role not in self._decoder.biased:
+            return None
+        name = _bias(self._find(role, **place))
+        self._left.discard(name)
+        return self._checkpoint.read(name) if name in self._checkpoint.tensors else None
 
-    def experts(self, label: str, *roles: str, layer: int, experts: int) -> Matrix:
-        """One weight of all experts of a layer; of several roles the rows come in turn."""
-        names = [[self._name(role, layer=layer, expert=expert) for role in roles] for expert in range(experts)]
-        rows, columns = self._shape(names[0][0])
+    def leave_out(self, role: str) -> None:
+        """Count a tensor that is not used as accounted for."""
+        self._left.discard(self._find(role))
+
+    def matrix(self, label: str, role: str, order: np.ndarray | None = None, **place: int) -> Matrix:
+        """The weight of a linear layer or the embedding [output features or vocabulary, input features].
+
+        Args:
+            order: the rows in another order.
+        """
+        name = self._name(role, **place)
+
+        def pieces() -> Iterator[np.ndarray]:
+            if order is None:
+                yield from self._checkpoint.read_rows(name)
+            else:
+                yield self._checkpoint.read(name)[order]
+
+        return Matrix(label, self._shape(name)[:2], pieces)
+
+    def experts(self, layer: int, count: int) -> Experts:
+        """The experts of a layer: each in tensors of its own, or all of them stacked."""
+        if "expert_down" in self._roles and not self.has("stacked_down", layer=layer):
+            up = self._each(f"{layer}.experts.up.weight", ["expert_gate", "expert_up"], layer, count)
+            return Experts(up, self._each(f"{layer}.experts.down.weight", ["expert_down"], layer, count))
+        biases = [self.bias(role, layer=layer) for role in ("stacked_up", "stacked_down")]
+        if biases[0] is not None:
+            biases[0] = np.stack([self._in_turn(bias[:, None])[:, 0] for bias in biases[0]])
+        return Experts(
+            self._stacked(f"{layer}.experts.up.weight", "stacked_up", layer, count, self._in_turn),
+            self._stacked(f"{layer}.experts.down.weight", "stacked_down", layer, count, lambda rows: rows),
+            *biases,
+        )
+
+    def _each(self, label: str, roles: list[str], layer: int, count: int) -> Matrix:
+        """One weight of all experts; of several roles the rows come in turn."""
+        names = [[self._name(role, layer=layer, expert=expert) for role in roles] for expert in range(count)]
+        rows, columns = self._shape(names[0][0])[:2]
 
         def pieces() -> Iterator[np.ndarray]:
             for expert in names:
                 yield np.stack([self._checkpoint.read(name) for name in expert], axis=1).reshape(-1, columns)
 
-        return Matrix(label, (experts, rows * len(roles), columns), pieces)
+        return Matrix(label, (count, rows * len(roles), columns), pieces)
+
+    def _in_turn(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of gate and up projection in turn."""
+        if self._decoder.stacked_interleaved:
+            return rows
+        return np.stack(np.split(rows, 2), axis=1).reshape(rows.shape)
+
+    def _stacked(
+        self, label: str, role: str, layer: int, count: int, order: Callable[[np.ndarray], np.ndarray]
+    ) -> Matrix:
+        name = self._name(role, layer=layer)
+        experts, *shape = self._shape(name)
+        if name in self._checkpoint.tensors and experts != count:
+            raise WorkError(f"{name} holds {experts} experts, and the router of its layer has {count}.")
+        turned = self._decoder.stacked_transposed
+
+        def pieces() -> Iterator[np.ndarray]:
+            tensor, raw = self._checkpoint.tensors[name], self._checkpoint.raw(name)
+            size = len(raw) // experts
+            for expert in range(experts):
+                values = as_float32(raw[expert * size : (expert + 1) * size], tensor.dtype)
+                if values is None:
+                    raise WorkError(f"{name} is stored as {tensor.dtype}; a bf16, f16 or f32 checkpoint is needed.")
+                yield order(values.reshape(shape).T if turned else values.reshape(shape))
+
+        return Matrix(label, (count, *(reversed(shape) if turned else shape)), pieces)
 
     def check(self) -> None:
         """Raise unless all that was asked for is there, and all that is there was asked for."""
@@ -79,3 +162,8 @@ class Tensors:
         if self._left:
             first = ", ".join(sorted(self._left)[:3])
             raise RequestError(f"{folder} has {len(self._left)} tensors that the ONNX graph has no place for: {first}.")
+
+
+def _bias(weight: str) -> str:
+    """The name of the bias beside a weight: ``q_proj.bias`` or ``gate_up_proj_bias``."""
+    return f"{weight.removesuffix('weight')}bias" if weight.endswith(".weight") else f"{weight}_bias"

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from prune.families.decoder import Decoder
 from runtime.errors import RequestError
 
 _FOLDER = Path(__file__).parent
@@ -79,7 +80,7 @@ class Family:
     group_floor: int = 1  # experts of a group that the router's group score adds up
     unloaded: tuple[str, ...] = ()  # prefixes of tensors that transformers leaves aside; {beyond}: past the last layer
     gguf: Gguf = field(default_factory=Gguf)
-    decoder: dict[str, str] = field(default_factory=dict)  # names for the ONNX graph writer, if it knows the family
+    decoder: Decoder | None = None  # for the ONNX graph writer, if it knows the family
 
     def experts_in(self, config: dict[str, Any]) -> int | None:
         """The number of experts by a config (the largest, where it is given by layer); None where it does not say."""
@@ -101,8 +102,10 @@ def load_family(name: str) -> Family:
         keys = {key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()}
         layouts = tuple(Layout(**entry | {"experts": tuple(entry["experts"])}) for entry in data.pop("layout"))
         modules, unloaded = Modules(**data.pop("modules")), tuple(data.pop("unloaded", ()))
-        gguf = Gguf(**data.pop("gguf", {}))
-        return Family(config=Keys(**keys), layouts=layouts, modules=modules, unloaded=unloaded, gguf=gguf, **data)
+        parts: dict[str, Any] = {"gguf": Gguf(**data.pop("gguf", {}))}
+        if "decoder" in data:
+            parts["decoder"] = Decoder(**data.pop("decoder"))
+        return Family(config=Keys(**keys), layouts=layouts, modules=modules, unloaded=unloaded, **parts, **data)
     except (TypeError, KeyError) as error:
         raise TypeError(f"prune/families/{name}.toml: {error}") from error
 

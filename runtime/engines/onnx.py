@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from runtime.engines import Generation, usable_cores
+from runtime.engines.onnx_check import run_self_test
+from runtime.engines.onnx_load import empty_cache, load_session, prefill
 from runtime.errors import RequestError, WorkError
 from runtime.prompts import ChatTemplate
 
-VARIANTS = ("model_q4.onnx", "model_int8.onnx", "model.onnx")  # the smallest first
+VARIANTS = ("model_q4.onnx", "model_int8.onnx", "model_fp16.onnx", "model.onnx")  # the smallest first
 
 
 def graph_file(artefact: Path) -> Path:
@@ -33,17 +35,20 @@ def graph_file(artefact: Path) -> Path:
     return found
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, {} where there is no such file."""
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     except ValueError:
-        raise WorkError(f"{path} is not valid JSON.") from None
+        raise WorkError(
+            f"{path} is not valid JSON.", next_command=f"cp DIR/{path.name} {path}   (DIR: the checkpoint)"
+        ) from None
 
 
 def _end_ids(folder: Path) -> frozenset[int]:
     """End-of-sequence ids: generation_config.json's before config.json's."""
     for name in ("generation_config.json", "config.json"):
-        ids = _read_json(folder / name).get("eos_token_id")
+        ids = read_json(folder / name).get("eos_token_id")
         if ids is not None:
             return frozenset([ids] if isinstance(ids, int) else ids)
     return frozenset()
@@ -57,7 +62,7 @@ class OnnxEngine:
 
         Raises:
             RequestError: there is no graph, or no tokenizer beside it.
-            WorkError: a file is damaged, the graph is not of our kind, or onnxruntime is missing.
+            WorkError: a file is damaged, the graph is not of our kind or fails its self-test, or onnxruntime is missing.
         """
         path = graph_file(Path(artefact))
         folder = path.absolute().parent.parent
@@ -72,45 +77,36 @@ class OnnxEngine:
         self.name = f"onnxruntime {ort.__version__}"
         self.threads = threads or usable_cores()
         self.template = ChatTemplate.from_folder(folder)
-        self._ends = _end_ids(folder)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 4  # failures come as exceptions
+        self.ends = _end_ids(folder)
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises no narrower class
-            raise WorkError(f"{folder / 'tokenizer.json'} is damaged: {error}") from None
-        try:
-            self._session: Any = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            reason = str(error).splitlines()[0][:200]
-            sentence = f"{path} or its data file is damaged or incomplete ({reason})."
-            raise WorkError(sentence, next_command=f"slimmoe onnx DIR -o {folder}") from None
-        inputs = {value.name: value for value in self._session.get_inputs()}
-        self._past = [name for name in inputs if name.startswith("past_key_values.")]
-        unknown = set(inputs) - {"input_ids", "attention_mask", *self._past}
-        if unknown or not self._past:
-            raise WorkError(f"{path} is not a graph that slimmoe wrote (inputs: {', '.join(inputs)}).")
-        _, kv_heads, _, head = inputs[self._past[0]].shape
+            remedy = f"cp DIR/tokenizer.json {folder}   (DIR: the checkpoint it was written from)"
+            raise WorkError(f"{folder / 'tokenizer.json'} is damaged: {error}", next_command=remedy) from None
+        # float32 weights are as fast where they lie in the mapped file, and then take no memory of their own
+        self._session: Any = load_session(path, self.threads, prepacked=path.name != "model.onnx")
+        inputs = [value.name for value in self._session.get_inputs()]
+        past = [name for name in inputs if name.startswith(("past_key_values.", "past_conv."))]
+        unknown = set(inputs) - {"input_ids", "attention_mask", *past}
+        if unknown or not past:
+            sentence = f"{path} has other inputs than this engine knows: {', '.join(inputs)}."
+            raise WorkError(sentence, next_command="pip install -U slimmoe")
         vocabulary = next(value.shape[-1] for value in self._session.get_outputs() if value.name == "logits")
-        longest = _read_json(folder / "config.json").get("max_position_embeddings", context)
+        longest = read_json(folder / "config.json").get("max_position_embeddings", context)
         self.context = min(context, longest)
 
-        self._empty = np.zeros((1, kv_heads, 0, head), np.float32)
         self._mask = np.ones((1, self.context), np.int64)
         self._token = np.zeros((1, 1), np.int64)
         self._one = np.ones(1, np.int64)
         self._logits = np.zeros((1, 1, vocabulary), np.float32)
-        cache = {
-            name: ort.OrtValue.ortvalue_from_shape_and_type([1, kv_heads, self.context, head], np.float32)
-            for name in self._past
-        }
+        self._cache = empty_cache(self._session, self.context)
         self._binding: Any = self._session.io_binding()
-        for name, value in cache.items():
-            self._binding.bind_ortvalue_input(name, value)
-            self._binding.bind_ortvalue_output(name.replace("past_key_values", "present"), value)
+        for name, values in self._cache.items():
+            self._bind(name, values)
+            self._bind_output(name.replace("past_key_values", "present").replace("past_conv", "present_conv"), values)
         self._bind("num_logits_to_keep", self._one)
-        self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
+        self._bind_output("logits", self._logits)
+        run_self_test(path, self)
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -121,20 +117,35 @@ class OnnxEngine:
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         if len(token_ids) > self.context:
             raise RequestError(f"{len(token_ids)} tokens do not fit into a context of {self.context}.")
-        ids = np.array([token_ids], np.int64)
-        feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)} | dict.fromkeys(self._past, self._empty)
-        return np.asarray(self._session.run(["logits"], feeds)[0])[0]
+        return prefill(self._session, list(token_ids))
 
     def _bind(self, name: str, values: np.ndarray) -> None:
         """Let the graph read ``values`` in place; they must be contiguous and live until it has run."""
         self._binding.bind_input(name, "cpu", 0, values.dtype, values.shape, values.ctypes.data)
 
+    def _bind_output(self, name: str, values: np.ndarray) -> None:
+        self._binding.bind_output(name, "cpu", 0, values.dtype, values.shape, values.ctypes.data)
+
     def _next(self, ids: np.ndarray, length: int) -> int:
         """The most likely token after ``ids`` [1, S], with which the cache then holds ``length`` tokens."""
+        if length == ids.shape[1]:  # a new sequence: what the mask does not hide must be empty
+            for name, values in self._cache.items():
+                if name.startswith("past_conv."):
+                    values[:] = 0
         self._bind("input_ids", ids)
         self._bind("attention_mask", self._mask[:, :length])
         self._session.run_with_iobinding(self._binding)
         return int(self._logits.argmax())
+
+    def decoded_logits(self, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
+        """Logits [N, vocabulary] of the N tokens ``after``, each in a step of its own in the engine's own cache."""
+        self._next(np.array([before], np.int64), len(before))
+        rows = []
+        for length, token in enumerate(after, len(before) + 1):
+            self._token[0, 0] = token
+            self._next(self._token, length)
+            rows.append(self._logits[0, 0].copy())
+        return np.array(rows)
 
     def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
         """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
@@ -150,7 +161,7 @@ class OnnxEngine:
         token = self._next(np.array([prompt_ids], np.int64), length)
         prefilled = time.perf_counter()
         written: list[int] = []
-        ends = self._ends if stop else frozenset()
+        ends = self.ends if stop else frozenset()
         while token not in ends and len(written) < limit:
             written.append(token)
             self._token[0, 0] = token
@@ -168,3 +179,4 @@ class OnnxEngine:
     def close(self) -> None:
         """Free the cache and the model; twice does no harm."""
         self._binding = self._session = None
+        self._cache = {}

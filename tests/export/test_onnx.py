@@ -126,9 +126,12 @@ def test_data_files_hold_every_weight_once(tiny_checkpoint, tiny_onnx):
 def test_folder_is_complete_and_points_to_the_smallest_variant(tiny_checkpoint, tiny_onnx):
     genai = json.loads((tiny_onnx / "genai_config.json").read_text())["model"]
     assert (tiny_onnx / genai["decoder"]["filename"]).name == "model_q4.onnx"
-    assert (genai["type"], genai["vocab_size"], genai["eos_token_id"]) == ("qwen3", 8192, 0)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+    assert (genai["type"], genai["vocab_size"], genai["eos_token_id"]) == ("qwen3", 8192, [0])
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (tiny_onnx / name).read_bytes() == (tiny_checkpoint / name).read_bytes()
+    template = (tiny_checkpoint / "chat_template.jinja").read_text()  # transformers.js wants it there
+    tokenizer = json.loads((tiny_checkpoint / "tokenizer_config.json").read_text())
+    assert json.loads((tiny_onnx / "tokenizer_config.json").read_text()) == tokenizer | {"chat_template": template}
 
 
 def test_provenance_travels_along(tiny_checkpoint, tmp_path):

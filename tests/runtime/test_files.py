@@ -4,7 +4,7 @@ import os
 import pytest
 
 from runtime.errors import RequestError, WorkError
-from runtime.files import new_file, new_folder, require_space
+from runtime.files import new_file, new_files, new_folder, require_space
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path) -> None:
@@ -38,6 +38,23 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path) -> None:
     assert (target / "a").read_text() == "whole"
     with pytest.raises(RequestError, match="exists already"), new_folder(target):
         pass
+
+
+def test_files_that_belong_together_appear_together_or_not_at_all(tmp_path) -> None:
+    with pytest.raises(KeyboardInterrupt), new_files(tmp_path) as temporary:
+        (temporary / "a").write_text("half")
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "a_data").mkdir()  # cannot be replaced by a file
+    with pytest.raises(OSError), new_files(tmp_path) as temporary:
+        for name in ("a", "a_data"):
+            (temporary / name).write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["a_data"]  # a is the last to move
+    (tmp_path / "a_data").rmdir()
+    with new_files(tmp_path) as temporary:
+        for name in ("a", "a_data"):
+            (temporary / name).write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a_data"]
 
 
 def test_a_full_disk_is_one_sentence(tmp_path) -> None:

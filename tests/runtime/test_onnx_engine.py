@@ -2,17 +2,21 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from runtime.engines import open_engine
 from runtime.engines.onnx import OnnxEngine
+from runtime.engines.onnx_check import self_test_file
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 40)]
+GRAPHS = ("model.onnx", "model_int8.onnx", "model_q4.onnx")
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def folder(tiny_onnx: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_onnx, tmp_path / "onnx")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "model_int8.onnx", "model_q4.onnx"])
+@pytest.mark.parametrize("name", GRAPHS)
 def test_decoding_step_by_step_equals_one_prefill(tiny_onnx, name):
     engine = OnnxEngine(tiny_onnx / "onnx" / name, threads=1)
     written = engine.generate(IDS, 24).token_ids
@@ -84,23 +88,188 @@ def test_int4_is_preferred(folder, tiny_onnx):
     assert np.array_equal(OnnxEngine(tiny_onnx, threads=1).logits(IDS), int4.logits(IDS))
 
 
-@pytest.mark.parametrize("name", ["model_q4.onnx", "model_q4.onnx_data", "model.onnx", "model.onnx_data"])
+def edited(folder: Path, change: Callable[[onnx.ModelProto], object], name: str = "model_q4.onnx") -> Path:
+    """The graph ``name`` of an ONNX folder after ``change``; returns the folder."""
+    path = folder / "onnx" / name
+    model = onnx.load(path, load_external_data=False)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    for other in {"model_q4.onnx", "model_int8.onnx", "model.onnx"} - {name}:
+        (folder / "onnx" / other).unlink(missing_ok=True)
+    return folder
+
+
+def experts(model: onnx.ModelProto) -> onnx.NodeProto:
+    return next(node for node in model.graph.node if node.op_type in ("MoE", "QMoE"))
+
+
+def refusal(artefact: Path) -> WorkError:
+    with pytest.raises(WorkError) as caught:
+        OnnxEngine(artefact, threads=1)
+    assert caught.value.next_command and "\n" not in caught.value.sentence
+    return caught.value
+
+
+@pytest.mark.parametrize("name", ["model_q4.onnx", "model.onnx"])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_truncated_file_is_one_sentence(folder, name, share):
+def test_a_graph_cut_short_is_damaged(folder, name, share):
     path = folder / "onnx" / name
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(WorkError, match="damaged or incomplete"):
-        OnnxEngine(path.with_suffix(".onnx"), threads=1)
+    error = refusal(path)
+    assert "is damaged or cut short" in error.sentence and "slimmoe onnx DIR" in str(error.next_command)
 
 
-def test_missing_files_are_one_sentence(folder):
+def test_a_graph_with_noise_in_it_is_damaged(folder):
+    path = folder / "onnx" / "model_q4.onnx"
+    content = bytearray(path.read_bytes())
+    content[1000:1100] = np.random.default_rng(0).bytes(100)
+    path.write_bytes(content)
+    assert "is damaged or cut short" in refusal(path).sentence
+
+
+@pytest.mark.parametrize("name", ["model_q4.onnx_data", "model.onnx_data"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_data_file_cut_short_is_told_in_bytes(folder, name, share):
+    path = folder / "onnx" / name
+    size = int(path.stat().st_size * share)
+    path.write_bytes(path.read_bytes()[:size])
+    error = refusal(path.with_suffix(".onnx"))
+    assert f"is cut short: {size} bytes are there" in error.sentence and "slimmoe onnx" in str(error.next_command)
+
+
+def test_a_missing_data_file_is_named(folder):
     (folder / "onnx" / "model_q4.onnx_data").unlink()
-    with pytest.raises(WorkError, match="damaged or incomplete"):
-        OnnxEngine(folder, threads=1)
+    assert "model_q4.onnx_data, the weights of" in refusal(folder).sentence
+
+
+def set_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 99
+
+
+def set_ir_version(model: onnx.ModelProto) -> None:
+    model.ir_version = 99
+
+
+def rename_microsoft_operator(model: onnx.ModelProto) -> None:
+    experts(model).op_type = "QMoE2"
+
+
+def rename_standard_operator(model: onnx.ModelProto) -> None:
+    next(node for node in model.graph.node if node.op_type == "RMSNormalization").op_type = "RMSNormalization2"
+
+
+def add_attribute(model: onnx.ModelProto) -> None:
+    experts(model).attribute.append(onnx.helper.make_attribute("newer", 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (set_opset, "has the ONNX opset 99, which onnxruntime"),
+        (set_ir_version, "has the ONNX IR version 99, which onnxruntime"),
+        (rename_microsoft_operator, "lacks the operator com.microsoft:QMoE2, which"),
+        (rename_standard_operator, "lacks the operator RMSNormalization2, which"),
+        (add_attribute, "lacks the operator QMoE with 'newer', which"),
+    ],
+)
+def test_what_this_onnxruntime_is_too_old_for_is_not_called_damaged(folder, change, sentence):
+    error = refusal(edited(folder, change))
+    assert sentence in error.sentence and error.next_command == "pip install -U onnxruntime"
+
+
+def test_a_graph_that_cannot_run_is_refused_with_the_reason(folder):
+    def change(model: onnx.ModelProto) -> None:
+        next(each for each in experts(model).attribute if each.name == "activation_type").s = b"tanhshrink"
+
+    assert "tanhshrink" in refusal(edited(folder, change)).sentence
+
+
+def test_a_graph_of_another_producer_is_refused(folder):
+    def change(model: onnx.ModelProto) -> None:
+        model.producer_name = "pytorch"
+
+    assert "was written by pytorch" in refusal(edited(folder, change)).sentence
+
+
+def test_a_graph_with_inputs_of_another_kind_is_refused(folder):
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input.append(onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, [1]))
+
+    assert "other inputs" in refusal(edited(folder, change)).sentence
+
+
+def test_other_damaged_files_are_one_sentence(folder):
     (folder / "tokenizer.json").write_text("{")
-    with pytest.raises(WorkError, match=r"tokenizer\.json is damaged"):
-        OnnxEngine(folder, threads=1)
+    assert "tokenizer.json is damaged" in refusal(folder).sentence
+    (folder / "generation_config.json").write_text("{")
+    assert "generation_config.json is not valid JSON" in refusal(folder).sentence
     for graph in (folder / "onnx").glob("*.onnx"):
         graph.unlink()
     with pytest.raises(RequestError, match="holds no model_q4"):
         OnnxEngine(folder, threads=1)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize(("attribute", "value"), [("k", 1), ("activation_beta", 1.0)])
+def test_experts_that_compute_otherwise_are_refused(folder, name, attribute, value):
+    """As by a kernel that is wrong; a graph without a self-test loads all the same."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for node in model.graph.node:
+            for each in node.attribute if node.op_type in ("MoE", "QMoE") else []:
+                if each.name == attribute:
+                    each.CopyFrom(onnx.helper.make_attribute(attribute, value))
+
+    path = edited(folder, change, name) / "onnx" / name
+    assert "answers otherwise" in refusal(path).sentence
+    self_test_file(path).unlink()
+    OnnxEngine(path, threads=1)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_expected_values_that_were_changed_are_refused(folder, name):
+    path = self_test_file(folder / "onnx" / name)
+    values = json.loads(path.read_text())
+    for rows in (slice(0, 8), slice(8, 16)):  # of the prefill, of the steps
+        shifted = [*values["logits"]]
+        shifted[rows] = [[logit + 0.2 * spread for logit in row] for row, spread in zip(shifted, values["spread"])][
+            rows
+        ]
+        path.write_text(json.dumps(values | {"logits": shifted}))
+        error = refusal(folder / "onnx" / name)
+        assert "by 0.2 of their spread (" in error.sentence and "data file is damaged" in error.sentence
+
+
+def test_the_version_that_was_right_is_the_next_command(folder):
+    path = self_test_file(folder / "onnx" / "model_q4.onnx")
+    values = json.loads(path.read_text())
+    values |= {"runtime": "onnxruntime 1.31.0", "tokens": [row[::-1] for row in values["tokens"]]}
+    path.write_text(json.dumps(values))
+    error = refusal(folder)
+    assert "than onnxruntime 1.31.0 did" in error.sentence
+    assert error.next_command == "pip install onnxruntime==1.31.0"
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_flipped_bytes_in_the_weights_are_refused(folder, name):
+    path = folder / "onnx" / f"{name}_data"
+    content = bytearray(path.read_bytes())
+    middle = slice(len(content) * 3 // 4, len(content) * 3 // 4 + len(content) // 16)
+    content[middle] = bytes(each ^ 0xFF for each in content[middle])
+    path.write_bytes(content)
+    assert "data file is damaged" in refusal(folder / "onnx" / name).sentence
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"format": "slimmoe-self-test/1", "logits": [], "spread": [1]}'])
+def test_a_damaged_self_test_is_one_sentence(folder, content):
+    self_test_file(folder / "onnx" / "model_q4.onnx").write_text(content)
+    assert "is not a self-test" in refusal(folder).sentence
+
+
+def test_a_self_test_leaves_no_trace(tiny_onnx, folder):
+    self_test_file(folder / "onnx" / "model_q4.onnx").unlink()
+    tested, untested = OnnxEngine(tiny_onnx, threads=1), OnnxEngine(folder, threads=1)
+    assert tested.generate(IDS, 16).token_ids == untested.generate(IDS, 16).token_ids
+    assert (
+        len(OnnxEngine(tiny_onnx, threads=1, context=6).generate(IDS[:3], 9).token_ids) == 3
+    )  # fits no whole self-test

@@ -1,0 +1,116 @@
+"""Self-attention as one GroupQueryAttention node, which also rotates queries and keys and keeps the cache.
+
+Operator: onnxruntime docs/ContribOperators.md (GroupQueryAttention, RotaryEmbedding).
+"""
+
+import numpy as np
+from onnx import TensorProto
+
+from export.onnx.builder import Builder
+from export.onnx.nodes import MICROSOFT
+from export.onnx.positions import Positions
+from export.onnx.rotary import rotary
+from runtime.errors import RequestError
+
+
+class Attention:
+    """The attention of every layer, by layer; appends nodes and returns the output's name."""
+
+    def __init__(self, builder: Builder, positions: Positions) -> None:
+        config = builder.config
+        self.builder, self.positions = builder, positions
+        self.heads = config["num_attention_heads"]
+        self.kv_heads = config.get("num_key_value_heads") or self.heads
+        self.head = config.get("head_dim") or config["hidden_size"] // self.heads
+        multiplier = builder.decoder.attention_multiplier
+        self.scale = builder.factor(multiplier) if multiplier else self.head**-0.5
+        self.rotary = rotary(config, self.head)
+        self._windows = [self._window(layer) for layer in range(config["num_hidden_layers"])]
+
+    def cache(self, layer: int, side: str) -> dict[str, tuple[int, list]]:
+        """Inputs (side ``past``) or outputs (``present``) of a layer, with data type and shape."""
+        prefix = {"past": "past_key_values", "present": "present"}[side]
+        kind = TensorProto.FLOAT, ["batch_size", self.kv_heads, side, self.head]
+        return {f"{prefix}.{layer}.{part}": kind for part in ("key", "value")}
+
+    def __call__(self, x: str, layer: int) -> str:
+        builder = self.builder
+        query, key, value = self.projections(x, layer)
+        past, present = ([*self.cache(layer, side)] for side in ("past", "present"))
+        attributes = {"num_heads": self.heads, "kv_num_heads": self.kv_heads, "scale": self.scale}
+        tables = ["", ""]
+        if self._rotates(layer) and not builder.decoder.norm_after_rotary:
+            tables = self._tables()
+            attributes |= {"do_rotary": 1, "rotary_interleaved": int(builder.decoder.rotary_interleaved)}
+        if self._windows[layer]:
+            attributes["local_window_size"] = self._windows[layer]
+        inputs = [query, key, value, *past, self.positions.last, self.positions.total, *tables]
+        if builder.tensors.has("sinks", layer=layer):
+            sinks = builder.graph.constant(f"{layer}.sinks", builder.tensors.values("sinks", layer=layer))
+            inputs += ["", "", sinks]
+        mixed = builder.graph.node(
+            "GroupQueryAttention", inputs, [f"{layer}.attention", *present], MICROSOFT, **attributes
+        )
+        return builder.linear("attention_output", self.values_of(mixed), layer)
+
+    def projections(self, x: str, layer: int) -> tuple[str, str, str]:
+        """Queries, keys and values [B, S, heads * head]."""
+        query, key = (self._projection(role, x, layer) for role in ("query", "key"))
+        return query, key, self.builder.linear("value", x, layer)
+
+    def values_of(self, mixed: str) -> str:
+        """The operator's output as the output projection takes it."""
+        return mixed
+
+    def _window(self, layer: int) -> int:
+        """How many tokens a position sees, itself included; 0: all of them."""
+        config, key = self.builder.config, self.builder.decoder.sliding_window
+        uses = config.get("use_sliding_window")
+        if uses and not key:
+            raise RequestError("The ONNX export does not know sliding-window attention of this family.")
+        if not key or uses is False:
+            return 0
+        types = config.get("layer_types")
+        if uses and types is None:
+            raise RequestError("config.json does not say by layer_types which layers have sliding-window attention.")
+        return (config.get(key) or 0) if types is None or types[layer] == "sliding_attention" else 0
+
+    def _rotates(self, layer: int) -> bool:
+        return not self.builder.decoder.rotary_in_windows_only or not any(self._windows) or self._windows[layer] > 0
+
+    def _tables(self) -> list[str]:
+        """Cosines and sines [positions, rotated / 2]."""
+        weights, names = self.builder.weights, ["rotary.cos", "rotary.sin"]
+        if names[0] not in weights:
+            shape = self.rotary.positions, len(self.rotary.frequencies)
+            weights.declare([(name, TensorProto.FLOAT, shape) for name in names], lambda: [self.rotary.tables()])
+        return [weights.use(name) for name in names]
+
+    def _projection(self, role: str, x: str, layer: int) -> str:
+        """Queries or keys [B, S, heads * head], normalised where the family does that."""
+        builder, graph = self.builder, self.builder.graph
+        x, norm = builder.linear(role, x, layer), f"{role}_norm"
+        late = builder.decoder.norm_after_rotary
+        if late and self._rotates(layer):
+            x = self._rotated(role, x)
+        if not builder.tensors.has(norm, layer=layer):
+            return x
+        if builder.tensors.values(norm, layer=layer).size != self.head:
+            return builder.norm(norm, x, layer)
+        heads = graph.constant("heads.split", np.array([0, 0, -1, self.head]))
+        whole = graph.constant("heads.join", np.array([0, 0, -1]))
+        x = graph.node("Reshape", [x, heads], f"{x}.heads")
+        return graph.node("Reshape", [builder.norm(norm, x, layer), whole], f"{x}.normed")
+
+    def _rotated(self, role: str, x: str) -> str:
+        heads = self.heads if role == "query" else self.kv_heads
+        rotated = 2 * len(self.rotary.frequencies)
+        attributes = {"num_heads": heads, "rotary_embedding_dim": rotated} if rotated != self.head else {}
+        return self.builder.graph.node(
+            "RotaryEmbedding",
+            [x, self.positions.ids, *self._tables()],
+            f"{x}.rotated",
+            MICROSOFT,
+            interleaved=int(self.builder.decoder.rotary_interleaved),
+            **attributes,
+        )

@@ -1,0 +1,70 @@
+"""What all parts of the graph share: the checkpoint's facts and tensors, the nodes, and norms and linear layers."""
+
+import numpy as np
+
+from export.onnx.nodes import MICROSOFT, Graph
+from export.onnx.quantise import Float32, Storage
+from export.onnx.tensors import Tensors
+from export.onnx.weights import Weights
+from prune.checkpoint import Checkpoint
+from prune.families.decoder import Decoder
+
+
+class Builder:
+    """Appends nodes to a graph; every method returns the name of its output."""
+
+    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, storage: Storage, weights: Weights) -> None:
+        self.checkpoint, self.decoder, self.storage, self.weights = checkpoint, decoder, storage, weights
+        self.config = decoder.defaults | {key: value for key, value in checkpoint.config.items() if value is not None}
+        self.tensors, self.graph = Tensors(checkpoint, decoder), Graph(weights)
+        self.epsilon = float(self.config[decoder.epsilon])
+
+    def factor(self, key: str | None) -> float:
+        """A factor by the key of its value; 1 where the family or the config has none."""
+        return float(self.config.get(key, 1.0)) if key else 1.0
+
+    def scaled(self, x: str, factor: float) -> str:
+        if factor == 1:
+            return x
+        return self.graph.node(
+            "Mul", [x, self.graph.constant(f"{x}.factor", np.array(factor, np.float32))], f"{x}.scaled"
+        )
+
+    def linear(self, role: str, x: str, layer: int, exact: bool = False, order: np.ndarray | None = None) -> str:
+        """A linear layer with its bias, if it has one.
+
+        Args:
+            exact: never quantise it.
+            order: its outputs in another order.
+        """
+        label = f"{layer}.{role}"
+        matrix = self.tensors.matrix(f"{label}.weight", role, order, layer=layer)
+        bias = self.tensors.bias(role, layer=layer)
+        bias = bias if bias is None or order is None else bias[order]
+        storage = Float32() if exact else self.storage
+        return self.biased(storage.linear(self.graph, x, matrix, label), bias)
+
+    def biased(self, x: str, bias: np.ndarray | None, output: str = "") -> str:
+        if bias is None:
+            return x
+        return self.graph.node("Add", [x, self.graph.constant(f"{x}.bias", bias)], output or f"{x}.biased")
+
+    def norm(self, role: str, x: str, layer: int | None = None) -> str:
+        """RMS or layer norm over the last axis."""
+        label, inputs = self._norm(role, layer)
+        kind = {"rms": "RMSNormalization", "layer": "LayerNormalization"}[self.decoder.norm]
+        return self.graph.node(kind, [x, *inputs], label, axis=-1, epsilon=self.epsilon)
+
+    def add_norm(self, role: str, x: str, skip: str, layer: int | None = None) -> tuple[str, str]:
+        """The norm of x + skip, and the sum itself."""
+        label, inputs = self._norm(role, layer)
+        kind = {"rms": "SkipSimplifiedLayerNormalization", "layer": "SkipLayerNormalization"}[self.decoder.norm]
+        outputs = [label, "", "", f"{label}.sum"]
+        self.graph.node(kind, [x, skip, *inputs], outputs, MICROSOFT, epsilon=self.epsilon)
+        return outputs[0], outputs[3]
+
+    def _norm(self, role: str, layer: int | None) -> tuple[str, list[str]]:
+        place = {} if layer is None else {"layer": layer}
+        label = ".".join([*map(str, place.values()), role])
+        parts = {"scale": self.tensors.values(role, **place), "bias": self.tensors.bias(role, **place)}
+        return label, [self.graph.constant(f"{label}.{part}", v) for part, v in parts.items() if v is not None]

@@ -1,0 +1,59 @@
+"""Feed-forward networks: routed experts as one MoE or QMoE node, the shared expert, and layers without a router."""
+
+from export.onnx.builder import Builder
+from export.onnx.routing import Router
+
+
+class FeedForward:
+    """The feed-forward network of every layer; appends nodes and returns the output's name."""
+
+    def __init__(self, builder: Builder) -> None:
+        self.builder, self.router = builder, Router(builder)
+        names = {"alpha": "activation_alpha", "beta": "activation_beta", "limit": "swiglu_limit"}
+        values = {name: builder.config[v] if isinstance(v, str) else v for name, v in builder.decoder.swiglu.items()}
+        self.activation = {names[name]: float(value) for name, value in values.items()}
+
+    def __call__(self, x: str, layer: int) -> str:
+        """Of hidden states [B, S, hidden]."""
+        builder = self.builder
+        count = builder.checkpoint.moe_layers.get(layer)
+        if not count:
+            return self._gated("dense", x, layer)
+        routed = self._routed(x, layer, count)
+        if not builder.tensors.has("shared_down", layer=layer):
+            return routed
+        shared = self._gated("shared", x, layer)
+        if builder.tensors.has("shared_sigmoid", layer=layer):
+            gate = builder.linear("shared_sigmoid", x, layer, exact=True)
+            gate = builder.graph.node("Sigmoid", [gate], f"{gate}.gate")
+            shared = builder.graph.node("Mul", [shared, gate], f"{layer}.shared.gated")
+        return builder.graph.node("Add", [routed, shared], f"{layer}.experts.all")
+
+    def _routed(self, x: str, layer: int, count: int) -> str:
+        builder, graph, label = self.builder, self.builder.graph, f"{layer}.experts"
+        logits, k, total = self.router(x, layer, count)
+        experts = builder.tensors.experts(layer, count)
+        biases = {f"{label}.up.bias": experts.up_bias, f"{label}.down.bias": experts.down_bias}
+        names = [graph.constant(name, bias) if bias is not None else "" for name, bias in biases.items()]
+        routed = builder.storage.experts(
+            graph,
+            x,
+            logits,
+            experts.up,
+            experts.down,
+            label,
+            *names,
+            k=k,
+            normalize_routing_weights=1,
+            **self.activation,
+        )
+        if total:
+            routed = graph.node("Mul", [routed, total], f"{label}.weighted")
+        return builder.scaled(routed, builder.factor(builder.decoder.routed_scaling))
+
+    def _gated(self, kind: str, x: str, layer: int) -> str:
+        """silu(gate) * up, then down."""
+        builder, graph = self.builder, self.builder.graph
+        gate, up = (builder.linear(f"{kind}_{part}", x, layer) for part in ("gate", "up"))
+        silu = graph.node("Mul", [gate, graph.node("Sigmoid", [gate], f"{gate}.sigmoid")], f"{gate}.silu")
+        return builder.linear(f"{kind}_down", graph.node("Mul", [silu, up], f"{layer}.{kind}.inner"), layer)

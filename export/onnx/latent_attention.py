@@ -1,0 +1,78 @@
+"""Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434) with its keys and values expanded for every head.
+
+ONNX Runtime has no operator on the CPU that attends to the latents themselves. So the cache holds what other models'
+caches do, keys and values of all heads, which takes more memory than the latents would.
+"""
+
+import numpy as np
+
+from export.onnx.attention import Attention
+from export.onnx.builder import Builder
+from export.onnx.positions import Positions
+from export.onnx.rotary import rotary
+from runtime.errors import RequestError
+
+
+class LatentAttention(Attention):
+    """Each head's query and key have a rotated part, which comes first here and of the key is the same for all heads."""
+
+    def __init__(self, builder: Builder, positions: Positions) -> None:
+        super().__init__(builder, positions)
+        config = builder.config
+        self.rotated, self.plain = config["qk_rope_head_dim"], config["qk_nope_head_dim"]
+        self.value, self.latent = config["v_head_dim"], config["kv_lora_rank"]
+        self.head, self.kv_heads = self.rotated + self.plain, self.heads
+        if self.value > self.head:
+            raise RequestError(f"The ONNX graph needs values of a head no larger than its keys ({self.head}).")
+        self.rotary = rotary(config, self.rotated)
+        self.scale = self.head**-0.5 * self.rotary.sharpness
+
+    def projections(self, x: str, layer: int) -> tuple[str, str, str]:
+        builder, graph, label = self.builder, self.builder.graph, f"{layer}.latent"
+        rows = np.arange(self.heads * self.head).reshape(self.heads, self.head)
+        rows = np.roll(rows, self.rotated, axis=1).reshape(-1)
+        if builder.tensors.has("query_down", layer=layer):
+            query = builder.norm("query_down_norm", builder.linear("query_down", x, layer), layer)
+            query = builder.linear("query_up", query, layer, order=rows)
+        else:
+            query = builder.linear("query", x, layer, order=rows)
+
+        parts = [f"{label}.plain", f"{label}.rotated"]
+        sizes = graph.constant("latent.sizes", np.array([self.latent, self.rotated]))
+        graph.node("Split", [builder.linear("latent", x, layer), sizes], parts, axis=-1)
+        rows = np.arange(self.heads * (self.plain + self.value)).reshape(self.heads, -1)
+        rows = np.concatenate([rows[:, : self.plain].reshape(-1), rows[:, self.plain :].reshape(-1)])
+        expanded = builder.linear("latent_up", builder.norm("latent_norm", parts[0], layer), layer, order=rows)
+        sizes = graph.constant("latent.expanded", np.array([self.heads * self.plain, self.heads * self.value]))
+        keys, value = [f"{label}.keys", f"{label}.values"]
+        graph.node("Split", [expanded, sizes], [keys, value], axis=-1)
+
+        shared = graph.node("Unsqueeze", [parts[1], graph.constant("latent.axis", np.array([2]))], f"{label}.shared")
+        every = graph.constant("latent.heads", np.array([1, 1, self.heads, 1]))
+        shared = graph.node("Expand", [shared, every], f"{label}.shared.each")
+        key = graph.node("Concat", [shared, self._each(keys, self.plain)], f"{label}.key", axis=-1)
+        return query, self._joined(key), self._padded(value)
+
+    def values_of(self, mixed: str) -> str:
+        if self.value == self.head:
+            return mixed
+        graph = self.builder.graph
+        bounds = [graph.constant(f"latent.{n}", np.array([v])) for n, v in (("from", 0), ("to", self.value), ("on", 3))]
+        return self._joined(graph.node("Slice", [self._each(mixed, self.head), *bounds], f"{mixed}.values"))
+
+    def _padded(self, value: str) -> str:
+        """Values of a head as large as its keys, with zeros that ``values_of`` takes off again."""
+        if self.value == self.head:
+            return value
+        graph = self.builder.graph
+        pads = graph.constant("latent.pads", np.array([0] * 7 + [self.head - self.value]))
+        return self._joined(graph.node("Pad", [self._each(value, self.value), pads], f"{value}.padded"))
+
+    def _each(self, x: str, size: int) -> str:
+        """[B, S, heads * size] as [B, S, heads, size]."""
+        shape = self.builder.graph.constant(f"latent.each.{size}", np.array([0, 0, self.heads, size]))
+        return self.builder.graph.node("Reshape", [x, shape], f"{x}.each")
+
+    def _joined(self, x: str) -> str:
+        shape = self.builder.graph.constant("latent.joined", np.array([0, 0, -1]))
+        return self.builder.graph.node("Reshape", [x, shape], f"{x}.joined")

@@ -1,0 +1,67 @@
+"""How a family's decoder is put together: the [decoder] section of its file, which the ONNX graph writer reads.
+
+What tensors tell is not repeated there: layers without experts, shared experts, tied embeddings, and whether queries
+and keys are normalised as a whole or head by head.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+MODEL_ROLES = ("embedding", "final_norm", "output")
+LAYER_ROLES = (
+    *("input_norm", "post_norm"),  # before attention and before the feed-forward network
+    *("query", "key", "value", "attention_output", "query_norm", "key_norm"),
+    *("query_down", "query_down_norm", "query_up"),  # of queries in two steps
+    *("latent", "latent_norm", "latent_up"),  # keys and values in two steps, with one rotated part for all heads
+    "sinks",  # one logit for each head that takes part in the softmax and has no value
+    *("convolution_input", "convolution", "convolution_output"),  # in layers that have one instead of attention
+    *("expert_gate", "expert_up", "expert_down"),  # of one {expert}
+    *("stacked_up", "stacked_down"),  # of all experts; stacked_up has the rows of gate and up projection
+    *("shared_gate", "shared_up", "shared_down"),  # of the expert that every token takes
+    "shared_sigmoid",  # one row: the shared expert's gate
+    *("dense_gate", "dense_up", "dense_down"),  # in layers without a router
+)
+SCORES = ("softmax", "sigmoid", "sparsemixer")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Names of tensors by their role, and what they alone do not tell.
+
+    Where several names are given for a role, the first that the checkpoint has counts. ``key`` below means a key of
+    ``config.json``.
+    """
+
+    model: dict[str, str | list[str]]  # by the roles above
+    layer: dict[str, str | list[str]]  # the same, after a layer's prefix
+    biased: tuple[str, ...] = ()  # roles whose weight may have a bias, also "router"; it is found by the weight's name
+    genai_type: str = "llama"  # what onnxruntime-genai calls this kind of decoder
+    defaults: dict[str, Any] = field(default_factory=dict)  # values of keys that a published config may lack
+    fixed: dict[str, Any] = field(default_factory=dict)  # keys and the one value that the graph computes
+
+    norm: str = "rms"  # or layer
+    epsilon: str = "rms_norm_eps"  # key
+    embedding_multiplier: str | None = None  # keys of factors
+    residual_multiplier: str | None = None  # of what each layer's two parts add to the hidden states
+    attention_multiplier: str | None = None  # of queries with keys, instead of 1 / sqrt(head size)
+    logits_divisor: str | None = None
+
+    sliding_window: str | None = None  # key of its size; layers by ``layer_types``, or all of them
+    rotary_interleaved: bool = False  # neighbours are rotated together, not the first half with the second
+    rotary_in_windows_only: bool = False  # layers that see everything have no positions, where others have windows
+    norm_after_rotary: bool = False  # of queries and keys
+
+    score: str = "softmax"  # how the router's logits become gates: one of SCORES
+    normalise_gates: bool | str = True  # whether the gates of a token's experts sum to 1, or the key that says so
+    routed_scaling: str | None = None  # key of a factor of what the routed experts add
+    swiglu: dict[str, str | float] = field(default_factory=dict)  # alpha, beta, limit: a number or a key
+    stacked_interleaved: bool = False  # rows of gate and up projection in turn, instead of one after the other
+    stacked_transposed: bool = False  # input features before output features
+
+    def __post_init__(self) -> None:
+        unknown = [*(self.model.keys() - MODEL_ROLES), *(self.layer.keys() - LAYER_ROLES)]
+        unknown += {*self.biased} - {*self.model, *self.layer, "router"}
+        if unknown:
+            raise TypeError(f"[decoder] has no role {', '.join(sorted(unknown))}")
+        if self.score not in SCORES or self.norm not in ("rms", "layer"):
+            raise TypeError(f"[decoder] knows no score {self.score!r} or no norm {self.norm!r}")

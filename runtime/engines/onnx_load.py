@@ -1,0 +1,111 @@
+"""Loading a graph, and in one sentence why that failed: a damaged file is not the same as an old onnxruntime.
+
+onnxruntime tells failures apart by the wording of its messages alone, so the wording is read here and nowhere else.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runtime.errors import WorkError
+
+PRODUCER = "slimmoe"  # as the graph names it
+_QMOE = "ORT_QMOE_CPU_QNBIT_GEMM"
+_UPGRADE = "pip install -U onnxruntime"
+
+# What onnxruntime says where the graph asks for more than this version of it has.
+_LACKS = (
+    r"(?P<op>\S+)\(-?\d+\) is not a registered function",
+    r"No Op registered for (?P<op>\S+)",
+    r"Could not find an implementation for (?P<op>[^\s(]+)",
+    r"Unrecognized attribute: (?P<what>\S+) for operator (?P<op>\S+)",
+)
+
+
+def _refusal(path: Path, message: str, version: str) -> WorkError:
+    """The sentence for what onnxruntime said about ``path``."""
+    anew = f"rm {path}* && slimmoe onnx DIR -o {path.parent.parent}"
+    if found := re.search(r'External data path does not exist: "?([^"\n]+)', message):
+        return WorkError(f"{found[1]}, the weights of {path}, is missing.", next_command=anew)
+    if found := re.search(r"offset: (\d+) size to read: (\d+) given file_length: (\d+)", message):
+        needed, there = int(found[1]) + int(found[2]), int(found[3])
+        sentence = f"The data file of {path} is cut short: {there} bytes are there, at least {needed} are needed."
+        return WorkError(sentence, next_command=anew)
+    if "Protobuf parsing failed" in message or "No graph was found" in message:
+        return WorkError(f"{path} is damaged or cut short.", next_command=anew)
+    if found := re.search(r"(?:Opset|Unsupported model IR version:?) (\d+)", message):
+        kind = "opset" if found[0].startswith("Opset") else "IR version"
+        sentence = f"{path} has the ONNX {kind} {found[1]}, which onnxruntime {version} is too old for."
+        return WorkError(sentence, next_command=_UPGRADE)
+    for pattern in _LACKS:
+        if found := re.search(pattern, message):
+            what = found.groupdict().get("what")
+            lacking = f"operator {found['op']}" + (f" with '{what}'" if what else "")
+            sentence = f"onnxruntime {version} lacks the {lacking}, which {path} uses."
+            return WorkError(sentence, next_command=_UPGRADE)
+    reason = " ".join(message.split())[-200:]
+    return WorkError(f"onnxruntime {version} cannot run {path} ({reason}).", next_command=f"{_UPGRADE}   (or: {anew})")
+
+
+@contextlib.contextmanager
+def _int8_activations() -> Iterator[None]:
+    """Let QMoE kernels that are created meanwhile compute with int8 activations, twice as fast as with float32.
+
+    QMoE has an attribute for it, which MatMulNBits has had for long; but onnxruntime 1.30 refuses a graph in which QMoE
+    carries it, and that is the one in transformers.js. So it is the environment variable; who has set it is obeyed.
+    """
+    unset = _QMOE not in os.environ
+    os.environ.setdefault(_QMOE, "int8")
+    try:
+        yield
+    finally:
+        if unset:
+            del os.environ[_QMOE]
+
+
+def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
+    """An ``onnxruntime.InferenceSession`` of a graph that slimmoe wrote.
+
+    Args:
+        prepacked: rearrange the weights in memory for the fastest kernels. Without, they stay in the mapped file, and
+            the kernels are others: those for 4-bit weights then compute in float32 throughout.
+
+    Raises:
+        WorkError: the graph or its data file is damaged or missing, is newer than this onnxruntime or not of our kind.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # failures come as exceptions
+    if not prepacked:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    try:
+        with _int8_activations():
+            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise _refusal(path, str(error), ort.__version__) from None
+    producer = session.get_modelmeta().producer_name
+    if producer != PRODUCER:
+        sentence = f"{path} was written by {producer or 'another program'}; this engine runs graphs of slimmoe only."
+        raise WorkError(sentence, next_command="slimmoe onnx DIR -o DIR")
+    return session
+
+
+def empty_cache(session: Any, context: int) -> dict[str, np.ndarray]:
+    """Zeros for every input that carries the state of one sequence, with room for ``context`` tokens."""
+    sizes = {"batch_size": 1, "past": context}
+    past = [value for value in session.get_inputs() if value.name.startswith("past_")]
+    return {each.name: np.zeros([sizes.get(size, size) for size in each.shape], np.float32) for each in past}
+
+
+def prefill(session: Any, token_ids: list[int]) -> np.ndarray:
+    """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""
+    ids = np.array([token_ids], np.int64)
+    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)} | empty_cache(session, 0)
+    return np.asarray(session.run(["logits"], feeds)[0])[0]
