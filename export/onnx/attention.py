@@ -54,9 +54,20 @@ class Attention:
         return builder.linear("attention_output", self.values_of(mixed), layer)
 
     def projections(self, x: str, layer: int) -> tuple[str, str, str]:
-        """Queries, keys and values [B, S, heads * head]."""
-        query, key = (self._projection(role, x, layer) for role in ("query", "key"))
-        return query, key, self.builder.linear("value", x, layer)
+        """Queries, keys and values [B, S, heads * head]; or, in the queries' place, all three in turn."""
+        builder, has = self.builder, self.builder.tensors.has
+        packed = builder.linears(["query", "key", "value"], "qkv", x, layer)
+        normed, late = has("query_norm", layer=layer), builder.decoder.norm_after_rotary and self._rotates(layer)
+        if not normed and not late:
+            return packed, "", ""
+        queries, keys = self.heads * self.head, self.kv_heads * self.head
+        scales = [builder.tensors.values(f"{role}_norm", layer=layer) for role in ("query", "key")] if normed else []
+        if builder.decoder.norm == "rms" and not late and all(scale.size == self.head for scale in scales):
+            both, value = builder.split(packed, [queries + keys, keys], "queries_keys", "value")
+            both = self._normed_by_head(both, *scales, f"{layer}.queries_keys")
+            return builder.graph.node("Concat", [both, value], f"{layer}.qkv.normed", axis=-1), "", ""
+        query, key, value = builder.split(packed, [queries, keys, keys], "query", "key", "value")
+        return self._finished("query", query, layer), self._finished("key", key, layer), value
 
     def values_of(self, mixed: str) -> str:
         """The operator's output as the output projection takes it."""
@@ -86,21 +97,33 @@ class Attention:
             weights.declare([(name, TensorProto.FLOAT, shape) for name in names], lambda: [self.rotary.tables()])
         return [weights.use(name) for name in names]
 
-    def _projection(self, role: str, x: str, layer: int) -> str:
-        """Queries or keys [B, S, heads * head], normalised where the family does that."""
-        builder, graph = self.builder, self.builder.graph
-        x, norm = builder.linear(role, x, layer), f"{role}_norm"
-        late = builder.decoder.norm_after_rotary
-        if late and self._rotates(layer):
+    def _normed_by_head(self, x: str, query: np.ndarray, key: np.ndarray, label: str) -> str:
+        """RMS norm of each head of queries and keys [B, S, (heads + kv_heads) * head], by the scales [head] of both."""
+        graph = self.builder.graph
+        scales = np.concatenate([np.tile(query, (self.heads, 1)), np.tile(key, (self.kv_heads, 1))])
+        scale = graph.constant(f"{label}.scale", scales)
+        x = self._by_head(x)
+        x = graph.node("RMSNormalization", [x, scale], f"{label}.normed", axis=-1, epsilon=self.builder.epsilon)
+        return self._joined(x)
+
+    def _finished(self, role: str, x: str, layer: int) -> str:
+        """Queries or keys [B, S, heads * head], rotated already and normalised where the family does that."""
+        builder, norm = self.builder, f"{role}_norm"
+        if builder.decoder.norm_after_rotary and self._rotates(layer):
             x = self._rotated(role, x)
         if not builder.tensors.has(norm, layer=layer):
             return x
         if builder.tensors.values(norm, layer=layer).size != self.head:
             return builder.norm(norm, x, layer)
-        heads = graph.constant("heads.split", np.array([0, 0, -1, self.head]))
-        whole = graph.constant("heads.join", np.array([0, 0, -1]))
-        x = graph.node("Reshape", [x, heads], f"{x}.heads")
-        return graph.node("Reshape", [builder.norm(norm, x, layer), whole], f"{x}.normed")
+        return self._joined(builder.norm(norm, self._by_head(x), layer))
+
+    def _by_head(self, x: str) -> str:
+        heads = self.builder.graph.constant("heads.split", np.array([0, 0, -1, self.head]))
+        return self.builder.graph.node("Reshape", [x, heads], f"{x}.heads")
+
+    def _joined(self, x: str) -> str:
+        whole = self.builder.graph.constant("heads.join", np.array([0, 0, -1]))
+        return self.builder.graph.node("Reshape", [x, whole], f"{x}.joined")
 
     def _rotated(self, role: str, x: str) -> str:
         heads = self.heads if role == "query" else self.kv_heads

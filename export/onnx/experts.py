@@ -54,6 +54,8 @@ class FeedForward:
     def _gated(self, kind: str, x: str, layer: int) -> str:
         """silu(gate) * up, then down."""
         builder, graph = self.builder, self.builder.graph
-        gate, up = (builder.linear(f"{kind}_{part}", x, layer) for part in ("gate", "up"))
+        both = builder.linears([f"{kind}_gate", f"{kind}_up"], f"{kind}_gate_up", x, layer)
+        gate, up = f"{both}.gate", f"{both}.up"
+        graph.node("Split", [both], [gate, up], axis=-1, num_outputs=2)
         silu = graph.node("Mul", [gate, graph.node("Sigmoid", [gate], f"{gate}.sigmoid")], f"{gate}.silu")
         return builder.linear(f"{kind}_down", graph.node("Mul", [silu, up], f"{layer}.{kind}.inner"), layer)

@@ -72,7 +72,3 @@ class LatentAttention(Attention):
         """[B, S, heads * size] as [B, S, heads, size]."""
         shape = self.builder.graph.constant(f"latent.each.{size}", np.array([0, 0, self.heads, size]))
         return self.builder.graph.node("Reshape", [x, shape], f"{x}.each")
-
-    def _joined(self, x: str) -> str:
-        shape = self.builder.graph.constant("latent.joined", np.array([0, 0, -1]))
-        return self.builder.graph.node("Reshape", [x, shape], f"{x}.joined")

@@ -1,7 +1,8 @@
 """The checkpoint as the graph sees it: weights by their role, read only when they are written."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -21,6 +22,12 @@ class Matrix:
     name: str
     shape: tuple[int, ...]
     pieces: Callable[[], Iterator[np.ndarray]]
+
+
+def joined(name: str, matrices: Sequence[Matrix]) -> Matrix:
+    """Matrices of the same input features as one, their rows one after the other."""
+    rows, columns = sum(matrix.shape[0] for matrix in matrices), matrices[0].shape[1]
+    return Matrix(name, (rows, columns), lambda: chain.from_iterable(matrix.pieces() for matrix in matrices))
 
 
 @dataclass(frozen=True)

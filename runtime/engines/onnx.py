@@ -83,8 +83,7 @@ class OnnxEngine:
         except Exception as error:  # the library raises no narrower class
             remedy = f"cp DIR/tokenizer.json {folder}   (DIR: the checkpoint it was written from)"
             raise WorkError(f"{folder / 'tokenizer.json'} is damaged: {error}", next_command=remedy) from None
-        # float32 weights are as fast where they lie in the mapped file, and then take no memory of their own
-        self._session: Any = load_session(path, self.threads, prepacked=path.name != "model.onnx")
+        self._session: Any = load_session(path, self.threads)
         inputs = [value.name for value in self._session.get_inputs()]
         past = [name for name in inputs if name.startswith(("past_key_values.", "past_conv."))]
         unknown = set(inputs) - {"input_ids", "attention_mask", *past}

@@ -59,7 +59,7 @@ class Graph:
 def set_weights(model: Any, path: Path) -> None:
     """Give a transformers model the weights of a graph."""
     read, layers, found = Graph(path), model.model.layers, 0
-    projections = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "attention_output": "o_proj"}
+    projections = {"qkv": ("q_proj", "k_proj", "v_proj"), "attention_output": ("o_proj",)}
     for node in read.graph.node:
         numbers = {attribute.name: attribute.i for attribute in node.attribute}
         if node.op_type == "GatherBlockQuantized":
@@ -68,8 +68,10 @@ def set_weights(model: Any, path: Path) -> None:
             layer, _, role = node.output[0].partition(".")
             if layer == "logits":  # tied
                 continue
-            module = getattr(layers[int(layer)].self_attn, projections[role])
-            values = {module.weight: read.weight(node, (1, 2, 3), numbers["bits"])}
+            modules = [getattr(layers[int(layer)].self_attn, name) for name in projections[role]]
+            rows = np.cumsum([module.weight.shape[0] for module in modules])
+            parts = np.split(read.weight(node, (1, 2, 3), numbers["bits"]), rows[:-1])
+            values = {module.weight: part for module, part in zip(modules, parts, strict=True)}
         elif node.op_type == "QMoE":
             bits, experts = numbers["expert_weight_bits"], layers[int(node.output[0].split(".")[0])].mlp.experts
             up, down = read.weight(node, (2, 3, 11), bits), read.weight(node, (5, 6, 12), bits)
