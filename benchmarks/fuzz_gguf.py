@@ -10,6 +10,7 @@ the format and put unlikely numbers where counts, lengths, types and offsets are
 
 import argparse
 import contextlib
+import logging
 import random
 import resource
 import shutil
@@ -197,6 +198,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)  # thousands of cuts whose chat template allows no Modelfile
     draw, ends, slowest = random.Random(options.seed), Counter(), 0.0
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # fsync costs nothing there
     with tempfile.TemporaryDirectory(dir=memory) as work, limits():

@@ -64,6 +64,9 @@ def translate(
                 yield from text.splitlines()
 
     with contextlib.closing(open_engine(artefact, threads)) as engine:
+        if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
+            note = f"slimmoe: {artefact} was pruned for {engine.pruned_for}; of {pair} it has lost experts it may need."
+            print(note, file=sys.stderr)
         results = translate(engine, pair, lines())
         if output is None:
             for result in results:

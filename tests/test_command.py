@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,13 @@ def test_artefacts_are_measured_without_a_test_set(tiny_onnx, tmp_path) -> None:
     row = json.loads((tmp_path / "bench.jsonl").read_text())
     assert row["pair"] == "en-de" and row["threads"] == 1 and row["type"] == "int4"
     assert row["decode_tokens_per_second"] > 0 and row["peak_bytes"] > row["peak_anonymous_bytes"] > 0
+
+
+def test_a_pair_that_the_artefact_was_not_pruned_for_is_noted(tiny_onnx, tmp_path) -> None:
+    folder = shutil.copytree(tiny_onnx, tmp_path / "onnx")
+    (folder / "slimmoe.json").write_text('{"pair": "en-de + de-en"}')
+    notes = [slimmoe("translate", str(folder), "--pair", pair, "Save.").stderr for pair in ("en-fr", "de-en")]
+    assert "was pruned for en-de + de-en; of en-fr it has lost" in notes[0] and notes[1] == ""
 
 
 def test_ctrl_c_is_one_sentence_and_leaves_nothing(tmp_path) -> None:

@@ -35,6 +35,7 @@ class Engine(Protocol):
     name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
     threads: int
     template: ChatTemplate
+    pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
 
     def encode(self, text: str) -> list[int]:
         """Token ids; special tokens in the text are recognised, none are added."""

@@ -124,6 +124,7 @@ class LlamaEngine:
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._vocabulary = lib.llama_vocab_n_tokens(self._vocab)
         self._normalises = self._metadata("tokenizer.ggml.pre") in _NFC
+        self.pruned_for = self._metadata("slimmoe.pair")
         source = lib.llama_model_chat_template(self._model, None)
         self.template = ChatTemplate(
             source.decode() if source else PLAIN_TEMPLATE,

@@ -77,6 +77,7 @@ class OnnxEngine:
         self.name = f"onnxruntime {ort.__version__}"
         self.threads = threads or usable_cores()
         self.template = ChatTemplate.from_folder(folder)
+        self.pruned_for: str = read_json(folder / "slimmoe.json").get("pair", "")
         self.ends = _end_ids(folder)
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
