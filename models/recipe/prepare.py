@@ -35,9 +35,12 @@ def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
 
-def _conversations(path: Path, tokenizer: Tokenizer, template: ChatTemplate, pair: Pair, segments: Segments) -> int:
-    prompts = _encode(tokenizer, [template.prompt(pair, source) for source, _ in segments])
-    answers = _encode(tokenizer, [template.completion(pair, source, target) for source, target in segments])
+def conversations(path: Path, tokenizer: Tokenizer, template: ChatTemplate, pair: Pair, segments: Segments) -> int:
+    """Store prompts and completions; the template is rendered once, for it puts every segment in as it is."""
+    head, tail = template.prompt(pair, "\0").split("\0")
+    end = template.completion(pair, "\0", "\0").removeprefix("\0")
+    prompts = _encode(tokenizer, [head + source + tail for source, _ in segments])
+    answers = _encode(tokenizer, [target + end for _, target in segments])
     kept = [(p, a) for p, a in zip(prompts, answers, strict=True) if len(p) + len(a) <= LONGEST]
     return _store(path, [p + a for p, a in kept], [len(p) for p, _ in kept])
 
@@ -75,7 +78,7 @@ def prepare(corpus: Path, folder: Path, output: Path) -> dict[str, int]:
     for pair in DIRECTIONS:
         other = pair.target if pair.source == "en" else pair.source
         segments = oriented(read_tsv(corpus / f"en-{other}.train.tsv"), pair)
-        counts[str(pair)] = _conversations(output / f"{pair}.npz", tokenizer, template, pair, segments)
+        counts[str(pair)] = conversations(output / f"{pair}.npz", tokenizer, template, pair, segments)
     for language in ("en", *LANGUAGES):
         other = "de" if language == "en" else language  # English is that of the pair with the most text
         lines = (corpus / f"en-{other}.train.tsv").read_text(encoding="utf-8").splitlines()

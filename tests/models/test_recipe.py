@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
 from transformers import Qwen3MoeForCausalLM
 
 from models.recipe import split as splitting
@@ -17,10 +18,12 @@ from models.recipe.code import read_code
 from models.recipe.documents import Block, align, parse_html, parse_man, parse_xml
 from models.recipe.extract import Row, read_documents, read_messages
 from models.recipe.optimiser import orthogonalise
-from models.recipe.prepare import DIRECTIONS, passages
+from models.recipe.prepare import DIRECTIONS, conversations, passages
 from models.recipe.split import document_split, fingerprint, split
 from models.recipe.tokenizer import VOCABULARY
 from models.recipe.train import WARM_UP, Schedule, configuration, schedule
+from runtime.pairs import Pair
+from runtime.prompts import ChatTemplate
 
 
 def archive(path: Path, files: dict[str, str | bytes]) -> Path:
@@ -129,6 +132,20 @@ def test_code_is_read_by_kind_without_minified_and_translated_files(tmp_path) ->
     program, line = "x = 1\n" * 100, '{"a": "' + "b" * 400 + '"}'
     files = {"a/x.py": program, "a/y.json": line, "a/i18n/de.json": "{}\n" * 100, "a/logo.png": b"\x89" * 300}
     assert read_code(archive(tmp_path / "p.tar", files)) == [{"kind": "python", "path": "a/x.py", "text": program}]
+
+
+def test_stored_conversations_are_prompt_and_completion_of_the_one_template(tmp_path) -> None:
+    folder = Path("models/default")
+    tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
+    pair, segments = Pair("en", "pl"), [("Open {{ it }}.", "Otwórz."), ("Close it.", "Zamknij. ")]
+    conversations(tmp_path / "x.npz", tokenizer, template, pair, segments)
+    stored = np.load(tmp_path / "x.npz")
+    for i, (source, target) in enumerate(segments):
+        ids = stored["tokens"][stored["starts"][i] : stored["starts"][i + 1]]
+        parts = template.prompt(pair, source), template.completion(pair, source, target)
+        assert [ids[: stored["prompt"][i]].tolist(), ids[stored["prompt"][i] :].tolist()] == [
+            tokenizer.encode(part, add_special_tokens=False).ids for part in parts
+        ]
 
 
 def test_neighbouring_sentences_of_a_document_become_a_passage() -> None:
