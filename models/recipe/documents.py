@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from lxml import etree, html
+import lxml.etree as etree
+import lxml.html as html
 
 # Elements that hold running text. One that has another inside is a container: only the inner ones are read.
 _TEXT = """
@@ -37,7 +38,7 @@ def _name(element: etree._Element) -> str:
     # a comment, a processing instruction, a link to the heading that it stands in
     if not isinstance(element.tag, str) or element.get("class") == "headerlink":
         return "comment"
-    name = etree.QName(element).localname.lower()
+    name = re.split("[}:]", element.tag)[-1].lower()  # without its namespace, declared or not
     return "p" if name == "div" and element.get("class") == "para" else name
 
 
