@@ -79,10 +79,8 @@ def test_docbook_is_aligned_by_structure_and_where_that_differs_left_out() -> No
 
 
 def test_mallard_and_html_keep_inline_elements_and_drop_examples() -> None:
-    page = parse_xml(
-        b"<page><title>T</title><x:remark>n</x:remark><p>Press <key>A</key> &amp; <code>b</code>.</p><code>x</code></page>",
-        {},
-    )
+    paragraph = b"<p>Press <key>A</key> &amp; <code>b</code>.</p>"
+    page = parse_xml(b"<page><title>T</title><x:remark>n</x:remark>" + paragraph + b"<code>x</code></page>", {})
     assert page == Block("page", "", (Block("title", "T"), Block("p", "Press A & b.")))
     text = "<h1>T<a class='headerlink'>\u00b6</a></h1><pre>x</pre><ul><li>a <code>b</code></li></ul>"
     body = parse_html(text.encode())
