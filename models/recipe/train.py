@@ -175,7 +175,7 @@ def train(work: Path, tokens: float | None = None, finish: bool = False, seed: i
     if stopped:
         print(f"stopped at step {step}; the same command goes on from here", flush=True)
         return
-    model.bfloat16().save_pretrained(run / "final", max_shard_size="44MB")
+    model.bfloat16().save_pretrained(run / "final", max_shard_size="47MB")
 
 
 if __name__ == "__main__":
