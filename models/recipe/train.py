@@ -87,11 +87,13 @@ def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | No
     A decay that has begun is never undone: it goes on from its present height to the end asked for.
 
     Raises:
-        SystemExit: the end asked for is behind.
+        SystemExit: the end asked for is behind, or there is nothing to finish.
     """
     decaying = saved is not None and seen > saved.begin
     end = tokens or (saved.end if saved else TOKENS)
     if finish and not decaying:
+        if not seen:
+            raise SystemExit("No run to finish yet. Next: the same command without --finish.")
         end = seen / (1 - DECAY)
     if end < seen:
         raise SystemExit(f"{seen / 1e6:.1f} M tokens were seen already. Next: the same command with --finish.")

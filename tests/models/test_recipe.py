@@ -212,6 +212,8 @@ def test_a_run_is_finished_from_where_it_is_and_goes_on_falling_when_resumed() -
     assert lowered(40e6) == 1 and lowered(42.5e6) == pytest.approx(0.5)
     with pytest.raises(SystemExit, match="--finish"):
         schedule(40_000_000, 30e6, False, first)
+    with pytest.raises(SystemExit, match="No run"):
+        schedule(0, None, True, None)
 
 
 def test_a_run_goes_on_with_the_schedule_it_had() -> None:
