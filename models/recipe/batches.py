@@ -1,4 +1,4 @@
-"""An endless, resumable stream of batches: directions by weight, rows of like length together."""
+"""An endless, resumable stream of batches: kinds of text by weight, rows of like length together."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,27 +7,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Relative share of conversations. German, the pair of the project's examples, is trained most.
-WEIGHTS = {
-    "en-de": 24, "de-en": 13,
-    "en-fr": 8, "fr-en": 5, "en-es": 7, "es-en": 5, "en-it": 7, "it-en": 5,
-    "en-pt": 7, "pt-en": 4, "en-nl": 7, "nl-en": 4,
-    "plain": 4,
+# Percent of the tokens. 70 are translation, of them 22 English to German, the pair of the project's examples;
+# the rest is text in one language and source code, so that there are experts that translation can do without.
+SHARES = {
+    "en-de": 22.0, "de-en": 10.0, "en-fr": 3.5, "fr-en": 2.2, "en-es": 3.4, "es-en": 2.2, "en-it": 3.4, "it-en": 2.2,
+    "en-pt": 3.3, "pt-en": 2.0, "en-nl": 3.0, "nl-en": 2.0, "en-pl": 3.2, "pl-en": 2.0, "en-ru": 3.6, "ru-en": 2.0,
+    "mono-en": 3.0, "mono-de": 2.0, "mono-fr": 1.5, "mono-es": 1.4, "mono-it": 1.5, "mono-pt": 1.3, "mono-nl": 1.3,
+    "mono-pl": 1.4, "mono-ru": 1.6,
+    "code": 15.0,
 }  # fmt: skip
-POOL = 12_288  # conversations drawn at a time and sorted by length
+POOL = 12_288  # rows drawn at a time and sorted by length
 PROMPT_SHARE = 0.25  # of the prompt's tokens are predicted too: the source side is text of its language as well
 
 
-class Direction:
-    """Conversations of one direction, gone through in a new random order each time."""
+class Kind:
+    """Rows of one kind of text, gone through in a new random order each time."""
 
     def __init__(self, path: Path, rng: np.random.Generator) -> None:
         data = np.load(path)
-        self.tokens, self.starts, self.prompt = data["tokens"].astype(np.int64), data["starts"], data["prompt"]
+        self.tokens, self.starts, self.prompt = data["tokens"], data["starts"], data["prompt"]
+        self.mean_length = len(self.tokens) / len(self.prompt)
         self._rng, self._order, self._next = rng, np.empty(0, dtype=np.int64), 0
 
     def take(self, count: int) -> list[tuple[np.ndarray, int]]:
-        """The next ``count`` conversations as (token ids, prompt length)."""
+        """The next ``count`` rows as (token ids, prompt length)."""
         taken = []
         while len(taken) < count:
             if self._next == len(self._order):
@@ -58,11 +61,11 @@ def _batch(rows: list[tuple[np.ndarray, int]], length: int, size: int, rng: np.r
 def batches(folder: Path, size: int, seed: int) -> Iterator[tuple[Tensor, ...]]:
     """Batches of at most ``size`` tokens, padding included; see ``_batch`` for their parts."""
     rng = np.random.default_rng(seed)
-    directions = {name: Direction(folder / f"{name}.npz", rng) for name in WEIGHTS}
-    shares = np.array([*WEIGHTS.values()], float)
+    kinds = {name: Kind(folder / f"{name}.npz", rng) for name in SHARES}
+    weights = np.array([share / kinds[name].mean_length for name, share in SHARES.items()])
     while True:
-        counts = rng.multinomial(POOL, shares / shares.sum())
-        pool = [row for name, count in zip(WEIGHTS, counts) for row in directions[name].take(count)]
+        counts = rng.multinomial(POOL, weights / weights.sum())
+        pool = [row for name, count in zip(SHARES, counts) for row in kinds[name].take(count)]
         pool.sort(key=lambda row: len(row[0]))
         made = []
         while pool:

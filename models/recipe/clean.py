@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-LANGUAGES = ("de", "fr", "es", "it", "pt", "nl")
+LANGUAGES = ("de", "fr", "es", "it", "pt", "nl", "pl", "ru")
 
 # Frequent function words. A segment that lacks its own language's, or is full of English ones, is not a translation.
 FUNCTION_WORDS = {
@@ -23,6 +23,10 @@ FUNCTION_WORDS = {
     "pt": "o a os as e é de um uma para em que com por não se do da no na ao ou como este esta são pode dos das mais",
     "nl": "de het een en is van te voor met op dat niet die in wordt u zijn door kan of bij als aan om deze naar dit "
     "uit worden",
+    "pl": "i w z na do nie się jest to o że po od za przez dla lub jak oraz można tego który która które ten ta są być "
+    "aby jeśli gdy tylko może a ale co czy przy bez ze jego będzie tym te",
+    "ru": "и в на не с для что это по из как к или от при если о все за можно только вы но есть так был быть будет может "
+    "его её их он она этот эта этого до у же чтобы который а во со",
 }
 _FUNCTION_WORDS = {language: frozenset(words.split()) for language, words in FUNCTION_WORDS.items()}
 
@@ -34,10 +38,12 @@ _MARKUP = re.compile(r"%|[{}\\@<>|=^#*~]|\$[A-Za-z0-9({\[]|__|https?:|www\.|\S/\
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _NUMBER = re.compile(r"\d+")
 _FOREIGN_SCRIPT = re.compile("[\u0370-\u1fff\u3040-\u9fff\uac00-\ud7af]")
-_SENTENCE_BREAK = re.compile(r"(?<=[.!?…])[\"”“»’)]*\s+(?=[\"„“«¿¡(‘]?[A-ZÀ-Þ])")
+_OWN_SCRIPT = {"ru": re.compile("[\u0400-\u04ff]")}  # needed in every text of the language
+_SENTENCE_BREAK = re.compile(r"(?<=[.!?…])[\"”“»’)]*\s+(?=[\"„“«¿¡(‘]?[A-ZÀ-ÞĄĆĘŁŃŚŹŻЀ-Я])")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|cf|vs|Mr|Mrs|Dr|St|No|Nr|Fig|ca|bzw|usw|evtl|ggf|inkl|vgl|Abb|p\. ?ej|bijv|enz|o\.a|par ex|"
-    r"z\. ?B|d\. ?h|u\. ?a|s\. ?u|o\. ?ä|u\. ?U|Sr|Ud)|\b[A-ZÄÖÜ]|\b\d+)\.$"
+    r"z\. ?B|d\. ?h|u\. ?a|s\. ?u|o\. ?ä|u\. ?U|Sr|Ud|np|tzn|itp|itd|tj|"
+    r"т\. ?е|т\. ?д|т\. ?п|напр|см|др)|\b[A-ZÄÖÜ]|\b\d+)\.$"
 )
 
 
@@ -61,7 +67,10 @@ def is_translation(english: str, other: str, language: str) -> bool:
     """Whether the pair looks like clean text and its translation into ``language``."""
     if not english or not other or len(english) > 500 or len(other) > 600 or english == other:
         return False
-    for text in (english, other):
+    own_script = _OWN_SCRIPT.get(language)
+    if own_script and not own_script.search(other):
+        return False
+    for text in (english, own_script.sub("", other) if own_script else other):
         if _MARKUP.search(text) or _FOREIGN_SCRIPT.search(text):
             return False
     source, target = _WORD.findall(english.lower()), _WORD.findall(other.lower())

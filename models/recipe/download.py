@@ -37,14 +37,21 @@ def _source_lists(state: Path) -> None:
         (state / "sources.d" / "machine.list").write_text("\n".join(lines) + "\n")
 
 
+def binary_packages() -> list[str]:
+    """Every binary package that packages.toml names."""
+    names = {PACKAGES["dictionary"]["package"], PACKAGES["entities"]["package"], *PACKAGES["messages"]}
+    for rule in (PACKAGES["catalogues"], PACKAGES["help"], PACKAGES["code"], *PACKAGES["manuals"].values()):
+        names.update(rule["packages"])
+    return sorted(names)
+
+
 def download(work: Path) -> Path:
     """Fetch everything into ``work/packages`` and return that folder; files already there are kept."""
     state, packages = work / "apt", work / "packages"
     packages.mkdir(parents=True, exist_ok=True)
     _source_lists(state)
     _apt(state, "update")
-    names = [*PACKAGES["catalogues"]["packages"], PACKAGES["dictionary"]["package"]]
-    missing = [name for name in names if not glob.glob(str(packages / f"{name}_*.deb"))]
+    missing = [name for name in binary_packages() if not glob.glob(str(packages / f"{name}_*.deb"))]
     if missing:
         _apt(state, "download", *missing, cwd=packages)
     for name, spec in PACKAGES["sources"].items():

@@ -4,23 +4,27 @@ import gettext
 import glob
 import hashlib
 import io
-import itertools
+import json
 import re
 import subprocess
 import tarfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import polib
 
 from models.recipe.clean import LANGUAGES, sentence_pairs
+from models.recipe.documents import Block, align, entities, parse_html, parse_man, parse_xml
 from models.recipe.download import PACKAGES
 
 # How packages spell our language codes.
-SPELLINGS = {"pt": ("pt_BR", "pt-BR")}
+SPELLINGS = {"pt": ("pt_BR", "pt-BR", "pt-br")}
 ACCELERATORS = "[_&~]"
+CATALOGUE = r"/(?:locale|translations)/<lang>/LC_MESSAGES/(?P<doc>[^/]+)\.mo$"
+ENGLISH = ("en", "C")  # C is the folder of the untranslated text
 ENTRIES_PER_DOCUMENT = 40  # big catalogues are cut into runs of neighbouring entries, the unit that is held out
 
 
@@ -38,7 +42,12 @@ def _codes() -> dict[str, str]:
     return {code: language for language in LANGUAGES for code in SPELLINGS.get(language, (language,))}
 
 
-def _archive_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], bytes]]:
+def _pattern(member: str, codes: Iterable[str]) -> re.Pattern[str]:
+    """A rule of packages.toml with ``<lang>`` standing for any of the codes."""
+    return re.compile(member.replace("<lang>", "(?P<lang>" + "|".join(map(re.escape, codes)) + ")"))
+
+
+def archive_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], bytes]]:
     """Members of a tarball or .deb whose name matches, streamed in the archive's order."""
     if path.suffix == ".deb":
         process = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", path], stdout=subprocess.PIPE)
@@ -63,8 +72,7 @@ def _rows(source: str, document: str, language: str, pairs: Iterable[tuple[str, 
 def read_po_archive(path: Path, source: str, member: str) -> Iterator[Row]:
     """Translated, non-fuzzy entries of the .po files in a source archive."""
     codes = _codes()
-    pattern = re.compile(member.replace("<lang>", "(?P<lang>" + "|".join(map(re.escape, codes)) + ")"))
-    for match, data in _archive_members(path, pattern):
+    for match, data in archive_members(path, _pattern(member, codes)):
         language = codes[match["lang"]]
         for index, entry in enumerate(polib.pofile(data.decode("utf-8", "replace"))):
             if entry.msgstr and not entry.fuzzy and not entry.obsolete:
@@ -77,19 +85,16 @@ def read_catalogue(path: Path) -> Iterator[Row]:
     package = path.name.split("_")[0]
     source = "wesnoth" if package.startswith("wesnoth") else "gettext"
     codes = _codes()
-    pattern = re.compile(
-        r"/(?:locale|translations)/(" + "|".join(map(re.escape, codes)) + r")/LC_MESSAGES/([^/]+)\.mo$"
-    )
-    for match, data in _archive_members(path, pattern):
+    for match, data in archive_members(path, _pattern(CATALOGUE, codes)):
         try:
             catalogue = gettext.GNUTranslations(io.BytesIO(data))._catalog  # type: ignore[attr-defined]
         except (OSError, UnicodeDecodeError, ValueError):
             continue  # a catalogue in an odd encoding
         for key, translation in catalogue.items():
-            if isinstance(key, str) and key:
+            if isinstance(key, str) and key and isinstance(translation, str):
                 english = key.split("\x04")[-1]
                 english = re.sub(r"^[A-Za-z_ ]*\^", "", english)  # Wesnoth's disambiguation prefix
-                yield from _rows(source, match[2], codes[match[1]], [(english, translation)])
+                yield from _rows(source, match["doc"], codes[match["lang"]], [(english, translation)])
 
 
 def _description_index(work: Path, code: str) -> dict[str, tuple[str, list[str]]]:
@@ -127,7 +132,7 @@ def read_dictionary(path: Path) -> Iterator[Row]:
         text = re.sub(r"\{[^}]*\}|\[[^\]]*\]|<[^>]*>", " ", text)
         return re.sub(r"\([^()]*\)", " ", re.sub(r"\([^()]*\)", " ", text)).strip()
 
-    for _, data in _archive_members(path, re.compile(r"/usr/share/trans/de-en$")):
+    for _, data in archive_members(path, re.compile(r"/usr/share/trans/de-en$")):
         for line in data.decode("utf-8").splitlines():
             german, separator, english = line.partition(" :: ")
             if line.startswith("#") or not separator:
@@ -144,23 +149,97 @@ def read_dictionary(path: Path) -> Iterator[Row]:
                     yield from _rows("dictionary", document, "de", [(en, de)])
 
 
-def _read(job: tuple[str, tuple]) -> list[Row]:
-    return list(globals()[job[0]](*job[1]))
+@cache
+def _kde_entities(packages: Path) -> dict[str, str]:
+    """Names of programs and people that KDE's manuals write as entities."""
+    path = next(packages.glob(f"{PACKAGES['entities']['package']}_*.deb"))
+    pattern = re.compile(PACKAGES["entities"]["member"])
+    return entities("\n".join(data.decode("utf-8", "replace") for _, data in archive_members(path, pattern)))
+
+
+def _parse(name: str, data: bytes, packages: Path) -> Block | None:
+    if name.endswith((".html", ".htm")):
+        return parse_html(data)
+    if name.endswith((".page", ".docbook", ".xml")):
+        return parse_xml(data, _kde_entities(packages))
+    return parse_man(data)
+
+
+def read_documents(paths: list[Path], source: str, member: str) -> Iterator[Row]:
+    """Documents without segment marks that these packages hold in English and in another language."""
+    codes = {**_codes(), **dict.fromkeys(ENGLISH, "en")}
+    documents: dict[str, dict[str, tuple[str, bytes]]] = {}
+    for path in paths:
+        for match, data in archive_members(path, _pattern(member, codes)):
+            language = codes[match["lang"] or "en"]
+            documents.setdefault(match["doc"], {}).setdefault(language, (match.string, data))
+    for document, versions in sorted(documents.items()):
+        if "en" in versions and len(versions) > 1:
+            parsed = {language: _parse(*version, paths[0].parent) for language, version in versions.items()}
+            for language, block in parsed.items():
+                if language != "en" and block and parsed["en"]:
+                    yield from _rows(source, document, language, align(parsed["en"], block))
+
+
+def read_messages(path: Path, source: str, member: str) -> Iterator[Row]:
+    """JSON files of messages by key, one for each language."""
+    codes = {**_codes(), "en": "en"}
+    documents: dict[str, dict[str, dict[str, object]]] = {}
+    for match, data in archive_members(path, _pattern(member, codes)):
+        documents.setdefault(match["doc"], {})[codes[match["lang"]]] = json.loads(data)
+    for document, versions in sorted(documents.items()):
+        english = versions.pop("en", {})
+        for language, messages in versions.items():
+            pairs = [(english[key], text) for key, text in messages.items() if key in english]
+            texts = [(a, b) for a, b in pairs if isinstance(a, str) and isinstance(b, str)]
+            yield from _rows(source, document, language, texts)
+
+
+def _jobs(work: Path) -> Iterator[tuple[str, str, tuple]]:
+    """Name, reader and arguments of every piece of work; what parts are held out of comes first."""
+    packages = work / "packages"
+
+    def package(name: str) -> Path:
+        return next(packages.glob(f"{name}_*.deb"))
+
+    yield "descriptions", "read_descriptions", (work,)
+    for name, spec in PACKAGES["sources"].items():
+        yield name, "read_po_archive", (min(packages.glob(f"{name}_*.tar.*")), name, spec["member"])
+    for name in PACKAGES["catalogues"]["packages"]:
+        yield f"catalogue-{name}", "read_catalogue", (package(name),)
+    yield "dictionary", "read_dictionary", (package(PACKAGES["dictionary"]["package"]),)
+    for name, spec in PACKAGES["manuals"].items():
+        yield name, "read_documents", ([package(part) for part in spec["packages"]], name, spec["member"])
+    for name, spec in PACKAGES["messages"].items():
+        yield name, "read_messages", (package(name), name, spec["member"])
+    for name in PACKAGES["help"]["packages"]:
+        yield f"help-{name}", "read_documents", ([package(name)], "help", PACKAGES["help"]["member"])
+
+
+def _read(path: Path, reader: str, arguments: tuple) -> None:
+    """Write a job's rows, without exact repeats, unless they are there from an earlier run."""
+    if not path.exists():
+        rows = dict.fromkeys(globals()[reader](*arguments))
+        text = "".join("\t".join(row) + "\n" for row in rows)
+        path.with_suffix(".part").write_text(text, encoding="utf-8")
+        path.with_suffix(".part").replace(path)
 
 
 def extract(work: Path, workers: int = 2) -> Iterator[Row]:
-    """All rows of all packages, without exact repeats, in an order that does not depend on timing."""
-    packages = work / "packages"
-    jobs: list[tuple[str, tuple]] = [("read_descriptions", (work,))]
-    for name, spec in PACKAGES["sources"].items():
-        path = next(path for path in sorted(packages.glob(f"{name}_*.tar.*")))
-        jobs.append(("read_po_archive", (path, name, spec["member"])))
-    for name in PACKAGES["catalogues"]["packages"]:
-        jobs.append(("read_catalogue", (next(packages.glob(f"{name}_*.deb")),)))
-    jobs.append(("read_dictionary", (next(packages.glob(f"{PACKAGES['dictionary']['package']}_*.deb")),)))
-    seen: set[bytes] = set()
+    """All rows of all packages, without exact repeats, in an order that does not depend on timing.
+
+    Each package's rows are kept in ``work/rows``, so that an interrupted run goes on; remove a file to read it anew.
+    """
+    folder = work / "rows"
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [(folder / f"{name}.tsv", reader, arguments) for name, reader, arguments in _jobs(work)]
     with ProcessPoolExecutor(workers) as pool:
-        for row in itertools.chain.from_iterable(pool.map(_read, jobs)):
+        for future in [pool.submit(_read, *job) for job in jobs]:
+            future.result()
+    seen: set[bytes] = set()
+    for path, _, _ in jobs:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = Row(*line.split("\t"))
             key = hashlib.blake2b("\t".join(row[2:]).encode(), digest_size=12).digest()
             if key not in seen:
                 seen.add(key)

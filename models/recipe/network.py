@@ -1,4 +1,4 @@
-"""A fast bf16 training pass over transformers' own Qwen3-MoE parameters.
+"""A fast training pass over transformers' own Qwen3-MoE parameters.
 
 transformers' forward is the definition; this one computes the same function (tests compare them) an order of
 magnitude faster on a CPU with AMX, because everything but attention works on one flat list of tokens of fixed size:
@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import Qwen3MoeForCausalLM
+
+from models.recipe.precision import COMPUTE
 
 CHUNK = 1024  # rows of logits in flight in the output layer
 ROWS = 128  # an expert's rows are padded to a multiple of this
@@ -84,7 +86,7 @@ def _swiglu_backward(hidden, d_inner):
 class _Experts(torch.autograd.Function):
     """Outputs of each token's top-k experts, ungated.
 
-    x [N, H], index [N, k], gate_up [E, 2I, H] and down [E, H, I] -> [N, k, H]; all bf16.
+    x [N, H], index [N, k], gate_up [E, 2I, H] and down [E, H, I] -> [N, k, H]; all of one type.
 
     Each expert's rows are padded to a multiple of ROWS: oneDNN builds a kernel for each new shape, which takes longer
     than the product itself, so only a handful of shapes may occur.
@@ -188,7 +190,7 @@ def training_loss(
     position = F.pad(torch.arange(length).repeat(rows), (0, size - rows * length))
     cos, sin = model.model.rotary_emb(torch.empty(1), position[None])
     cos, sin = cos[0, :, None], sin[0, :, None]
-    x = F.embedding(flat, model.model.embed_tokens.weight).bfloat16()
+    x = F.embedding(flat, model.model.embed_tokens.weight).to(COMPUTE)
     balance, loads = torch.zeros(()), []
     layer: Any  # a decoder layer; torch types the items of a ModuleList as bare modules
     for layer in model.model.layers:
@@ -207,7 +209,7 @@ def training_loss(
             config.rms_norm_eps, config.num_experts_per_tok,
         )  # fmt: skip
         experts = moe.experts
-        outputs = _Experts.apply(normed, index, experts.gate_up_proj.bfloat16(), experts.down_proj.bfloat16())
+        outputs = _Experts.apply(normed, index, experts.gate_up_proj.to(COMPUTE), experts.down_proj.to(COMPUTE))
         x = _combine(x, outputs, gates)
         load = torch.bincount(index[real].reshape(-1), minlength=config.num_experts)
         share, mean = load / load.sum(), (probabilities * real[:, None]).sum(0) / real.sum()

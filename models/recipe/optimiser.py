@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.recipe.precision import COMPUTE
+
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # the quintic of Jordan et al.
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Newton-Schulz iteration in bf16 on [..., rows, columns]; singular values end up near 1."""
+    """Newton-Schulz iteration on [..., rows, columns]; singular values end up near 1."""
     a, b, c = _COEFFICIENTS
-    x = matrices.bfloat16()
+    x = matrices.to(COMPUTE)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT

@@ -1,10 +1,12 @@
-"""Tokenise the corpus once: every direction's conversations as flat arrays, ready to be batched without delay.
+"""Tokenise the corpus once: every kind of text as flat arrays, ready to be batched without delay.
 
-``python -m models.recipe.prepare WORK`` trains the tokenizer first where there is none (about 2 minutes in all).
+``python -m models.recipe.prepare WORK`` trains the tokenizer first where there is none (about 10 minutes in all).
 """
 
 import argparse
-import random
+import itertools
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +19,38 @@ from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
 
 DIRECTIONS = [pair for language in LANGUAGES for pair in (Pair("en", language), Pair(language, "en"))]
-LONGEST = 128  # tokens of a conversation; longer ones (about 1 % of the rows) are left out
+LONGEST = 160  # tokens of a row; longer conversations (about 1 %) are left out, longer texts are cut
+PASSAGE = 4_000  # characters of text in one language that are joined before they are cut into rows
 
 
-def _store(path: Path, prompts: list[list[int]], completions: list[list[int]]) -> int:
-    """Write token ids (uint16), where each conversation starts, and how long its prompt is; returns the tokens kept."""
-    kept = [(p, c) for p, c in zip(prompts, completions, strict=True) if len(p) + len(c) <= LONGEST]
-    tokens = np.fromiter((token for p, c in kept for token in (*p, *c)), dtype=np.uint16)
-    starts = np.cumsum([0] + [len(p) + len(c) for p, c in kept]).astype(np.int64)
-    np.savez(path, tokens=tokens, starts=starts, prompt=np.array([len(p) for p, _ in kept], dtype=np.int16))
+def _store(path: Path, rows: list[list[int]], prompts: list[int]) -> int:
+    """Write token ids (uint16), where each row starts, and how long its prompt is; returns the number of tokens."""
+    tokens = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.uint16)
+    starts = np.cumsum([0] + [len(row) for row in rows]).astype(np.int64)
+    np.savez(path, tokens=tokens, starts=starts, prompt=np.array(prompts, dtype=np.int16))
     return len(tokens)
 
 
 def _encode(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
-    return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def conversations(path: Path, tokenizer: Tokenizer, template: ChatTemplate, pair: Pair, segments: Segments) -> int:
+    """Store prompts and completions; the template is rendered once, for it puts every segment in as it is."""
+    head, tail = template.prompt(pair, "\0").split("\0")
+    end = template.completion(pair, "\0", "\0").removeprefix("\0")
+    prompts = _encode(tokenizer, [head + source + tail for source, _ in segments])
+    answers = _encode(tokenizer, [target + end for _, target in segments])
+    kept = [(p, a) for p, a in zip(prompts, answers, strict=True) if len(p) + len(a) <= LONGEST]
+    return _store(path, [p + a for p, a in kept], [len(p) for p, _ in kept])
+
+
+def _cut(path: Path, tokenizer: Tokenizer, texts: list[str]) -> int:
+    """Rows of at most LONGEST tokens, wherever they begin: text without a prompt."""
+    encoded = _encode(tokenizer, texts)
+    rows = [ids[start : start + LONGEST] for ids in encoded for start in range(0, len(ids), LONGEST)]
+    rows = [row for row in rows if len(row) > 8]
+    return _store(path, rows, [0] * len(rows))
 
 
 def oriented(segments: Segments, pair: Pair) -> Segments:
@@ -38,22 +58,36 @@ def oriented(segments: Segments, pair: Pair) -> Segments:
     return segments if pair.source == "en" else [(other, english) for english, other in segments]
 
 
-def prepare(corpus: Path, folder: Path, output: Path, seed: int = 7) -> dict[str, int]:
-    """Write ``output/<direction>.npz`` for each direction and ``plain.npz`` for text alone; returns tokens by name."""
+def passages(rows: list[list[str]], column: int) -> Iterator[str]:
+    """Neighbouring sentences of a document joined; columns are English, other side, source, document."""
+    for _, neighbours in itertools.groupby(rows, key=lambda row: row[2:4]):
+        passage = ""
+        for row in neighbours:
+            if len(passage) + len(row[column]) > PASSAGE:
+                yield passage
+                passage = ""
+            passage += (" " if passage else "") + row[column]
+        yield passage
+
+
+def prepare(corpus: Path, folder: Path, output: Path) -> dict[str, int]:
+    """Write ``output/<kind>.npz`` for directions (``en-de``), languages (``mono-de``) and ``code``; returns tokens."""
     tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
     output.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
-    plain: list[str] = []
     for pair in DIRECTIONS:
         other = pair.target if pair.source == "en" else pair.source
         segments = oriented(read_tsv(corpus / f"en-{other}.train.tsv"), pair)
-        long = [target for _, target in segments if len(target) > 60]
-        plain += random.Random(seed).sample(long, min(20_000, len(long)))
-        prompts = _encode(tokenizer, [template.prompt(pair, source) for source, _ in segments])
-        completions = _encode(tokenizer, [template.completion(pair, source, target) for source, target in segments])
-        counts[str(pair)] = _store(output / f"{pair}.npz", prompts, completions)
-    texts = _encode(tokenizer, [text + template.eos_token for text in plain])
-    counts["plain"] = _store(output / "plain.npz", [[] for _ in texts], texts)
+        counts[str(pair)] = conversations(output / f"{pair}.npz", tokenizer, template, pair, segments)
+    for language in ("en", *LANGUAGES):
+        other = "de" if language == "en" else language  # English is that of the pair with the most text
+        lines = (corpus / f"en-{other}.train.tsv").read_text(encoding="utf-8").splitlines()
+        texts = [text + template.eos_token for text in passages([line.split("\t") for line in lines], language != "en")]
+        counts[f"mono-{language}"] = _cut(output / f"mono-{language}.npz", tokenizer, texts)
+    with open(corpus / "code.train.jsonl", encoding="utf-8") as file:
+        texts = [json.loads(line)["text"] + template.eos_token for line in file]
+    counts["code"] = _cut(output / "code.npz", tokenizer, texts)
+    (output / "counts.json").write_text(json.dumps(counts, indent=1) + "\n")
     return counts
 
 

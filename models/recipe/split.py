@@ -1,9 +1,9 @@
 """Hold out whole documents, the same ones in every language, and keep near-duplicates of them out of training."""
 
 import hashlib
-import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 
 from models.recipe.clean import is_sentence, normalise
 from models.recipe.extract import Row
@@ -21,7 +21,20 @@ HELD_OUT = {
     "gettext": (40, 100),
     "dictionary": (10, 100),
 }
-UNSEEN = ("debian-edu-doc",)  # never trained on: a source of its own
+UNSEEN = ("debian-edu-doc", "debian-handbook")  # never trained on
+# Fingerprints of the segments that the first training's scores were measured on: they are held out first again, so
+# that scores stay comparable while sources and languages are added.
+PINNED = frozenset((Path(__file__).parent / "pinned.txt").read_text().split())
+
+
+def fingerprint(row: Row) -> str:
+    """Eight hexadecimal digits that stand for the row's two sides."""
+    return hashlib.blake2b(f"{row.language}\t{row.english}\t{row.other}".encode(), digest_size=4).hexdigest()
+
+
+def _order(row: Row) -> tuple[bool, bytes]:
+    """Pinned rows first, then by English, so that the languages hold out the same sentences where they have them."""
+    return fingerprint(row) not in PINNED, hashlib.blake2b(row.english.encode(), digest_size=8).digest()
 
 
 def _bucket(key: str, size: int = 1000) -> int:
@@ -77,7 +90,7 @@ class NearDuplicates:
         return False
 
 
-def split(rows: Iterable[Row], seed: int = 7) -> dict[str, list[Row]]:
+def split(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Rows by split. ``train`` holds at most two variants of a side; the others hold full sentences, unique ones."""
     parts: dict[str, list[Row]] = {"train": [], "dev": [], "test": [], "unseen": []}
     for row in rows:
@@ -85,7 +98,7 @@ def split(rows: Iterable[Row], seed: int = 7) -> dict[str, list[Row]]:
     held_out = NearDuplicates()
     for name in ("test", "dev", "unseen"):
         candidates = [row for row in parts[name] if is_sentence(row.english) and is_sentence(row.other)]
-        random.Random(seed).shuffle(candidates)
+        candidates.sort(key=_order)
         taken: Counter[tuple[str, str]] = Counter()
         chosen: list[Row] = []
         own = {language: NearDuplicates() for language in {row.language for row in candidates}}

@@ -13,7 +13,7 @@ from runtime.corpus import read_tsv
 from runtime.pairs import Pair
 from runtime.prompts import instruction
 
-VOCABULARY = 8192
+VOCABULARY = 12_288
 # The pattern of Qwen2's tokenizer.json. llama.cpp calls it "qwen2"; any other spelling would tokenise differently there.
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -30,13 +30,17 @@ CHAT_TEMPLATE = (
 
 
 def _texts(corpus: Path, lines_per_language: int, seed: int = 7) -> Iterator[str]:
-    """English and other text in equal shares, and the instructions often enough to become whole tokens."""
+    """English and other text in equal shares, code, and the instructions often enough to become whole tokens."""
     for language in LANGUAGES:
         pairs = read_tsv(corpus / f"en-{language}.train.tsv")
         random.Random(seed).shuffle(pairs)
         yield from itertools.chain.from_iterable(pairs[:lines_per_language])
         for pair in (Pair("en", language), Pair(language, "en")):
             yield from itertools.repeat(instruction(pair, ""), lines_per_language // 50)
+    with open(corpus / "code.train.jsonl", encoding="utf-8") as file:
+        records = [json.loads(line) for line in file]
+    random.Random(seed).shuffle(records)
+    yield from (record["text"] for record in records[: lines_per_language // 20])
 
 
 def train_tokenizer(corpus: Path, folder: Path, lines_per_language: int = 60_000) -> Tokenizer:

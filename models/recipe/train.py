@@ -1,8 +1,11 @@
-"""Train the default model: ``python -m models.recipe.train WORK --tokens 60e6``.
+"""Train the default model: ``python -m models.recipe.train WORK``.
 
-Reads ``WORK/model`` (tokenizer) and ``WORK/tokens`` (conversations), writes ``WORK/run``: a checkpoint every few
-minutes and at Ctrl-C, from which the same command goes on, and ``loss.csv``. About 7 thousand tokens/s on two cores
-with AMX, if nothing else runs.
+Reads ``WORK/model`` (tokenizer) and ``WORK/tokens`` (rows), writes ``WORK/run``: a checkpoint every few minutes and at
+Ctrl-C, from which the same command goes on, and ``loss.csv``. About 7 thousand tokens/s on two cores with AMX, if
+nothing else runs.
+
+The learning rate rises, stays, and falls to zero over the last part. ``--finish`` lets it fall from where the run is,
+so that a run may be ended at any time; ``--tokens`` on a run that goes on sets a new end.
 """
 
 import argparse
@@ -10,7 +13,7 @@ import csv
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
@@ -21,14 +24,16 @@ from models.recipe.optimiser import Muon
 from models.recipe.tokenizer import VOCABULARY
 
 BATCH, ACCUMULATE = 12_288, 2  # tokens in a pass, passes in a step
-WARM_UP, DECAY = 0.01, 0.45  # shares of the run: the rate rises, stays, and falls linearly to zero
+WARM_UP = 1e6  # tokens over which the learning rate rises
+DECAY = 0.35  # share of all tokens over which it falls linearly to zero
+TOKENS = 160e6
 MUON_RATE, ADAM_RATE = 0.02, 4e-3
 BALANCE = 0.01  # weight of the router balance loss
 SAVE_SECONDS = 300
 
 
 def configuration() -> Qwen3MoeConfig:
-    """41 M parameters, of them 38 M in experts; 7 M active for a token. Every row is divisible by 256."""
+    """42 M parameters, of them 38 M in experts; 7 M active for a token. Every row is divisible by 256."""
     values: dict[str, Any] = dict(
         vocab_size=VOCABULARY,
         hidden_size=256,
@@ -64,9 +69,37 @@ def optimisers(model: Qwen3MoeForCausalLM) -> list[torch.optim.Optimizer]:
     return [muon, torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
 
 
-def rate_factor(progress: float) -> float:
-    """Warm up, hold, decay (progress from 0 to 1)."""
-    return min(1.0, (progress + 1e-4) / WARM_UP, max(0.0, 1 - progress) / DECAY)
+class Schedule(NamedTuple):
+    """Factor of the learning rate by tokens seen: rise to 1, stay, fall linearly from ``height`` at ``begin`` to 0."""
+
+    begin: float
+    end: float
+    height: float = 1.0
+
+    def __call__(self, seen: float) -> float:
+        fall = self.height * max(0.0, self.end - seen) / (self.end - self.begin)
+        return min(1.0, (seen + 1e4) / WARM_UP, fall)
+
+
+def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | None) -> Schedule:
+    """The schedule of a run that starts or goes on after ``seen`` tokens.
+
+    A decay that has begun is never undone: it goes on from its present height to the end asked for.
+
+    Raises:
+        SystemExit: the end asked for is behind, or there is nothing to finish.
+    """
+    decaying = saved is not None and seen > saved.begin
+    end = tokens or (saved.end if saved else TOKENS)
+    if finish and not decaying:
+        if not seen:
+            raise SystemExit("No run to finish yet. Next: the same command without --finish.")
+        end = seen / (1 - DECAY)
+    if end < seen:
+        raise SystemExit(f"{seen / 1e6:.1f} M tokens were seen already. Next: the same command with --finish.")
+    if saved and decaying:
+        return Schedule(seen, end, saved(seen)) if end != saved.end else saved
+    return Schedule(max((1 - DECAY) * end, seen), end)
 
 
 def save(path: Path, state: dict) -> None:
@@ -75,32 +108,35 @@ def save(path: Path, state: dict) -> None:
     path.with_suffix(".tmp").replace(path)
 
 
-def train(work: Path, total: float, seed: int = 7) -> None:
-    """Train until ``total`` tokens (padding not counted) were seen, then write ``WORK/run/final``."""
+def train(work: Path, tokens: float | None = None, finish: bool = False, seed: int = 7) -> None:
+    """Train until the schedule's end (in tokens, padding not counted), then write ``WORK/run/final``."""
     run = work / "run"
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = Qwen3MoeForCausalLM(configuration())
     opts = optimisers(model)
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
-    step, seen = 0, 0
+    step, seen, saved = 0, 0, None
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
-        for opt, saved in zip(opts, state["optimisers"], strict=True):
-            opt.load_state_dict(saved)
-        step, seen = state["step"], state["seen"]
+        for opt, values in zip(opts, state["optimisers"], strict=True):
+            opt.load_state_dict(values)
+        step, seen, saved = state["step"], state["seen"], Schedule(*state["schedule"])
         print(f"going on from step {step}, {seen / 1e6:.1f} M tokens", flush=True)
+    plan = schedule(seen, tokens, finish, saved)
+    print(f"the learning rate falls from {plan.begin / 1e6:.1f} to {plan.end / 1e6:.1f} M tokens", flush=True)
     stream = batches(work / "tokens", BATCH, seed + step)  # a resumed run draws anew instead of replaying
     started = saved_at = shown = time.time()
     first = seen
     stopped: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))  # finish the step, save, leave
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: stopped.append(number))  # finish the step, save, leave
     with open(run / "loss.csv", "a", newline="") as file:
         log = csv.writer(file)
-        while seen < total and not stopped:
-            factor = rate_factor(seen / total)
+        while seen < plan.end and not stopped:
+            factor = plan(seen)
             for opt, base in zip(opts, rates, strict=True):
                 for group, rate in zip(opt.param_groups, base, strict=True):
                     group["lr"] = rate * factor
@@ -108,8 +144,8 @@ def train(work: Path, total: float, seed: int = 7) -> None:
             scale = 1 / sum(float(part[2].sum()) for part in parts)
             loss_sum = balance_sum = 0.0
             load = torch.zeros(())
-            for tokens, labels, weights, real in parts:
-                loss, balance, loads = training_loss(model, tokens, labels, weights, real)
+            for ids, labels, weights, real in parts:
+                loss, balance, loads = training_loss(model, ids, labels, weights, real)
                 (loss * scale + BALANCE / ACCUMULATE * balance).backward()
                 loss_sum += loss.item() * scale
                 balance_sum += balance.item() / ACCUMULATE / len(loads)
@@ -127,25 +163,27 @@ def train(work: Path, total: float, seed: int = 7) -> None:
                 file.flush()
                 if time.time() - shown > 20:
                     shown = time.time()
-                    left = (total - seen) / speed / 60
+                    left = (plan.end - seen) / speed / 60
                     print(
                         f"step {step}  {seen / 1e6:.2f} M tokens  loss {loss_sum:.3f}  balance {balance_sum:.3f}  "
                         f"rarest expert {rarest:.2f} of the mean  {speed:.0f} tokens/s  {left:.0f} min left",
                         flush=True,
                     )
-            if time.time() - saved_at > SAVE_SECONDS or seen >= total or stopped:
+            if time.time() - saved_at > SAVE_SECONDS or seen >= plan.end or stopped:
                 saved_at = time.time()
                 states = [opt.state_dict() for opt in opts]
-                save(checkpoint, {"model": model.state_dict(), "optimisers": states, "step": step, "seen": seen})
+                progress = {"step": step, "seen": seen, "schedule": tuple(plan)}
+                save(checkpoint, {"model": model.state_dict(), "optimisers": states, **progress})
     if stopped:
         print(f"stopped at step {step}; the same command goes on from here", flush=True)
         return
-    model.bfloat16().save_pretrained(run / "final", max_shard_size="45MB")
+    model.bfloat16().save_pretrained(run / "final", max_shard_size="47MB")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--tokens", type=float, default=60e6, help="tokens to train on (default: 60e6)")
+    parser.add_argument("--tokens", type=float, help=f"end of the run (default: the one it had, {TOKENS:.0f} at first)")
+    parser.add_argument("--finish", action="store_true", help=f"let the rate fall now, over {DECAY:.0%} of all tokens")
     arguments = parser.parse_args()
-    train(arguments.work, arguments.tokens)
+    train(arguments.work, arguments.tokens, arguments.finish)

@@ -1,15 +1,40 @@
+import gzip
+import io
+import json
+import tarfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
 from transformers import Qwen3MoeForCausalLM
 
-from models.recipe.batches import WEIGHTS, batches
-from models.recipe.clean import sentence_pairs
-from models.recipe.extract import Row
+from models.recipe import split as splitting
+from models.recipe.batches import SHARES, batches
+from models.recipe.clean import LANGUAGES, sentence_pairs
+from models.recipe.code import read_code
+from models.recipe.documents import Block, align, parse_html, parse_man, parse_xml
+from models.recipe.extract import Row, read_documents, read_messages
 from models.recipe.optimiser import orthogonalise
-from models.recipe.split import document_split, split
-from models.recipe.train import configuration, rate_factor
+from models.recipe.prepare import DIRECTIONS, conversations, passages
+from models.recipe.split import document_split, fingerprint, split
+from models.recipe.tokenizer import VOCABULARY
+from models.recipe.train import WARM_UP, Schedule, configuration, schedule
+from runtime.pairs import Pair
+from runtime.prompts import ChatTemplate
+
+
+def archive(path: Path, files: dict[str, str | bytes]) -> Path:
+    """A tarball of these files."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
 
 
 def test_markup_and_accelerators_go_and_mismatched_pairs_are_dropped() -> None:
@@ -19,6 +44,124 @@ def test_markup_and_accelerators_go_and_mismatched_pairs_are_dropped() -> None:
     assert not list(sentence_pairs("Open the file", "Open the file", "de"))
     two = list(sentence_pairs("It is open. Please close it.", "Sie ist offen. Bitte schließen Sie sie.", "de"))
     assert len(two) == 2 and two[1] == ("Please close it.", "Bitte schließen Sie sie.")
+
+
+def test_polish_and_russian_sentences_are_told_from_english_and_split() -> None:
+    assert list(sentence_pairs("It is open. Close it.", "Jest otwarty. Świetnie, zamknij go.", "pl")) == [
+        ("It is open.", "Jest otwarty."),
+        ("Close it.", "Świetnie, zamknij go."),
+    ]
+    assert list(sentence_pairs("Open the new file", "Открыть новый файл", "ru"))
+    assert not list(sentence_pairs("Open the new file", "Abrir novo arquivo", "ru"))
+    assert not list(sentence_pairs("Open the new file", "Открыть новый файл", "de"))
+
+
+PAGE = """<?xml version="1.0"?>
+<!DOCTYPE book SYSTEM "x" [<!ENTITY app "<application>&kapp;</application>">]>
+<book><bookinfo><title>{0}</title></bookinfo><chapter><title>{0}</title>
+<para>{1} <guilabel>&app;</guilabel> <menuchoice><shortcut><keycap>F1</keycap></shortcut> <guimenu>A</guimenu>
+<guimenuitem>B</guimenuitem></menuchoice>.</para>
+<screen>ls -l</screen><itemizedlist>{2}</itemizedlist></chapter></book>"""
+
+
+def test_docbook_is_aligned_by_structure_and_where_that_differs_left_out() -> None:
+    item = "<listitem><para>{}</para></listitem>"
+    english = parse_xml(PAGE.format("Title", "Start", item.format("one") + item.format("two")).encode(), {"kapp": "K"})
+    german = parse_xml(
+        PAGE.format("Titel", "Starte", item.format("eins") + item.format("zwei")).encode(), {"kapp": "K"}
+    )
+    assert english and german
+    assert list(align(english, german)) == [
+        ("Title", "Titel"), ("Start K A → B.", "Starte K A → B."), ("one", "eins"), ("two", "zwei"),
+    ]  # fmt: skip
+    short = parse_xml(PAGE.format("Titel", "Starte", "<listitem/>").encode(), {"kapp": "K"})
+    assert short and [text for text, _ in align(english, short)] == ["Title", "Start K A → B."]
+
+
+def test_mallard_and_html_keep_inline_elements_and_drop_examples() -> None:
+    paragraph = b"<p>Press <key>A</key> &amp; <code>b</code>.</p>"
+    page = parse_xml(b"<page><title>T</title><x:remark>n</x:remark>" + paragraph + b"<code>x</code></page>", {})
+    assert page == Block("page", "", (Block("title", "T"), Block("p", "Press A & b.")))
+    text = "<h1>T<a class='headerlink'>\u00b6</a></h1><pre>x</pre><ul><li>a <code>b</code></li></ul>"
+    body = parse_html(text.encode())
+    assert body and [(a, b) for a, b in align(body, body)] == [("T", "T"), ("a b", "a b")]
+
+
+MAN = """.TH X 1
+.SH {0}
+x \\- {1}
+.SH {2}
+.TP
+.B \\-a
+{3}
+.PP
+See \\fIfile\\fP
+and
+.BR ls (1).
+.nf
+code
+.fi
+"""
+
+
+def test_man_pages_are_aligned_and_a_translators_section_at_the_end_is_ignored() -> None:
+    english = parse_man(MAN.format("NAME", "list", "OPTIONS", "show all").encode())
+    translated = MAN.format("BEZEICHNUNG", "Liste", "OPTIONEN", "alle zeigen") + ".SH ÜBERSETZUNG\nVon X.\n"
+    german = parse_man(gzip.compress(translated.encode()))
+    assert english and german
+    assert list(align(english, german)) == [
+        ("NAME", "BEZEICHNUNG"), ("x - list", "x - Liste"), ("OPTIONS", "OPTIONEN"), ("-a", "-a"),
+        ("show all", "alle zeigen"), ("See file and ls(1).", "See file and ls(1)."),
+    ]  # fmt: skip
+
+
+def test_documents_and_messages_are_read_by_language_out_of_packages(tmp_path) -> None:
+    pages = {
+        "usr/man/man1/x.gz": gzip.compress(b".SH NAME\nThis shows the open files.\n"),
+        "usr/man/pl/man1/x.gz": gzip.compress(b"\n.SH NAZWA\nTo pokazuje otwarte pliki.\n"),
+        "i18n/en.json": json.dumps({"a": "Open the new file", "b": "Close the file", "c": ["x"]}),
+        "i18n/pt-br.json": json.dumps({"a": "Abrir o novo arquivo", "z": "Fechar"}),
+    }
+    package = archive(tmp_path / "p.tar", pages)
+    found = list(read_documents([package], "manpages", r"usr/man/(?:<lang>/)?man\d/(?P<doc>[^/]+)\.gz$"))
+    assert found == [Row("manpages", "x", "pl", "This shows the open files.", "To pokazuje otwarte pliki.")]
+    found = list(read_messages(package, "wiki", r"(?P<doc>i18n)/<lang>\.json$"))
+    assert found == [Row("wiki", "i18n", "pt", "Open the new file", "Abrir o novo arquivo")]
+
+
+def test_code_is_read_by_kind_without_minified_and_translated_files(tmp_path) -> None:
+    program, line = "x = 1\n" * 100, '{"a": "' + "b" * 400 + '"}'
+    files = {"a/x.py": program, "a/y.json": line, "a/i18n/de.json": "{}\n" * 100, "a/logo.png": b"\x89" * 300}
+    assert read_code(archive(tmp_path / "p.tar", files)) == [{"kind": "python", "path": "a/x.py", "text": program}]
+
+
+def test_stored_conversations_are_prompt_and_completion_of_the_one_template(tmp_path) -> None:
+    folder = Path("models/default")
+    tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
+    pair, segments = Pair("en", "pl"), [("Open {{ it }}.", "Otwórz."), ("Close it.", "Zamknij. ")]
+    conversations(tmp_path / "x.npz", tokenizer, template, pair, segments)
+    stored = np.load(tmp_path / "x.npz")
+    for i, (source, target) in enumerate(segments):
+        ids = stored["tokens"][stored["starts"][i] : stored["starts"][i + 1]]
+        parts = template.prompt(pair, source), template.completion(pair, source, target)
+        assert [ids[: stored["prompt"][i]].tolist(), ids[stored["prompt"][i] :].tolist()] == [
+            tokenizer.encode(part, add_special_tokens=False).ids for part in parts
+        ]
+
+
+def test_neighbouring_sentences_of_a_document_become_a_passage() -> None:
+    rows = [["A.", "B.", "s", "d"], ["C.", "D.", "s", "d"], ["E.", "F.", "s", "other"]]
+    assert list(passages(rows, 0)) == ["A. C.", "E."] and list(passages(rows, 1)) == ["B. D.", "F."]
+
+
+def test_pinned_segments_are_held_out_first(monkeypatch) -> None:
+    monkeypatch.setitem(splitting.HELD_OUT, "dpkg", (500, 3))
+    names = [a + b for a in "abcdefgh" for b in "abcdefgh"]
+    rows = [Row("dpkg", x, "de", f"The file {x} is open {x}.", f"Die Datei {x} ist offen {x}.") for x in names]
+    test = [row for row in rows if document_split(row) == "test"]
+    for chosen in (test[:3], test[-3:]):
+        monkeypatch.setattr(splitting, "PINNED", frozenset(map(fingerprint, chosen)))
+        assert split(rows)["test"] == sorted(chosen)
 
 
 def test_no_held_out_sentence_leaks_into_training() -> None:
@@ -54,15 +197,41 @@ def test_orthogonalise_brings_singular_values_near_one(shape) -> None:
 
 
 def test_the_rate_rises_holds_and_falls_to_zero() -> None:
-    assert rate_factor(0) < 0.02 and rate_factor(0.3) == 1 and rate_factor(1) == 0
+    plan = schedule(0, 100e6, False, None)
+    assert plan(0) < 0.02 and plan(WARM_UP) == 1 and plan(60e6) == 1 and 0 < plan(90e6) < 0.5 and plan(100e6) == 0
+
+
+def test_a_run_is_finished_from_where_it_is_and_goes_on_falling_when_resumed() -> None:
+    first = schedule(0, 160e6, False, None)
+    plan = schedule(40_000_000, None, True, first)
+    assert plan.begin == 40e6 and plan(40e6) == 1 and 55e6 < plan.end < 65e6 and plan(plan.end) == 0
+    assert schedule(50_000_000, None, False, plan) == plan == schedule(50_000_000, None, True, plan)
+    sooner = schedule(50_000_000, 52e6, False, plan)
+    assert sooner(50e6) == pytest.approx(plan(50e6)) and sooner(52e6) == 0
+    lowered = schedule(40_000_000, 45e6, False, first)
+    assert lowered(40e6) == 1 and lowered(42.5e6) == pytest.approx(0.5)
+    with pytest.raises(SystemExit, match="--finish"):
+        schedule(40_000_000, 30e6, False, first)
+    with pytest.raises(SystemExit, match="No run"):
+        schedule(0, None, True, None)
+
+
+def test_a_run_goes_on_with_the_schedule_it_had() -> None:
+    first = Schedule(65e6, 100e6)
+    assert schedule(30_000_000, None, False, first) == first
+
+
+def rows_of(tmp_path: Path, length: int = 20) -> None:
+    for name in SHARES:
+        count = 1 + len(name)
+        prompt = 8 if name in map(str, DIRECTIONS) else 0
+        ids = np.tile(np.arange(10, 10 + length, dtype=np.uint16), count)
+        starts = np.arange(count + 1) * length
+        np.savez(tmp_path / f"{name}.npz", tokens=ids, starts=starts, prompt=np.full(count, prompt, np.int16))
 
 
 def test_batches_are_of_fixed_size_and_weigh_every_response_token(tmp_path) -> None:
-    for name in WEIGHTS:
-        ids = np.arange(10, 30, dtype=np.uint16)
-        prompt = 0 if name == "plain" else 8
-        starts = np.array([0, 20])
-        np.savez(tmp_path / f"{name}.npz", tokens=ids, starts=starts, prompt=np.array([prompt], np.int16))
+    rows_of(tmp_path)
     tokens, labels, weights, real = next(batches(tmp_path, 512, seed=0))
     assert labels.shape == weights.shape == real.shape == (512,)
     rows, length = tokens.shape
@@ -72,13 +241,32 @@ def test_batches_are_of_fixed_size_and_weigh_every_response_token(tmp_path) -> N
     assert int(real.sum()) == rows * 20
 
 
+def test_shares_are_of_tokens_and_cover_every_direction_and_language() -> None:
+    directions, languages = {str(pair) for pair in DIRECTIONS}, {f"mono-{code}" for code in ("en", *LANGUAGES)}
+    assert set(SHARES) == directions | languages | {"code"}
+    assert sum(SHARES.values()) == pytest.approx(100)
+    assert sum(SHARES[name] for name in directions) == pytest.approx(70)
+
+
+def test_long_rows_are_drawn_less_often_so_that_a_share_is_one_of_tokens(tmp_path) -> None:
+    rows_of(tmp_path)
+    ids = np.full(160 * 4, 7, dtype=np.uint16)
+    np.savez(tmp_path / "code.npz", tokens=ids, starts=np.arange(5) * 160, prompt=np.zeros(4, np.int16))
+    stream = batches(tmp_path, 4096, seed=0)
+    code = total = 0
+    for _ in range(120):
+        tokens, _, _, real = next(stream)
+        code, total = code + int((tokens == 7).sum()), total + int(real.sum())
+    assert 0.10 < code / total < 0.20
+
+
 @pytest.mark.slow  # compiling the elementwise parts takes about a minute
 def test_the_fast_training_pass_is_transformers_own_function() -> None:
     from models.recipe.network import training_loss
 
     torch.manual_seed(0)
     model = Qwen3MoeForCausalLM(configuration())
-    tokens = torch.randint(4, 8192, (24, 40))
+    tokens = torch.randint(4, VOCABULARY, (24, 40))
     labels, weights, real = torch.zeros(1024, dtype=torch.long), torch.zeros(1024), torch.zeros(1024, dtype=torch.bool)
     labels[:960] = F.pad(tokens[:, 1:], (0, 1)).reshape(-1)
     weights[:960] = F.pad(torch.ones(24, 39), (0, 1)).reshape(-1)
@@ -88,7 +276,7 @@ def test_the_fast_training_pass_is_transformers_own_function() -> None:
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     logits = model(tokens, use_cache=False).logits[:, :-1]
-    reference = F.cross_entropy(logits.reshape(-1, 8192), tokens[:, 1:].reshape(-1))
+    reference = F.cross_entropy(logits.reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1))
     reference.backward()
     assert loss.item() / weights.sum().item() == pytest.approx(reference.item(), abs=2e-3)
     assert load.sum() == 6 * 4 * 960 and 6 <= balance.item() < 9
