@@ -22,7 +22,8 @@ from runtime.errors import RequestError
 from runtime.files import new_file, new_files, new_folder, require_space
 from runtime.prompts import ChatTemplate
 
-SUFFIXES = {"none": "", "fp16": "_fp16", "int8": "_int8", "int4": "_q4"}  # as transformers.js expects; the largest first
+# Of the files' names, as transformers.js expects; the largest first.
+SUFFIXES = {"none": "", "fp16": "_fp16", "int8": "_int8", "int4": "_q4"}
 FILES = {quant: f"model{suffix}.onnx" for quant, suffix in SUFFIXES.items()}
 BLOCKS = (32, 128)
 _COPIED = ("generation_config.json", "tokenizer.json", "slimmoe.json")
@@ -50,7 +51,7 @@ def _storage(quant: str, block: int, accuracy_level: int) -> Storage:
 def _build(checkpoint: Checkpoint, storage: Storage, quant: str) -> dict[str, tuple[ModelProto, Weights]]:
     """Each graph by the name of its file, with what has to be written beside it."""
     decoder = checkpoint.family.decoder
-    paired = decoder is not None and decoder.has_encoder
+    paired = bool(decoder and decoder.has_encoder)
     names = [f"{stem}{SUFFIXES[quant]}.onnx" for stem in (STEMS if paired else ("model",))]
     weights = [Weights(f"{name}_data") for name in names]
     models = (

@@ -23,6 +23,7 @@ from export.onnx.cross_attention import CrossAttention, SourceAttention, TargetA
 from export.onnx.experts import FeedForward
 from export.onnx.quantise import Storage
 from export.onnx.sinusoidal import sinusoidal
+from export.onnx.tensors import Matrix
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
 
@@ -46,7 +47,8 @@ def _padding(builder: Builder, mask: str) -> str:
     return builder.graph.node("Cast", [mask], f"{mask}.int32", to=TensorProto.INT32)
 
 
-def _embedded(builder: Builder, past: str = "") -> tuple:
+def _embedded(builder: Builder, past: str = "") -> tuple[str, Matrix]:
+    """What the first layer takes, and the embedding's table."""
     x, table = builder.embedding(IDS)
     return builder.graph.node("Add", [x, sinusoidal(builder, IDS, past)], "embedded"), table
 
@@ -59,7 +61,7 @@ def _encoder(builder: Builder) -> ModelProto:
     x = _stack(builder, x, range(config["encoder_layers"]), parts, "encoder_norm")
     output = graph.node("Identity", [x], "last_hidden_state")
     tokens, states = ["batch_size", "source"], ["batch_size", "source", table.shape[1]]
-    inputs = {name: (TensorProto.INT64, tokens) for name in (IDS, MASK)}
+    inputs: dict[str, tuple[int, list]] = {name: (TensorProto.INT64, tokens) for name in (IDS, MASK)}
     return graph.model(inputs, {output: (TensorProto.FLOAT, states)}, "encoder")
 
 

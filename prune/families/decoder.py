@@ -72,7 +72,7 @@ class Decoder:
         if unknown:
             raise TypeError(f"[decoder] has no role {', '.join(sorted(unknown))}")
         if self.score not in SCORES or self.norm not in ("rms", "layer") or self.activation not in ACTIVATIONS:
-            raise TypeError(f"[decoder] knows no {self.score!r} score, {self.norm!r} norm or {self.activation!r} activation")
+            raise TypeError(f"[decoder] knows no {self.score!r}, no {self.norm!r} or no {self.activation!r}")
 
     @property
     def has_encoder(self) -> bool:
