@@ -6,7 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from onnx import ModelProto
+
 from export.onnx.blocks import Blocks
+from export.onnx.encoder_decoder import STEMS, build_encoder_decoder
 from export.onnx.genai import genai_config
 from export.onnx.graph import build_graph
 from export.onnx.nodes import shape_of
@@ -19,12 +22,9 @@ from runtime.errors import RequestError
 from runtime.files import new_file, new_files, new_folder, require_space
 from runtime.prompts import ChatTemplate
 
-FILES = {  # names as transformers.js expects; the largest first
-    "none": "model.onnx",
-    "fp16": "model_fp16.onnx",
-    "int8": "model_int8.onnx",
-    "int4": "model_q4.onnx",
-}
+# Of the files' names, as transformers.js expects; the largest first.
+SUFFIXES = {"none": "", "fp16": "_fp16", "int8": "_int8", "int4": "_q4"}
+FILES = {quant: f"model{suffix}.onnx" for quant, suffix in SUFFIXES.items()}
 BLOCKS = (32, 128)
 _COPIED = ("generation_config.json", "tokenizer.json", "slimmoe.json")
 
@@ -46,6 +46,20 @@ def _storage(quant: str, block: int, accuracy_level: int) -> Storage:
     others = Blocks(8, block)
     experts = Blocks(4, block, zero_points=True) if quant == "int4" else others
     return Blockwise(experts, others, accuracy_level)
+
+
+def _build(checkpoint: Checkpoint, storage: Storage, quant: str) -> dict[str, tuple[ModelProto, Weights]]:
+    """Each graph by the name of its file, with what has to be written beside it."""
+    decoder = checkpoint.family.decoder
+    paired = bool(decoder and decoder.has_encoder)
+    names = [f"{stem}{SUFFIXES[quant]}.onnx" for stem in (STEMS if paired else ("model",))]
+    weights = [Weights(f"{name}_data") for name in names]
+    models = (
+        build_encoder_decoder(checkpoint, storage, weights)
+        if paired
+        else [build_graph(checkpoint, storage, each) for each in weights]
+    )
+    return dict(zip(names, zip(models, weights, strict=True), strict=True))
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
@@ -84,17 +98,21 @@ def export_onnx(
     storage, checkpoint = _storage(quant, block, accuracy_level), Checkpoint(folder)
     if not (folder / "tokenizer.json").exists():
         raise RequestError(f"{folder} has no tokenizer.json, which the ONNX engine needs.")
-    name = FILES[quant]
-    weights = Weights(f"{name}_data")
-    model = build_graph(checkpoint, storage, weights)
-    model_bytes = model.SerializeToString()
-    require_space(output, weights.size + len(model_bytes))
+    graphs = _build(checkpoint, storage, quant)
+    require_space(output, sum(weights.size + model.ByteSize() for model, weights in graphs.values()))
+    alone = graphs.get(FILES[quant])  # a decoder without an encoder
 
     def write_variant(target: Path) -> None:
         with new_files(target / "onnx") as staged:  # the graph moves there last: one that is there is complete
-            weights.write(staged / weights.location)
-            (staged / name).write_bytes(model_bytes)
-            write_self_test(staged / name, target, exact=quant in ("none", "fp16"))
+            for name, (model, weights) in graphs.items():
+                weights.write(staged / weights.location)
+                (staged / name).write_bytes(model.SerializeToString())
+            if alone:
+                write_self_test(staged / FILES[quant], target, exact=quant in ("none", "fp16"))
+        if alone:
+            write_genai(target, alone[0])
+
+    def write_genai(target: Path, model: ModelProto) -> None:
         smallest = next(file for file in reversed(FILES.values()) if (target / "onnx" / file).exists())
         inputs = {each.name: shape_of(each) for each in model.graph.input}
         outputs = [each.name for each in model.graph.output]
@@ -105,9 +123,10 @@ def export_onnx(
         _write_json(target / "genai_config.json", genai)
 
     if (output / "onnx").is_dir():
-        if (output / "onnx" / name).exists():
-            remedy = f"rm {output}/onnx/{name}*   (or another -o)"
-            raise RequestError(f"{output}/onnx/{name} exists already and is kept as it is.", next_command=remedy)
+        for name in graphs:
+            if (output / "onnx" / name).exists():
+                remedy = f"rm {output}/onnx/{name}*   (or another -o)"
+                raise RequestError(f"{output}/onnx/{name} exists already and is kept as it is.", next_command=remedy)
         _require_same_model(checkpoint, output)
         write_variant(output)
         return output
@@ -115,10 +134,12 @@ def export_onnx(
         for source in (folder / file for file in _COPIED):
             if source.exists():
                 shutil.copyfile(source, temporary / source.name)
-        # The template that our engine uses, in both places: transformers.js looks into tokenizer_config.json alone.
-        template = ChatTemplate.from_folder(folder).source
-        (temporary / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
-        tokenizer = read_json(folder / "tokenizer_config.json") | {"chat_template": template}
+        tokenizer = read_json(folder / "tokenizer_config.json")
+        if alone:
+            # The template that our engine uses, in both places: transformers.js looks into tokenizer_config.json alone.
+            template = ChatTemplate.from_folder(folder).source
+            (temporary / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
+            tokenizer |= {"chat_template": template}
         _write_json(temporary / "tokenizer_config.json", tokenizer)
         _write_json(temporary / "config.json", checkpoint.config | _EXTERNAL)
         write_variant(temporary)

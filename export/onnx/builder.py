@@ -6,20 +6,41 @@ import numpy as np
 
 from export.onnx.nodes import MICROSOFT, Graph
 from export.onnx.quantise import Float32, Storage
-from export.onnx.tensors import Tensors, joined
+from export.onnx.tensors import Matrix, Tensors, joined
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
 from prune.families.decoder import Decoder
+from runtime.errors import RequestError
+
+
+def _decoder_of(checkpoint: Checkpoint) -> Decoder:
+    if decoder := checkpoint.family.decoder:
+        return decoder
+    sentence = f"The ONNX export does not know models of type {checkpoint.family.model_type!r}."
+    other = None if checkpoint.family.gguf.refused else f"slimmoe gguf {checkpoint.folder} -o FILE.gguf"
+    raise RequestError(sentence, next_command=other)
 
 
 class Builder:
     """Appends nodes to a graph; every method returns the name of its output."""
 
-    def __init__(self, checkpoint: Checkpoint, decoder: Decoder, storage: Storage, weights: Weights) -> None:
-        self.checkpoint, self.decoder, self.storage, self.weights = checkpoint, decoder, storage, weights
+    def __init__(
+        self, checkpoint: Checkpoint, storage: Storage, weights: Weights, tensors: Tensors | None = None
+    ) -> None:
+        """Begin a graph; ``tensors`` are those of another graph of the same model, if only both together use all.
+
+        Raises:
+            RequestError: the family has no [decoder] section, or the config asks for what no graph computes.
+        """
+        self.decoder = decoder = _decoder_of(checkpoint)
+        self.checkpoint, self.storage, self.weights = checkpoint, storage, weights
         self.config = decoder.defaults | {key: value for key, value in checkpoint.config.items() if value is not None}
-        self.tensors, self.graph = Tensors(checkpoint, decoder), Graph(weights)
+        self.tensors, self.graph = tensors or Tensors(checkpoint, decoder), Graph(weights)
         self.epsilon = float(self.config[decoder.epsilon])
+        for key, expected in ({"hidden_act": "silu"} | decoder.fixed).items():
+            value = self.config.get(key, expected)
+            if (bool(value) if isinstance(expected, bool) else value) != expected:
+                raise RequestError(f"The ONNX export knows {key} {expected!r} only, not {value!r}.")
 
     def factor(self, key: str | None) -> float:
         """A factor by the key of its value; 1 where the family or the config has none."""
@@ -31,6 +52,28 @@ class Builder:
         return self.graph.node(
             "Mul", [x, self.graph.constant(f"{x}.factor", np.array(factor, np.float32))], f"{x}.scaled"
         )
+
+    def embedding(self, ids: str) -> tuple[str, Matrix]:
+        """Embeddings of ids [B, S] as the first layer takes them, and their table."""
+        matrix = self.tensors.matrix("embedding.weight", "embedding")
+        self.tensors.leave_out("embedding")
+        x = self.storage.embedding(self.graph, ids, matrix)
+        factor = self.factor(self.decoder.embedding_multiplier)
+        if self.decoder.embedding_root and self.config[self.decoder.embedding_root]:
+            factor *= matrix.shape[1] ** 0.5
+        return self.scaled(x, factor), matrix
+
+    def logits(self, x: str, embedding: Matrix) -> int:
+        """The output layer; returns the size of the vocabulary."""
+        x = self.scaled(x, 1 / self.factor(self.decoder.logits_divisor))
+        tied = not self.tensors.has("output") or self.config.get("tie_word_embeddings")
+        if tied:
+            self.tensors.leave_out("output")
+        output = embedding if tied else self.tensors.matrix("output.weight", "output")
+        bias = self.tensors.bias("output")
+        name = "logits" if bias is None else "logits.plain"
+        self.biased(self.storage.output(self.graph, x, output, name), bias, "logits")
+        return output.shape[0]
 
     def linear(self, role: str, x: str, layer: int, exact: bool = False, order: np.ndarray | None = None) -> str:
         """A linear layer with its bias, if it has one.

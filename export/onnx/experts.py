@@ -3,6 +3,13 @@
 from export.onnx.builder import Builder
 from export.onnx.routing import Router
 
+# As attributes of the MoE operators. SiLU(gate) * up: their general form is gate * sigmoid(alpha * gate) * (up + beta).
+# The CPU kernels know interleaved rows (swiglu_fusion=1) only.
+_ACTIVATIONS: dict[str, dict[str, float | str]] = {
+    "swiglu": {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1.0, "activation_beta": 0.0},
+    "relu": {"activation_type": "relu"},
+}
+
 
 class FeedForward:
     """The feed-forward network of every layer; appends nodes and returns the output's name."""
@@ -11,18 +18,23 @@ class FeedForward:
         self.builder, self.router = builder, Router(builder)
         names = {"alpha": "activation_alpha", "beta": "activation_beta", "limit": "swiglu_limit"}
         values = {name: builder.config[v] if isinstance(v, str) else v for name, v in builder.decoder.swiglu.items()}
-        self.activation = {names[name]: float(value) for name, value in values.items()}
+        self.gated = builder.decoder.activation == "swiglu"
+        self.activation = _ACTIVATIONS[builder.decoder.activation] | {
+            names[name]: float(value) for name, value in values.items()
+        }
+        dropout = builder.decoder.routed_dropout
+        self.scaling = builder.factor(builder.decoder.routed_scaling) * (1 - builder.config[dropout] if dropout else 1)
 
     def __call__(self, x: str, layer: int) -> str:
         """Of hidden states [B, S, hidden]."""
         builder = self.builder
         count = builder.checkpoint.moe_layers.get(layer)
         if not count:
-            return self._gated("dense", x, layer)
+            return self._network("dense", x, layer)
         routed = self._routed(x, layer, count)
         if not builder.tensors.has("shared_down", layer=layer):
             return routed
-        shared = self._gated("shared", x, layer)
+        shared = self._network("shared", x, layer)
         if builder.tensors.has("shared_sigmoid", layer=layer):
             gate = builder.linear("shared_sigmoid", x, layer, exact=True)
             gate = builder.graph.node("Sigmoid", [gate], f"{gate}.gate")
@@ -49,11 +61,14 @@ class FeedForward:
         )
         if total:
             routed = graph.node("Mul", [routed, total], f"{label}.weighted")
-        return builder.scaled(routed, builder.factor(builder.decoder.routed_scaling))
+        return builder.scaled(routed, self.scaling)
 
-    def _gated(self, kind: str, x: str, layer: int) -> str:
-        """silu(gate) * up, then down."""
+    def _network(self, kind: str, x: str, layer: int) -> str:
+        """silu(gate) * up, then down; or relu(up), then down."""
         builder, graph = self.builder, self.builder.graph
+        if not self.gated:
+            inner = graph.node("Relu", [builder.linear(f"{kind}_up", x, layer)], f"{layer}.{kind}.inner")
+            return builder.linear(f"{kind}_down", inner, layer)
         both = builder.linears([f"{kind}_gate", f"{kind}_up"], f"{kind}_gate_up", x, layer)
         gate, up = f"{both}.gate", f"{both}.up"
         graph.node("Split", [both], [gate, up], axis=-1, num_outputs=2)

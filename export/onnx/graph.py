@@ -21,10 +21,8 @@ from export.onnx.experts import FeedForward
 from export.onnx.latent_attention import LatentAttention
 from export.onnx.positions import Positions
 from export.onnx.quantise import Storage
-from export.onnx.tensors import Matrix
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
-from runtime.errors import RequestError
 
 KEEP = "num_logits_to_keep"
 
@@ -59,9 +57,7 @@ class _Decoder:
     def build(self) -> ModelProto:
         builder, decoder = self.builder, self.builder.decoder
         residual = builder.factor(decoder.residual_multiplier)
-        embedding = builder.tensors.matrix("embedding.weight", "embedding")
-        x = builder.storage.embedding(self.graph, self.positions.padded_right("input_ids"), embedding)
-        x = builder.scaled(x, builder.factor(decoder.embedding_multiplier))
+        x, embedding = builder.embedding(self.positions.padded_right("input_ids"))
         normed = builder.norm("input_norm", x, 0)
         for layer in range(self.layers):
             mixed = self.mixer(layer)(normed, layer)
@@ -71,7 +67,7 @@ class _Decoder:
             mixed = builder.scaled(self.feed_forward(normed, layer), residual)
             role, of = ("input_norm", layer + 1) if layer + 1 < self.layers else ("final_norm", None)
             normed, x = builder.add_norm(role, x, mixed, of)
-        vocabulary = self.logits(builder.scaled(normed, 1 / builder.factor(decoder.logits_divisor)), embedding)
+        vocabulary = builder.logits(normed, embedding)
         builder.tensors.check()
         # transformers.js knows batch_size by that name
         ids, mask = (TensorProto.INT64, ["batch_size", "sequence"]), (TensorProto.INT64, ["batch_size", "total"])
@@ -80,18 +76,6 @@ class _Decoder:
             {"input_ids": ids, "attention_mask": mask} | self.caches("past"),
             {"logits": logits} | self.caches("present"),
         )
-
-    def logits(self, x: str, embedding: Matrix) -> int:
-        """The output layer; returns the size of the vocabulary."""
-        builder = self.builder
-        tied = not builder.tensors.has("output") or builder.config.get("tie_word_embeddings")
-        if tied:
-            builder.tensors.leave_out("output")
-        output = embedding if tied else builder.tensors.matrix("output.weight", "output")
-        bias = builder.tensors.bias("output")
-        name = "logits" if bias is None else "logits.plain"
-        builder.biased(builder.storage.output(self.graph, x, output, name), bias, "logits")
-        return output.shape[0]
 
     def caches(self, side: str) -> dict[str, tuple[int, list]]:
         return {name: kind for n in range(self.layers) for name, kind in self.mixer(n).cache(n, side).items()}
@@ -104,14 +88,4 @@ def build_graph(checkpoint: Checkpoint, storage: Storage, weights: Weights) -> M
         RequestError: the family has no [decoder] section, or the model has parts that the graph does not know.
         WorkError: tensors are missing.
     """
-    decoder = checkpoint.family.decoder
-    if not decoder:
-        sentence = f"The ONNX export does not know models of type {checkpoint.family.model_type!r}."
-        other = None if checkpoint.family.gguf.refused else f"slimmoe gguf {checkpoint.folder} -o FILE.gguf"
-        raise RequestError(sentence, next_command=other)
-    builder = Builder(checkpoint, decoder, storage, weights)
-    for key, expected in ({"hidden_act": "silu"} | decoder.fixed).items():
-        value = builder.config.get(key, expected)
-        if (bool(value) if isinstance(expected, bool) else value) != expected:
-            raise RequestError(f"The ONNX export knows {key} {expected!r} only, not {value!r}.")
-    return _Decoder(builder).build()
+    return _Decoder(Builder(checkpoint, storage, weights)).build()

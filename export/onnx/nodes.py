@@ -43,15 +43,15 @@ class Graph:
         self._optional[name] = constant.data_type, list(constant.dims)
         return name
 
-    def model(self, inputs: dict[str, tuple[int, list]], outputs: dict[str, tuple[int, list]]) -> ModelProto:
+    def model(
+        self, inputs: dict[str, tuple[int, list]], outputs: dict[str, tuple[int, list]], name: str = "decoder"
+    ) -> ModelProto:
         """The finished model; inputs and outputs by name with data type and shape."""
 
         def values(side: dict[str, tuple[int, list]]) -> list[ValueInfoProto]:
             return [helper.make_tensor_value_info(name, dtype, shape) for name, (dtype, shape) in side.items()]
 
         initializers = [*self._constants.values(), *self.weights.protos.values()]
-        graph = helper.make_graph(
-            self._nodes, "decoder", values(inputs | self._optional), values(outputs), initializers
-        )
+        graph = helper.make_graph(self._nodes, name, values(inputs | self._optional), values(outputs), initializers)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="slimmoe")

@@ -42,25 +42,21 @@ class Storage(Protocol):
         output: str,
         up_bias: str = "",
         down_bias: str = "",
-        **attributes: float,
+        **attributes: float | str,
     ) -> str:
-        """Routed SwiGLU experts.
+        """Routed experts.
 
         Args:
             x: hidden states [B, S, hidden].
             router: router logits [B * S, experts].
-            up: [experts, 2 * inner, hidden], rows of gate and up projection in turn.
+            up: [experts, 2 * inner, hidden], rows of gate and up projection in turn; [experts, inner, hidden] of experts
+                without a gate.
             down: [experts, hidden, inner].
-            up_bias: [experts, 2 * inner] in the same order; empty where there is none.
+            up_bias: [experts, rows of up] in the same order; empty where there is none.
             down_bias: [experts, hidden]; empty where there is none.
-            attributes: ``k``, ``normalize_routing_weights``, and of the activation what is not plain SwiGLU.
+            attributes: ``k``, ``normalize_routing_weights``, and the activation's.
         """
         ...
-
-
-# SiLU(gate) * up: the operators' general form is gate * sigmoid(alpha * gate) * (up + beta). The CPU kernels know
-# interleaved rows (swiglu_fusion=1) only.
-_SWIGLU = {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1.0, "activation_beta": 0.0}
 
 
 def _as_float32(graph: Graph, name: str) -> str:
@@ -97,10 +93,10 @@ class Float32:
         output: str,
         up_bias: str = "",
         down_bias: str = "",
-        **attributes: float,
+        **attributes: float | str,
     ) -> str:
         inputs = [x, router, self._store(graph, up), up_bias, self._store(graph, down), down_bias]
-        return graph.node("MoE", inputs, output, MICROSOFT, **_SWIGLU | attributes)
+        return graph.node("MoE", inputs, output, MICROSOFT, **attributes)
 
 
 @dataclass(frozen=True)
@@ -188,7 +184,7 @@ class Blockwise:
         output: str,
         up_bias: str = "",
         down_bias: str = "",
-        **attributes: float,
+        **attributes: float | str,
     ) -> str:
         kind = self.of_experts
         first, second = self._store(graph, up, kind), self._store(graph, down, kind)
@@ -197,4 +193,4 @@ class Blockwise:
             inputs += [""] * (11 - len(inputs)) + [first[2], second[2]]
         # No accuracy_level: onnxruntime 1.30 (transformers.js) knows none for QMoE; see runtime/engines/onnx_load.py.
         stored = {"expert_weight_bits": kind.bits, "block_size": kind.size}
-        return graph.node("QMoE", inputs, output, MICROSOFT, **_SWIGLU | attributes | stored)
+        return graph.node("QMoE", inputs, output, MICROSOFT, **attributes | stored)

@@ -32,7 +32,7 @@ def joined(name: str, matrices: Sequence[Matrix]) -> Matrix:
 
 @dataclass(frozen=True)
 class Experts:
-    """The experts of a layer: ``up`` has the rows of gate and up projection in turn. Biases are [experts, rows]."""
+    """The experts of a layer: ``up`` has the rows of gate (if any) and up projection in turn. Biases are [experts, rows]."""
 
     up: Matrix
     down: Matrix
@@ -91,8 +91,9 @@ class Tensors:
         return self._checkpoint.read(name) if name in self._checkpoint.tensors else None
 
     def leave_out(self, role: str) -> None:
-        """Count a tensor that is not used as accounted for."""
-        self._left.discard(self._find(role))
+        """Count what is not used of a tensor, under any of its names, as accounted for."""
+        names = self._roles.get(role, role)
+        self._left -= {names} if isinstance(names, str) else {*names}
 
     def matrix(self, label: str, role: str, order: np.ndarray | None = None, **place: int) -> Matrix:
         """The weight of a linear layer or the embedding [output features or vocabulary, input features].
@@ -113,8 +114,10 @@ class Tensors:
     def experts(self, layer: int, count: int) -> Experts:
         """The experts of a layer: each in tensors of its own, or all of them stacked."""
         if "expert_down" in self._roles and not self.has("stacked_down", layer=layer):
-            up = self._each(f"{layer}.experts.up.weight", ["expert_gate", "expert_up"], layer, count)
-            return Experts(up, self._each(f"{layer}.experts.down.weight", ["expert_down"], layer, count))
+            sides = {"up": ["expert_gate", "expert_up"], "down": ["expert_down"]}
+            sides = {side: [role for role in roles if role in self._roles] for side, roles in sides.items()}
+            up, down = (self._each(f"{layer}.experts.{side}.weight", sides[side], layer, count) for side in sides)
+            return Experts(up, down, *(self._each_bias(sides[side], layer, count) for side in sides))
         biases = [self.bias(role, layer=layer) for role in ("stacked_up", "stacked_down")]
         if biases[0] is not None:
             biases[0] = np.stack([self._in_turn(bias[:, None])[:, 0] for bias in biases[0]])
@@ -134,6 +137,19 @@ class Tensors:
                 yield np.stack([self._checkpoint.read(name) for name in expert], axis=1).reshape(-1, columns)
 
         return Matrix(label, (count, rows * len(roles), columns), pieces)
+
+    def _each_bias(self, roles: list[str], layer: int, count: int) -> np.ndarray | None:
+        """The biases of all experts [experts, rows], in the order of their weights' rows."""
+        if not {*roles} <= {*self._decoder.biased}:
+            return None
+        names = [_bias(self._find(role, layer=layer, expert=expert)) for expert in range(count) for role in roles]
+        missing = [name for name in names if name not in self._checkpoint.tensors]
+        self._left -= {*names}
+        if missing:
+            self._missing += missing if len(missing) < len(names) else []
+            return None
+        values = np.stack([self._checkpoint.read(name) for name in names])
+        return np.moveaxis(values.reshape(count, len(roles), -1), 1, 2).reshape(count, -1)
 
     def _in_turn(self, rows: np.ndarray) -> np.ndarray:
         """Rows of gate and up projection in turn."""

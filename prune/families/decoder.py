@@ -1,5 +1,8 @@
 """How a family's decoder is put together: the [decoder] section of its file, which the ONNX graph writer reads.
 
+A family with an encoder says by the same section how that is put together: its layers have the same names, without the
+attention to the encoder.
+
 What tensors tell is not repeated there: layers without experts, shared experts, tied embeddings, and whether queries
 and keys are normalised as a whole or head by head.
 """
@@ -7,10 +10,11 @@ and keys are normalised as a whole or head by head.
 from dataclasses import dataclass, field
 from typing import Any
 
-MODEL_ROLES = ("embedding", "final_norm", "output")
+MODEL_ROLES = ("embedding", "encoder_norm", "final_norm", "output")
 LAYER_ROLES = (
     *("input_norm", "post_norm"),  # before attention and before the feed-forward network
     *("query", "key", "value", "attention_output", "query_norm", "key_norm"),
+    *("cross_norm", "cross_query", "cross_key", "cross_value", "cross_output"),  # attention to an encoder's output
     *("query_down", "query_down_norm", "query_up"),  # of queries in two steps
     *("latent", "latent_norm", "latent_up"),  # keys and values in two steps, with one rotated part for all heads
     "sinks",  # one logit for each head that takes part in the softmax and has no value
@@ -21,6 +25,7 @@ LAYER_ROLES = (
     "shared_sigmoid",  # one row: the shared expert's gate
     *("dense_gate", "dense_up", "dense_down"),  # in layers without a router
 )
+ACTIVATIONS = ("swiglu", "relu")
 SCORES = ("softmax", "sigmoid", "sparsemixer")
 
 
@@ -41,6 +46,7 @@ class Decoder:
 
     norm: str = "rms"  # or layer
     epsilon: str = "rms_norm_eps"  # key
+    embedding_root: str | None = None  # key that says whether embeddings are multiplied by the root of their size
     embedding_multiplier: str | None = None  # keys of factors
     residual_multiplier: str | None = None  # of what each layer's two parts add to the hidden states
     attention_multiplier: str | None = None  # of queries with keys, instead of 1 / sqrt(head size)
@@ -54,6 +60,8 @@ class Decoder:
     score: str = "softmax"  # how the router's logits become gates: one of SCORES
     normalise_gates: bool | str = True  # whether the gates of a token's experts sum to 1, or the key that says so
     routed_scaling: str | None = None  # key of a factor of what the routed experts add
+    routed_dropout: str | None = None  # key of the share of it that training drops: what is left is the factor
+    activation: str = "swiglu"  # or relu, of networks that have no gate
     swiglu: dict[str, str | float] = field(default_factory=dict)  # alpha, beta, limit: a number or a key
     stacked_interleaved: bool = False  # rows of gate and up projection in turn, instead of one after the other
     stacked_transposed: bool = False  # input features before output features
@@ -63,5 +71,9 @@ class Decoder:
         unknown += {*self.biased} - {*self.model, *self.layer, "router"}
         if unknown:
             raise TypeError(f"[decoder] has no role {', '.join(sorted(unknown))}")
-        if self.score not in SCORES or self.norm not in ("rms", "layer"):
-            raise TypeError(f"[decoder] knows no score {self.score!r} or no norm {self.norm!r}")
+        if self.score not in SCORES or self.norm not in ("rms", "layer") or self.activation not in ACTIVATIONS:
+            raise TypeError(f"[decoder] knows no {self.score!r}, no {self.norm!r} or no {self.activation!r}")
+
+    @property
+    def has_encoder(self) -> bool:
+        return "cross_query" in self.layer

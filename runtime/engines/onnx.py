@@ -18,14 +18,21 @@ from runtime.errors import RequestError, WorkError
 from runtime.prompts import ChatTemplate
 
 VARIANTS = ("model_q4.onnx", "model_int8.onnx", "model_fp16.onnx", "model.onnx")  # the smallest first
+_PAIR = ("encoder_model", "decoder_model_merged")  # what the files of a model with an encoder begin with
 
 
 def graph_file(artefact: Path) -> Path:
     """The graph that an artefact stands for: itself, or the smallest variant of a folder.
 
     Raises:
-        RequestError: the folder has none.
+        RequestError: the folder has none, or it is one of two graphs, for an encoder and a decoder.
     """
+    graphs = [artefact] if artefact.suffix == ".onnx" else sorted((artefact / "onnx").glob("*.onnx"))
+    if graphs and all(graph.name.startswith(_PAIR) for graph in graphs):
+        raise RequestError(
+            f"{artefact} is a model with an encoder, which this engine does not run; optimum's ORTModelForSeq2SeqLM and "
+            "transformers.js load it (docs/onnx.md)."
+        )
     if artefact.suffix == ".onnx":
         return artefact
     found = next((path for name in VARIANTS if (path := artefact / "onnx" / name).exists()), None)

@@ -99,7 +99,7 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
 
 def empty_cache(session: Any, context: int) -> dict[str, np.ndarray]:
     """Zeros for every input that carries the state of one sequence, with room for ``context`` tokens."""
-    sizes = {"batch_size": 1, "past": context}
+    sizes: dict[Any, int] = {"batch_size": 1, "past": context}
     past = [value for value in session.get_inputs() if value.name.startswith("past_")]
     return {each.name: np.zeros([sizes.get(size, size) for size in each.shape], np.float32) for each in past}
 
