@@ -64,7 +64,7 @@ class Attention:
         scales = [builder.tensors.values(f"{role}_norm", layer=layer) for role in ("query", "key")] if normed else []
         if builder.decoder.norm == "rms" and not late and all(scale.size == self.head for scale in scales):
             both, value = builder.split(packed, [queries + keys, keys], "queries_keys", "value")
-            both = self._normed_by_head(both, *scales, f"{layer}.queries_keys")
+            both = self._normed_by_head(both, scales[0], scales[1], f"{layer}.queries_keys")
             return builder.graph.node("Concat", [both, value], f"{layer}.qkv.normed", axis=-1), "", ""
         query, key, value = builder.split(packed, [queries, keys, keys], "query", "key", "value")
         return self._finished("query", query, layer), self._finished("key", key, layer), value

@@ -99,9 +99,10 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
 
 def empty_cache(session: Any, context: int) -> dict[str, np.ndarray]:
     """Zeros for every input that carries the state of one sequence, with room for ``context`` tokens."""
-    sizes: dict[Any, int] = {"batch_size": 1, "past": context}
+    sizes = {"batch_size": 1, "past": context}
     past = [value for value in session.get_inputs() if value.name.startswith("past_")]
-    return {each.name: np.zeros([sizes.get(size, size) for size in each.shape], np.float32) for each in past}
+    shapes = {each.name: [sizes[size] if size in sizes else int(size) for size in each.shape] for each in past}
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
 
 def prefill(session: Any, token_ids: list[int]) -> np.ndarray:
