@@ -17,7 +17,7 @@ from export.onnx.quantise import Blockwise, Float16, Float32, Storage
 from export.onnx.self_test import write_self_test
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
-from runtime.engines.onnx import read_json
+from runtime.engines.onnx import graph_file, read_json
 from runtime.errors import RequestError
 from runtime.files import new_file, new_files, new_folder, require_space
 from runtime.prompts import ChatTemplate
@@ -113,7 +113,7 @@ def export_onnx(
             write_genai(target, alone[0])
 
     def write_genai(target: Path, model: ModelProto) -> None:
-        smallest = next(file for file in reversed(FILES.values()) if (target / "onnx" / file).exists())
+        smallest = graph_file(target).name
         inputs = {each.name: shape_of(each) for each in model.graph.input}
         outputs = [each.name for each in model.graph.output]
         generation, decoder = read_json(target / "generation_config.json"), checkpoint.family.decoder

@@ -117,8 +117,10 @@ class Attention:
             return builder.norm(norm, x, layer)
         return self._joined(builder.norm(norm, self._by_head(x), layer))
 
-    def _by_head(self, x: str) -> str:
-        heads = self.builder.graph.constant("heads.split", np.array([0, 0, -1, self.head]))
+    def _by_head(self, x: str, size: int | None = None) -> str:
+        """[B, S, heads * size] as [B, S, heads, size]; ``size`` is that of a head, unless given."""
+        size = size or self.head
+        heads = self.builder.graph.constant(f"heads.split.{size}", np.array([0, 0, -1, size]))
         return self.builder.graph.node("Reshape", [x, heads], f"{x}.heads")
 
     def _joined(self, x: str) -> str:

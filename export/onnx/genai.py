@@ -8,6 +8,8 @@ genai's ``sliding_window`` section is for graphs that expect it to drop what is 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from runtime.engines.onnx import end_ids
+
 # Names in the graph, %d being the layer, and what genai calls them.
 _INPUTS = {
     "input_ids": "input_ids",
@@ -29,12 +31,6 @@ _MAX_LENGTH = 4096  # genai allocates the cache for this many tokens at once; ca
 def _present(names: Mapping[str, str], graph: Collection[str], layers: int) -> dict[str, str]:
     """Those of ``names`` that the graph has in at least one layer."""
     return {key: name for key, name in names.items() if any(name.replace("%d", str(i)) in graph for i in range(layers))}
-
-
-def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> list[int]:
-    """End-of-sequence ids: generation_config.json's before config.json's, as the engine takes them."""
-    ids = generation.get("eos_token_id", config.get("eos_token_id"))
-    return [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
 
 
 def genai_config(

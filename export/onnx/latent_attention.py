@@ -37,20 +37,16 @@ class LatentAttention(Attention):
         else:
             query = builder.linear("query", x, layer, order=rows)
 
-        parts = [f"{label}.plain", f"{label}.rotated"]
-        sizes = graph.constant("latent.sizes", np.array([self.latent, self.rotated]))
-        graph.node("Split", [builder.linear("latent", x, layer), sizes], parts, axis=-1)
+        parts = builder.split(builder.linear("latent", x, layer), [self.latent, self.rotated], "plain", "rotated")
         rows = np.arange(self.heads * (self.plain + self.value)).reshape(self.heads, -1)
         rows = np.concatenate([rows[:, : self.plain].reshape(-1), rows[:, self.plain :].reshape(-1)])
         expanded = builder.linear("latent_up", builder.norm("latent_norm", parts[0], layer), layer, order=rows)
-        sizes = graph.constant("latent.expanded", np.array([self.heads * self.plain, self.heads * self.value]))
-        keys, value = [f"{label}.keys", f"{label}.values"]
-        graph.node("Split", [expanded, sizes], [keys, value], axis=-1)
+        keys, value = builder.split(expanded, [self.heads * self.plain, self.heads * self.value], "keys", "values")
 
         shared = graph.node("Unsqueeze", [parts[1], graph.constant("latent.axis", np.array([2]))], f"{label}.shared")
         every = graph.constant("latent.heads", np.array([1, 1, self.heads, 1]))
         shared = graph.node("Expand", [shared, every], f"{label}.shared.each")
-        key = graph.node("Concat", [shared, self._each(keys, self.plain)], f"{label}.key", axis=-1)
+        key = graph.node("Concat", [shared, self._by_head(keys, self.plain)], f"{label}.key", axis=-1)
         return query, self._joined(key), self._padded(value)
 
     def values_of(self, mixed: str) -> str:
@@ -58,7 +54,7 @@ class LatentAttention(Attention):
             return mixed
         graph = self.builder.graph
         bounds = [graph.constant(f"latent.{n}", np.array([v])) for n, v in (("from", 0), ("to", self.value), ("on", 3))]
-        return self._joined(graph.node("Slice", [self._each(mixed, self.head), *bounds], f"{mixed}.values"))
+        return self._joined(graph.node("Slice", [self._by_head(mixed, self.head), *bounds], f"{mixed}.values"))
 
     def _padded(self, value: str) -> str:
         """Values of a head as large as its keys, with zeros that ``values_of`` takes off again."""
@@ -66,9 +62,4 @@ class LatentAttention(Attention):
             return value
         graph = self.builder.graph
         pads = graph.constant("latent.pads", np.array([0] * 7 + [self.head - self.value]))
-        return self._joined(graph.node("Pad", [self._each(value, self.value), pads], f"{value}.padded"))
-
-    def _each(self, x: str, size: int) -> str:
-        """[B, S, heads * size] as [B, S, heads, size]."""
-        shape = self.builder.graph.constant(f"latent.each.{size}", np.array([0, 0, self.heads, size]))
-        return self.builder.graph.node("Reshape", [x, shape], f"{x}.each")
+        return self._joined(graph.node("Pad", [self._by_head(value, self.value), pads], f"{value}.padded"))

@@ -5,7 +5,7 @@ The key-value cache is allocated once for the whole context and bound as both pa
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,13 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _end_ids(folder: Path) -> frozenset[int]:
+def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> list[int]:
     """End-of-sequence ids: generation_config.json's before config.json's."""
-    for name in ("generation_config.json", "config.json"):
-        ids = read_json(folder / name).get("eos_token_id")
+    for values in (generation, config):
+        ids = values.get("eos_token_id")
         if ids is not None:
-            return frozenset([ids] if isinstance(ids, int) else ids)
-    return frozenset()
+            return [ids] if isinstance(ids, int) else list(ids)
+    return []
 
 
 class OnnxEngine:
@@ -85,7 +85,8 @@ class OnnxEngine:
         self.threads = threads or usable_cores()
         self.template = ChatTemplate.from_folder(folder)
         self.pruned_for: str = read_json(folder / "slimmoe.json").get("pair", "")
-        self.ends = _end_ids(folder)
+        config = read_json(folder / "config.json")
+        self.ends = frozenset(end_ids(config, read_json(folder / "generation_config.json")))
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises no narrower class
@@ -99,7 +100,7 @@ class OnnxEngine:
             sentence = f"{path} has other inputs than this engine knows: {', '.join(inputs)}."
             raise WorkError(sentence, next_command="pip install -U slimmoe")
         vocabulary = next(value.shape[-1] for value in self._session.get_outputs() if value.name == "logits")
-        longest = read_json(folder / "config.json").get("max_position_embeddings", context)
+        longest = config.get("max_position_embeddings", context)
         self.context = min(context, longest)
 
         self._mask = np.ones((1, self.context), np.int64)

@@ -18,12 +18,10 @@ from export.onnx import SUFFIXES, export_onnx
 from export.onnx.blocks import Blocks
 from export.onnx.encoder_decoder import STEMS
 from prune.checkpoint import Checkpoint
-from prune.cut import prune
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
-from tests.export.test_onnx_families import differences, load, quantise_model, reconfigured
+from tests.export.test_onnx_families import cut_raggedly, differences, load, quantise_model, ragged, reconfigured
 from tests.export.test_onnx_families import write as write_family
-from tests.prune.test_cut import plan_for
 
 LENGTHS, PREFILL, STEPS, PAD = (24, 17, 9), 8, 32, 3
 RANDOM = np.random.default_rng(0)
@@ -167,16 +165,9 @@ def test_other_configs(subject: Subject, tmp_path: Path, changes: dict) -> None:
     assert differences(Graphs(tmp_path / "onnx").logits(), expected_logits(load(folder))).max() <= 1e-4
 
 
-@pytest.mark.parametrize(
-    "keep",
-    [([1, 2, 5], [0, 3, 4, 6, 7]), ([0, 1, 3, 4, 6, 7], [*range(8)])],
-    ids=["3 and 5 experts", "6 and 8 experts"],
-)
+@ragged
 def test_layers_with_different_numbers_of_experts(subject: Subject, tmp_path: Path, keep) -> None:
-    layers = len(Checkpoint(subject.folder).moe_layers)
-    plan = plan_for(subject.folder, *(keep[n % 2] for n in range(layers)))
-    folder = prune(subject.folder, plan, tmp_path / "cut", ragged=True)
-    assert len(set(Checkpoint(folder).moe_layers.values())) == 2
+    folder = cut_raggedly(subject.folder, keep, tmp_path / "cut")
     export_onnx(folder, tmp_path / "onnx", "none")
     found = Graphs(tmp_path / "onnx").logits()
     assert differences(found, expected_logits(load(folder))).max() <= 1e-4

@@ -182,16 +182,24 @@ def test_tensors_named_and_stacked_as_in_memory(subject: Subject, tmp_path: Path
     assert differences(Graph(tmp_path / "onnx").logits(), subject.expected).max() <= 1e-4
 
 
-@pytest.mark.parametrize(
+ragged = pytest.mark.parametrize(
     "keep",
     [([1, 2, 5], [0, 3, 4, 6, 7]), ([0, 1, 3, 4, 6, 7], [*range(8)])],  # groups, if any, fall together or stay
     ids=["3 and 5 experts", "6 and 8 experts"],
 )
-def test_layers_with_different_numbers_of_experts(subject: Subject, tmp_path: Path, keep) -> None:
-    layers = len(Checkpoint(subject.folder).moe_layers)
-    plan = plan_for(subject.folder, *(keep[n % 2] for n in range(layers)))
-    folder = prune(subject.folder, plan, tmp_path / "cut", ragged=True)
+
+
+def cut_raggedly(source: Path, keep: tuple[list[int], list[int]], output: Path) -> Path:
+    """Layers keep the two lists in turn."""
+    layers = len(Checkpoint(source).moe_layers)
+    folder = prune(source, plan_for(source, *(keep[n % 2] for n in range(layers))), output, ragged=True)
     assert len(set(Checkpoint(folder).moe_layers.values())) == 2
+    return folder
+
+
+@ragged
+def test_layers_with_different_numbers_of_experts(subject: Subject, tmp_path: Path, keep) -> None:
+    folder = cut_raggedly(subject.folder, keep, tmp_path / "cut")
     export_onnx(folder, tmp_path / "onnx", "none")
     found, expected = Graph(tmp_path / "onnx").logits(), torch_logits(load(folder))
     assert differences(found, expected).max() <= 1e-4
