@@ -176,7 +176,9 @@ def pareto(pair: str, rows: list[Row]) -> Drawn | Missing:
             if not ratio(row):
                 style |= {"marker": "*", "markersize": 12, "markerfacecolor": style["color"]}
             axis.plot(row["peak_bytes"] / 1e6, row["chrf"], **style)
-        axis.margins(0.14 if narrow else 0.1, 0.12)
+        axis.margins(0.06, 0.12)
+        left, right = axis.get_xlim()
+        axis.set_xlim(left - (right - left) * (0.25 if narrow else 0.1), right)  # room for the first point's name
         axis.set(xlabel="peak memory of the whole process, MB", ylabel="chrF++")
         _name_points(axis, [(x, y, label(row)) for (x, y), row in zip(steps, best)])
         shown = {line.name: _style(line) for line in series(found)}
@@ -235,7 +237,9 @@ def limits(pair: str, rows: list[Row]) -> Drawn | Missing:
         for axis, panel in zip(grid.flat, panels):
             axis.set_title(" ".join(panel), fontsize=11, loc="left")
             for place, model in enumerate(models):
-                mine = [row for row in found if (engine(row), str(row.get("type", "-"))) == panel and label(row) == model]
+                mine = [
+                    row for row in found if (engine(row), str(row.get("type", "-"))) == panel and label(row) == model
+                ]
                 points = sorted((places[row["memory_limit_bytes"]], _decode(row), row["verdict"]) for row in mine)
                 if not points:
                     continue
@@ -245,11 +249,10 @@ def limits(pair: str, rows: list[Row]) -> Drawn | Missing:
             axis.set_xticks(range(len(sizes)), [memory(size) for size in sizes])
             axis.tick_params(labelbottom=True)
             axis.set_xlim(-0.4, len(sizes) - 0.6)
-            axis.set_ylim(bottom=0)
+            axis.set(xlabel="memory limit", ylabel="decode, tokens/s")
+        grid.flat[0].set_ylim(0, 1.08 * max(1.0, *map(_decode, found)))
         for axis in list(grid.flat)[len(panels) :]:
             axis.remove()
-        figure.supylabel("decode, tokens/s", fontsize=11)
-        figure.supxlabel("memory limit", fontsize=11)
         handles = [grid.flat[0].plot([], [], color=colour(i), label=model)[0] for i, model in enumerate(models)]
         handles += [
             grid.flat[0].plot([], [], label=fate, **_fate(fate, INK))[0]
@@ -258,11 +261,28 @@ def limits(pair: str, rows: list[Row]) -> Drawn | Missing:
         ]
         _legend(figure, narrow, handles)
 
-    header = ("model", "engine", "type", "memory_limit_bytes", "verdict", "decode_tokens_per_second", "throughput_share")
+    header = (
+        "model",
+        "engine",
+        "type",
+        "memory_limit_bytes",
+        "verdict",
+        "decode_tokens_per_second",
+        "throughput_share",
+    )
     data = [
-        (label(row), engine(row), row.get("type", ""), row["memory_limit_bytes"], row["verdict"], _decode(row))
-        + (row.get("throughput_share", ""),)
-        for row in sorted(found, key=lambda row: (engine(row), str(row.get("type")), ratio(row), row["memory_limit_bytes"]))
+        (
+            label(row),
+            engine(row),
+            row.get("type", ""),
+            row["memory_limit_bytes"],
+            row["verdict"],
+            _decode(row),
+            row.get("throughput_share", ""),
+        )
+        for row in sorted(
+            found, key=lambda row: (engine(row), str(row.get("type")), ratio(row), row["memory_limit_bytes"])
+        )
     ]
     fates = {fate: sum(row["verdict"] == fate for row in found) for fate in VERDICTS}
     alt = ", ".join(f"{count} {fate}" for fate, count in fates.items()) + f" of {len(found)} runs within a limit."
@@ -299,13 +319,18 @@ def speed(pair: str, rows: list[Row]) -> Drawn | Missing:
         handles = _against_ratio(axis, lines, "decode_tokens_per_second")
         _ratio_axis(axis, narrow)
         axis.set_ylabel("decode, tokens/s")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.08 * max(row["decode_tokens_per_second"] for row in timed))
         _legend(figure, narrow, handles)
 
     header = ("series", "ratio", "recovered", "decode_tokens_per_second", "prefill_tokens_per_second")
     data = [
-        (line.name, ratio(row), bool(made(row, "recovered")), row["decode_tokens_per_second"])
-        + (row.get("prefill_tokens_per_second", ""),)
+        (
+            line.name,
+            ratio(row),
+            bool(made(row, "recovered")),
+            row["decode_tokens_per_second"],
+            row.get("prefill_tokens_per_second", ""),
+        )
         for line in lines
         for row in line.rows
     ]

@@ -80,7 +80,10 @@ def _cost(rows: list[Row], at: float) -> str | None:
             interval = f", 95 % interval {compared['chrf_low']:+.1f} to {compared['chrf_high']:+.1f}"
         after = "after SFT" if recovered else "without SFT"
         told.append(f"{change} {after} ({kept:.0%} kept by {name(row).split(', ', 1)[1]}{interval})")
-        savings = [("file", _saving(row, bases[0], "size_bytes")), ("peak memory", _saving(row, bases[0], "peak_bytes"))]
+        savings = [
+            ("file", _saving(row, bases[0], "size_bytes")),
+            ("peak memory", _saving(row, bases[0], "peak_bytes")),
+        ]
     if not told:
         return None
     saved = " and ".join(f"{text} {what}" for what, text in savings if text)
@@ -142,5 +145,3 @@ def verdict(rows: list[Row]) -> str:
     if len(tests) > 1:
         sentences.append(f"Careful: scores are of {len(tests)} test sets and compare only within one.")
     return " ".join(sentence for sentence in sentences if sentence)
-
-

@@ -165,7 +165,10 @@ def test_the_verdict_says_who_is_best_what_a_cut_costs_and_what_fits() -> None:
 
 def test_the_claims_are_judged_by_their_bars(tmp_path) -> None:
     told = write(tmp_path, sweep(), "report.md")
-    assert "| 50% cut | negligible loss | 99% of unpruned chrF++, no SFT | missed | 89.8% | 50% cut, llama.cpp Q8_0 |" in told
+    assert (
+        "| 50% cut | negligible loss | 99% of unpruned chrF++, no SFT | missed | 89.8% | 50% cut, llama.cpp Q8_0 |"
+        in told
+    )
     assert "| 70% cut | minor loss | 97% of unpruned chrF++, no SFT | not measured | - | - |" in told
     better = row(KINDS[0], 0.5) | {"chrf": 39.7}
     assert "| met | 99.7% | 50% cut, llama.cpp Q4_K_M |" in write(tmp_path, [row(KINDS[0], 0.0), better], "report.md")
@@ -178,7 +181,9 @@ def test_the_front_holds_what_nothing_beats() -> None:
 
 
 def test_a_line_joins_rows_that_differ_in_the_ratio_alone() -> None:
-    lines = series([row(kind, ratio, sft) for kind in KINDS[:2] for ratio, sft in ((0.0, False), (0.5, False), (0.5, True))])
+    lines = series(
+        [row(kind, ratio, sft) for kind in KINDS[:2] for ratio, sft in ((0.0, False), (0.5, False), (0.5, True))]
+    )
     assert [line.name for line in lines] == [
         "llama.cpp Q4_K_M", "llama.cpp Q4_K_M + SFT", "llama.cpp Q8_0", "llama.cpp Q8_0 + SFT",
     ]  # fmt: skip
