@@ -109,7 +109,9 @@ def quality(pair: str, rows: list[Row]) -> Drawn | Missing:
             for claim in CLAIMS:
                 height = claim.bar * unpruned
                 dash = "-" if claim.recovered else (0, (3, 1.5))
-                axis.hlines(height, claim.ratio - 0.022, claim.ratio + 0.022, color=INK, linewidth=3, linestyle=dash)
+                axis.hlines(
+                    height, claim.ratio - 0.022, claim.ratio + 0.022, color=INK, linewidth=3, linestyle=dash, zorder=5
+                )
                 axis.annotate(
                     f"{claim.bar:.0%}" + (" SFT" if claim.recovered else ""),
                     (claim.ratio, height),
@@ -118,6 +120,8 @@ def quality(pair: str, rows: list[Row]) -> Drawn | Missing:
                     ha="center",
                     va="bottom" if claim.recovered else "top",
                     fontsize=10,
+                    zorder=5,
+                    bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
                 )
             handles += axis.plot([], [], color=INK, linewidth=3, label="bar for a claim of the paper")
         _ratio_axis(axis, narrow)
@@ -249,7 +253,9 @@ def limits(pair: str, rows: list[Row]) -> Drawn | Missing:
             axis.set_xticks(range(len(sizes)), [memory(size) for size in sizes])
             axis.tick_params(labelbottom=True)
             axis.set_xlim(-0.4, len(sizes) - 0.6)
-            axis.set(xlabel="memory limit", ylabel="decode, tokens/s")
+            axis.set(xlabel="memory limit")
+        for axis in grid[:, 0]:
+            axis.set_ylabel("decode, tokens/s")
         grid.flat[0].set_ylim(0, 1.08 * max(1.0, *map(_decode, found)))
         for axis in list(grid.flat)[len(panels) :]:
             axis.remove()

@@ -53,7 +53,7 @@ def claims(rows: list[Row]) -> Table | None:
         if found:
             told = ["met" if found[0] >= claim.bar else "missed", f"{found[0]:.1%}", name(found[1])]
         lines.append([f"{claim.ratio:.0%} cut", claim.words, bar, *told])
-    return Table(("ratio", "the paper", "bar here", "", "best measured", "by"), lines, texts=6)
+    return Table(("ratio", "the paper", "bar here", "result", "best measured", "by"), lines, texts=6)
 
 
 def _saving(row: Row, base: Row, key: str) -> str | None:
