@@ -305,14 +305,17 @@ def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[
 def onnx(
     model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint")],
     output: Output,
-    quant: Annotated[str, typer.Option(help="none, fp16, int8, or int4: the experts, the rest at 8 bits")] = "int4",
+    quant: Annotated[str, typer.Option(help="none, fp16, int8, or int4 with attention at 8 bits")] = "int4",
     block: Annotated[int, typer.Option(help="weights that share a scale: 32, or 128 for a smaller file")] = 32,
+    zero_points: Annotated[
+        bool, typer.Option("--zero-points", help="of int4: closer to the original, but larger and slower")
+    ] = False,
 ) -> None:
     """Write an ONNX folder for ONNX Runtime."""
     from export.onnx import export_onnx
     from runtime.bench import file_size
 
-    path = export_onnx(_resolve(model), output, quant, block)
+    path = export_onnx(_resolve(model), output, quant, block, zero_points)
     say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
 
 

@@ -84,11 +84,16 @@ def measure(
 def write_all(folder: Path, types: list[str], work: Path, corpus: Path) -> dict[str, Path]:
     """All ONNX graphs, and GGUF files of some types, by the names they have in the table."""
     found = {}
+
+    def write(name: str, quant: str, block: int = BLOCKS[0], zero_points: bool = False) -> None:
+        output = export_onnx(folder, work / name.replace(" ", "-"), quant, block, zero_points)
+        found[name] = output / "onnx" / FILES[quant]
+
     for quant in FILES:
-        for block in BLOCKS if quant.startswith("int") else BLOCKS[:1]:
-            name = quant if block == BLOCKS[0] else f"{quant}, blocks of {block}"
-            output = export_onnx(folder, work / name.replace(" ", "-"), quant, block)
-            found[name] = output / "onnx" / FILES[quant]
+        write(quant, quant)
+        if quant.startswith("int"):
+            write(f"{quant}, blocks of {BLOCKS[1]}", quant, BLOCKS[1])
+    write("int4 with zero points", "int4", zero_points=True)
     for kind in types:
         found[f"GGUF {kind}"] = export_gguf(folder, work / f"{kind}.gguf", kind, corpus=corpus)
     return found

@@ -27,7 +27,7 @@ GOOD_BITS = 4.0  # from this many bits on, a type costs less quality than a furt
 BITS = {
     "F32": 32.0, "F16": 16.0, "Q8_0": 34 * 8 / 32, "Q5_1": 24 * 8 / 32, "Q5_0": 22 * 8 / 32, "Q4_0": 18 * 8 / 32,
     "Q6_K": 210 * 8 / 256, "Q5_K": 176 * 8 / 256, "Q4_K": 144 * 8 / 256, "Q3_K": 110 * 8 / 256, "Q2_K": 84 * 8 / 256,
-    "int8": 8 + 16 / 32, "int4": 4 + (16 + 4) / 32,
+    "int8": 8 + 16 / 32, "int4": 4 + 16 / 32,
 }  # fmt: skip
 # Where a row is no multiple of 256, llama.cpp takes a type with blocks of 32.
 _FALLBACK = {"Q6_K": "Q8_0", "Q5_K": "Q5_1", "Q4_K": "Q5_0", "Q3_K": "Q4_0", "Q2_K": "Q4_0"}
@@ -128,7 +128,7 @@ def _onnx(bits: str) -> Callable[[Weights], str]:
     def choose(weights: Weights) -> str:
         if weights.role in ("vector", "router"):
             return "F32"
-        return bits if weights.routed else "int8"
+        return bits if weights.routed or weights.role in ("embedding", "output") else "int8"
 
     return choose
 

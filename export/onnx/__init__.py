@@ -31,20 +31,25 @@ _COPIED = ("generation_config.json", "tokenizer.json", "slimmoe.json")
 _EXTERNAL = {"transformers.js_config": {"use_external_data_format": True}}  # else transformers.js ignores *.onnx_data
 
 
-def _storage(quant: str, block: int, accuracy_level: int) -> Storage:
+def _storage(quant: str, block: int, zero_points: bool, accuracy_level: int) -> Storage:
     """How to store weights.
 
     ``int4`` leaves attention at 8 bits: its weights are few, and cost most where they are coarse (docs/onnx.md has the
-    measurements). A zero point for each block of 4-bit weights costs 0.125 bits and saves more.
+    measurements).
     """
     if quant not in FILES:
         raise RequestError(f"'{quant}' is not a quantisation for ONNX; there are {', '.join(FILES)}.")
     if block not in BLOCKS:
         raise RequestError(f"There are no blocks of {block} weights; there are {' and '.join(map(str, BLOCKS))}.")
+    if zero_points and quant != "int4":
+        raise RequestError(
+            f"Zero points are for int4; {quant} has none.",
+            next_command="slimmoe onnx DIR --quant int4 --zero-points -o DIR",
+        )
     if quant in ("none", "fp16"):
         return Float16() if quant == "fp16" else Float32()
     others = Blocks(8, block)
-    most = Blocks(4, block, zero_points=True) if quant == "int4" else others
+    most = Blocks(4, block, zero_points) if quant == "int4" else others
     return Blockwise(most, most, others, accuracy_level)
 
 
@@ -78,7 +83,12 @@ def _require_same_model(checkpoint: Checkpoint, output: Path) -> None:
 
 
 def export_onnx(
-    folder: Path, output: Path, quant: str = "int4", block: int = BLOCKS[0], accuracy_level: int = 4
+    folder: Path,
+    output: Path,
+    quant: str = "int4",
+    block: int = BLOCKS[0],
+    zero_points: bool = False,
+    accuracy_level: int = 4,
 ) -> Path:
     """Write one variant of a checkpoint into an ONNX folder; other variants of the same checkpoint may be there.
 
@@ -87,6 +97,7 @@ def export_onnx(
         output: the ONNX folder.
         quant: "none" (float32), "fp16", "int8", or "int4" (attention: 8 bits).
         block: weights along a row that share a scale: 32 or 128.
+        zero_points: of int4, store one for each block as well: closer to the original, larger and slower.
         accuracy_level: of quantised linear layers: 4 lets kernels use int8 activations, 0 keeps them float32 where there
             are such kernels (many times slower: docs/onnx.md). Of experts it is for the engine to say.
 
@@ -95,7 +106,7 @@ def export_onnx(
         WorkError: tensors are missing, or the disk is full.
     """
     folder, output = Path(folder), Path(output)
-    storage, checkpoint = _storage(quant, block, accuracy_level), Checkpoint(folder)
+    storage, checkpoint = _storage(quant, block, zero_points, accuracy_level), Checkpoint(folder)
     if not (folder / "tokenizer.json").exists():
         raise RequestError(f"{folder} has no tokenizer.json, which the ONNX engine needs.")
     graphs = _build(checkpoint, storage, quant)

@@ -14,7 +14,7 @@ from runtime.errors import RequestError
 
 
 class Attention:
-    """The attention of every layer, by layer; appends nodes and returns the output's name."""
+    """The attention of every layer, by layer; methods append nodes and return the output's name."""
 
     def __init__(self, builder: Builder, positions: Positions) -> None:
         config = builder.config
@@ -33,7 +33,8 @@ class Attention:
         kind = TensorProto.FLOAT, ["batch_size", self.kv_heads, side, self.head]
         return {f"{prefix}.{layer}.{part}": kind for part in ("key", "value")}
 
-    def __call__(self, x: str, layer: int) -> str:
+    def mix(self, x: str, layer: int) -> str:
+        """What the heads make of hidden states [B, S, hidden]; ``output`` projects it back."""
         builder = self.builder
         query, key, value = self.projections(x, layer)
         past, present = ([*self.cache(layer, side)] for side in ("past", "present"))
@@ -51,7 +52,10 @@ class Attention:
         mixed = builder.graph.node(
             "GroupQueryAttention", inputs, [f"{layer}.attention", *present], MICROSOFT, **attributes
         )
-        return builder.linear("attention_output", self.values_of(mixed), layer)
+        return self.values_of(mixed)
+
+    def output(self, mixed: str, layer: int) -> str:
+        return self.builder.linear("attention_output", mixed, layer)
 
     def projections(self, x: str, layer: int) -> tuple[str, str, str]:
         """Queries, keys and values [B, S, heads * head]; or, in the queries' place, all three in turn."""
@@ -98,13 +102,16 @@ class Attention:
         return [weights.use(name) for name in names]
 
     def _normed_by_head(self, x: str, query: np.ndarray, key: np.ndarray, label: str) -> str:
-        """RMS norm of each head of queries and keys [B, S, (heads + kv_heads) * head], by the scales [head] of both."""
+        """RMS norm of each head of queries and keys [B, S, (heads + kv_heads) * head], by the scales [head] of both.
+
+        The scales are a product of their own: onnxruntime's norm takes three times as long where heads have several.
+        """
         graph = self.builder.graph
-        scales = np.concatenate([np.tile(query, (self.heads, 1)), np.tile(key, (self.kv_heads, 1))])
-        scale = graph.constant(f"{label}.scale", scales)
+        ones = graph.constant("heads.ones", np.ones(self.head, np.float32))
+        scales = np.concatenate([np.tile(query, self.heads), np.tile(key, self.kv_heads)])
         x = self._by_head(x)
-        x = graph.node("RMSNormalization", [x, scale], f"{label}.normed", axis=-1, epsilon=self.builder.epsilon)
-        return self._joined(x)
+        x = graph.node("RMSNormalization", [x, ones], f"{label}.normed", axis=-1, epsilon=self.builder.epsilon)
+        return graph.node("Mul", [self._joined(x), graph.constant(f"{label}.scale", scales)], f"{label}.scaled")
 
     def _finished(self, role: str, x: str, layer: int) -> str:
         """Queries or keys [B, S, heads * head], rotated already and normalised where the family does that."""

@@ -12,7 +12,7 @@ from export.onnx.positions import Positions
 
 
 class Convolution:
-    """The convolution of a layer; appends nodes and returns the output's name."""
+    """The convolution of a layer; methods append nodes and return the output's name."""
 
     def __init__(self, builder: Builder, positions: Positions) -> None:
         self.builder, self.positions = builder, positions
@@ -22,7 +22,8 @@ class Convolution:
         channels, _, kernel = self.builder.tensors.values("convolution", layer=layer).shape
         return {f"{side}_conv.{layer}": (TensorProto.FLOAT, ["batch_size", channels, kernel])}
 
-    def __call__(self, x: str, layer: int) -> str:
+    def mix(self, x: str, layer: int) -> str:
+        """The gated convolution of hidden states [B, S, hidden]; ``output`` projects it back."""
         builder, graph, label = self.builder, self.builder.graph, f"{layer}.convolution"
         before, after, inner = (f"{label}.{part}" for part in ("before", "after", "x"))
         projected = builder.linear("convolution_input", x, layer)
@@ -32,8 +33,10 @@ class Convolution:
         past = graph.node("Transpose", [past], f"{past}.rows", perm=[0, 2, 1])
         inner = graph.node("Concat", [past, inner], f"{label}.rows", axis=1)
         self._keep(inner, present, layer)
-        mixed = graph.node("Mul", [after, self._convolved(inner, layer)], f"{label}.gated")
-        return builder.linear("convolution_output", mixed, layer)
+        return graph.node("Mul", [after, self._convolved(inner, layer)], f"{label}.gated")
+
+    def output(self, mixed: str, layer: int) -> str:
+        return self.builder.linear("convolution_output", mixed, layer)
 
     def _convolved(self, rows: str, layer: int) -> str:
         """Of [B, kernel + S, hidden] the sum of shifted products: for one token ORT's Conv takes many times longer."""

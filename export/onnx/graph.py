@@ -60,10 +60,12 @@ class _Decoder:
         x, embedding = builder.embedding(self.positions.padded_right("input_ids"))
         normed = builder.norm("input_norm", x, 0)
         for layer in range(self.layers):
-            mixed = self.mixer(layer)(normed, layer)
+            mixer = self.mixer(layer)
+            mixed = mixer.mix(normed, layer)
             if layer + 1 == self.layers:  # nothing after the last attention looks at other positions
                 x, mixed = self.keep(x, mixed)
-            normed, x = builder.add_norm("post_norm", x, builder.scaled(mixed, residual), layer)
+            mixed = builder.scaled(mixer.output(mixed, layer), residual)
+            normed, x = builder.add_norm("post_norm", x, mixed, layer)
             mixed = builder.scaled(self.feed_forward(normed, layer), residual)
             role, of = ("input_norm", layer + 1) if layer + 1 < self.layers else ("final_norm", None)
             normed, x = builder.add_norm(role, x, mixed, of)

@@ -215,8 +215,7 @@ def fake_quantised(weights: np.ndarray, kind: Blocks) -> np.ndarray:
 @torch.no_grad()
 def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
     """In place, what the export quantises: not routers and other gates, convolutions, norms and biases."""
-    family, of_attention = checkpoint.family, Blocks(8)
-    of_most = Blocks(4, zero_points=True) if bits == 4 else of_attention
+    family, of_attention, of_most = checkpoint.family, Blocks(8), Blocks(bits)
     vocabulary = {id(each.weight) for each in (model.get_input_embeddings(), model.get_output_embeddings())}
     kept = [f"{part}." for part in (family.modules.router, "shared_expert_gate", "conv.conv")]
     for name, weight in model.named_parameters():

@@ -138,8 +138,14 @@ def test_weights_beyond_float16_are_refused(tiny_checkpoint, tmp_path):
     assert not (tmp_path / "onnx").exists()
 
 
-def test_int4_keeps_attention_at_8_bits(tiny_onnx):
-    nodes = Graph(tiny_onnx / "onnx" / FILES["int4"]).graph.node
+@pytest.mark.parametrize("zero_points", [False, True])
+def test_int4_keeps_attention_at_8_bits(tiny_checkpoint, tmp_path, zero_points):
+    folder = export_onnx(tiny_checkpoint, tmp_path / "onnx", "int4", zero_points=zero_points)
+    graph = Graph(folder / "onnx" / FILES["int4"]).graph
+    nodes, zeros = graph.node, {each.name for each in graph.initializer if each.name.endswith(".zeros")}
+    assert {name.rpartition(".weight")[0].rpartition(".")[2] for name in zeros} == (
+        {"embedding", "up", "down"} if zero_points else set()
+    )
     bits = {
         (node.op_type, node.output[0].rpartition(".")[2], attribute.i)
         for node in nodes
@@ -203,3 +209,9 @@ def test_external_data_can_be_mapped(tiny_onnx, quant):
     entries = [{each.key: each.value for each in tensor.external_data} for tensor in graph.initializer]
     offsets = [int(entry["offset"]) for entry in entries if entry]
     assert offsets and all(offset % ALIGNMENT == 0 for offset in offsets)
+
+
+def test_zero_points_are_for_int4(tiny_checkpoint, tmp_path):
+    with pytest.raises(RequestError, match="Zero points are for int4"):
+        export_onnx(tiny_checkpoint, tmp_path / "onnx", "int8", zero_points=True)
+    assert not (tmp_path / "onnx").exists()
