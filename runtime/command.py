@@ -136,7 +136,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="a folder with bench.jsonl")],
     output: Output,
 ) -> None:
-    """Print the table of a run and write its report."""
+    """Print the table of a run and write its report: a page (.html) or Markdown (.md)."""
     from runtime.report import print_table, write_report
 
     print_table(write_report(run, output, f"slimmoe: {run}"), console)

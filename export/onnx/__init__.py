@@ -34,8 +34,8 @@ _EXTERNAL = {"transformers.js_config": {"use_external_data_format": True}}  # el
 def _storage(quant: str, block: int, accuracy_level: int) -> Storage:
     """How to store weights.
 
-    At 4 bits only the experts are: attention, embedding and output layer are few, and cost most where they are coarse
-    (docs/onnx.md has the measurements). A zero point for each block of experts costs 0.125 bits and saves more.
+    ``int4`` leaves attention at 8 bits: its weights are few, and cost most where they are coarse (docs/onnx.md has the
+    measurements). A zero point for each block of 4-bit weights costs 0.125 bits and saves more.
     """
     if quant not in FILES:
         raise RequestError(f"'{quant}' is not a quantisation for ONNX; there are {', '.join(FILES)}.")
@@ -44,8 +44,8 @@ def _storage(quant: str, block: int, accuracy_level: int) -> Storage:
     if quant in ("none", "fp16"):
         return Float16() if quant == "fp16" else Float32()
     others = Blocks(8, block)
-    experts = Blocks(4, block, zero_points=True) if quant == "int4" else others
-    return Blockwise(experts, others, accuracy_level)
+    most = Blocks(4, block, zero_points=True) if quant == "int4" else others
+    return Blockwise(most, most, others, accuracy_level)
 
 
 def _build(checkpoint: Checkpoint, storage: Storage, quant: str) -> dict[str, tuple[ModelProto, Weights]]:
@@ -85,7 +85,7 @@ def export_onnx(
     Args:
         folder: a checkpoint of a family with a [decoder] section. Expert counts are those of its router tensors.
         output: the ONNX folder.
-        quant: "none" (float32), "fp16", "int8", or "int4" (experts; the rest has 8 bits).
+        quant: "none" (float32), "fp16", "int8", or "int4" (attention: 8 bits).
         block: weights along a row that share a scale: 32 or 128.
         accuracy_level: of quantised linear layers: 4 lets kernels use int8 activations, 0 keeps them float32 where there
             are such kernels (many times slower: docs/onnx.md). Of experts it is for the engine to say.

@@ -8,7 +8,7 @@ genai's ``sliding_window`` section is for graphs that expect it to drop what is 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from runtime.engines.onnx import end_ids
+from runtime.engines.onnx import end_ids, longest_text
 
 # Names in the graph, %d being the layer, and what genai calls them.
 _INPUTS = {
@@ -50,7 +50,7 @@ def genai_config(
         inputs: names and shapes of the graph's inputs.
         outputs: names of its outputs.
     """
-    layers, context = config["num_hidden_layers"], config["max_position_embeddings"]
+    layers, context = config["num_hidden_layers"], longest_text(config)
     ends = end_ids(config, generation)
     pad = generation.get("pad_token_id", config.get("pad_token_id"))
     begin = generation.get("bos_token_id", config.get("bos_token_id"))

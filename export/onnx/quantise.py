@@ -127,9 +127,10 @@ class Float16(Float32):
 
 @dataclass(frozen=True)
 class Blockwise:
-    """Weights in blocks of integers: the experts' in one way, all others in another."""
+    """Weights in blocks of integers, in a way of their own for experts, for embedding and output layer, for all others."""
 
     of_experts: Blocks
+    of_vocabulary: Blocks
     of_others: Blocks
     accuracy_level: int  # 4: activations in int8, too, where the kernel can; 0: in float32
 
@@ -160,19 +161,23 @@ class Blockwise:
         return [*names, graph.weights.use(zeros)] if kind.zero_points else names
 
     def embedding(self, graph: Graph, ids: str, matrix: Matrix) -> str:
-        kind = self.of_others
+        kind = self.of_vocabulary
         packed, *others = self._store(graph, matrix, kind)
         attributes = {"bits": kind.bits, "block_size": kind.size, "gather_axis": 0, "quantize_axis": 1}
         return graph.node("GatherBlockQuantized", [packed, ids, *others], "embedding", MICROSOFT, **attributes)
 
     def linear(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
-        kind, (rows, columns) = self.of_others, matrix.shape
+        return self._linear(graph, x, matrix, output, self.of_others)
+
+    def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
+        return self._linear(graph, x, matrix, output, self.of_vocabulary)
+
+    def _linear(self, graph: Graph, x: str, matrix: Matrix, output: str, kind: Blocks) -> str:
+        rows, columns = matrix.shape
         stored = self._store(graph, matrix, kind, (rows, columns // kind.size, kind.size * kind.bits // 8))
         attributes = {"K": columns, "N": rows, "bits": kind.bits, "block_size": kind.size}
         level = self.accuracy_level
         return graph.node("MatMulNBits", [x, *stored], output, MICROSOFT, **attributes, accuracy_level=level)
-
-    output = linear
 
     def experts(
         self,

@@ -1,9 +1,11 @@
 """ONNX folders on onnxruntime: greedy decoding in place, with neither torch nor transformers.
 
-The key-value cache is allocated once for the whole context and bound as both past and present, so no step copies it.
+The key-value cache is allocated once for the whole context and bound as both past and present, so no step copies it. The
+mask has the cache's length while decoding: what is not written yet counts as padding on the right.
 """
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,6 +63,20 @@ def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> list[in
     return []
 
 
+def longest_text(config: Mapping[str, Any]) -> int:
+    """Tokens that a text may have, ``sys.maxsize`` where the config does not say.
+
+    Of ``longrope``, whose frequencies jump where a text outgrows the length that the model was first trained on, graphs
+    know the part before.
+    """
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    names = ["max_position_embeddings"]
+    if "longrope" in (rope.get("rope_type"), rope.get("type")):
+        names.append("original_max_position_embeddings")
+    known = [values[name] for name in names for values in (rope, config) if values.get(name)]
+    return min(known, default=sys.maxsize)
+
+
 class OnnxEngine:
     """An ONNX folder, or one graph in its ``onnx/``; see ``runtime.engines.Engine``."""
 
@@ -100,10 +116,9 @@ class OnnxEngine:
             sentence = f"{path} has other inputs than this engine knows: {', '.join(inputs)}."
             raise WorkError(sentence, next_command="pip install -U slimmoe")
         vocabulary = next(value.shape[-1] for value in self._session.get_outputs() if value.name == "logits")
-        longest = config.get("max_position_embeddings", context)
-        self.context = min(context, longest)
+        self.context = min(context, longest_text(config))
 
-        self._mask = np.ones((1, self.context), np.int64)
+        self._mask = np.zeros((1, self.context), np.int64)
         self._token = np.zeros((1, 1), np.int64)
         self._one = np.ones(1, np.int64)
         self._logits = np.zeros((1, 1, vocabulary), np.float32)
@@ -134,24 +149,38 @@ class OnnxEngine:
     def _bind_output(self, name: str, values: np.ndarray) -> None:
         self._binding.bind_output(name, "cpu", 0, values.dtype, values.shape, values.ctypes.data)
 
-    def _next(self, ids: np.ndarray, length: int) -> int:
-        """The most likely token after ``ids`` [1, S], with which the cache then holds ``length`` tokens."""
-        if length == ids.shape[1]:  # a new sequence: what the mask does not hide must be empty
-            for name, values in self._cache.items():
-                if name.startswith("past_conv."):
-                    values[:] = 0
-        self._bind("input_ids", ids)
+    def _prefill(self, ids: Sequence[int]) -> int:
+        """The most likely token after a new sequence, with which the cache is filled."""
+        for name, values in self._cache.items():
+            if name.startswith("past_conv."):  # no mask hides what is left in it
+                values[:] = 0
+        prompt = np.array([ids], np.int64)
+        length = prompt.shape[1]
+        self._mask[:, :length], self._mask[:, length:] = 1, 0
+        self._bind("input_ids", prompt)
         self._bind("attention_mask", self._mask[:, :length])
+        token = self._run()
+        # From here on every step has the same inputs: bound once, and changed in place.
+        self._bind("input_ids", self._token)
+        self._bind("attention_mask", self._mask)
+        return token
+
+    def _step(self, token: int, length: int) -> int:
+        """The most likely token after ``token``, with which the cache holds ``length`` tokens."""
+        self._token[0, 0] = token
+        self._mask[0, length - 1] = 1
+        return self._run()
+
+    def _run(self) -> int:
         self._session.run_with_iobinding(self._binding)
         return int(self._logits.argmax())
 
     def decoded_logits(self, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
         """Logits [N, vocabulary] of the N tokens ``after``, each in a step of its own in the engine's own cache."""
-        self._next(np.array([before], np.int64), len(before))
+        self._prefill(before)
         rows = []
         for length, token in enumerate(after, len(before) + 1):
-            self._token[0, 0] = token
-            self._next(self._token, length)
+            self._step(token, length)
             rows.append(self._logits[0, 0].copy())
         return np.array(rows)
 
@@ -166,14 +195,13 @@ class OnnxEngine:
             raise RequestError(f"The prompt has {length} tokens and the context {self.context}: split the text.")
         limit = min(limit, self.context - length)
         started = time.perf_counter()
-        token = self._next(np.array([prompt_ids], np.int64), length)
+        token = self._prefill(prompt_ids)
         prefilled = time.perf_counter()
         written: list[int] = []
         ends = self.ends if stop else frozenset()
         while token not in ends and len(written) < limit:
             written.append(token)
-            self._token[0, 0] = token
-            token = self._next(self._token, length + len(written))
+            token = self._step(token, length + len(written))
         ended = time.perf_counter()
         return Generation(
             token_ids=tuple(written),

@@ -215,8 +215,9 @@ def fake_quantised(weights: np.ndarray, kind: Blocks) -> np.ndarray:
 @torch.no_grad()
 def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
     """In place, what the export quantises: not routers and other gates, convolutions, norms and biases."""
-    family, of_others = checkpoint.family, Blocks(8)
-    of_experts = Blocks(4, zero_points=True) if bits == 4 else of_others
+    family, of_attention = checkpoint.family, Blocks(8)
+    of_most = Blocks(4, zero_points=True) if bits == 4 else of_attention
+    vocabulary = {id(each.weight) for each in (model.get_input_embeddings(), model.get_output_embeddings())}
     kept = [f"{part}." for part in (family.modules.router, "shared_expert_gate", "conv.conv")]
     for name, weight in model.named_parameters():
         if weight.dim() < 2 or "bias" in name or any(part in name for part in kept):
@@ -224,7 +225,8 @@ def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
         routed = f"{family.modules.experts}." in name
         turned = family.decoder is not None and family.decoder.stacked_transposed and routed
         values = weight.transpose(-1, -2).numpy() if turned else weight.numpy()
-        values = torch.from_numpy(fake_quantised(values, of_experts if routed else of_others))
+        kind = of_most if routed or id(weight) in vocabulary else of_attention
+        values = torch.from_numpy(fake_quantised(values, kind))
         weight.copy_(values.transpose(-1, -2) if turned else values)
 
 

@@ -105,7 +105,7 @@ def write(folder: Path, storage: Blockwise, path: Path) -> Path:
 def test_quantised_experts_and_layers_equal_transformers_with_the_weights_of_the_file(tiny_checkpoint, tmp_path, kind):
     """Experts of 8 bits have no kernel for float32 activations: there the other weights are put to the test."""
     experts = kind if kind.bits == 4 else Blocks(4, kind.size)
-    path = write(tiny_checkpoint, Blockwise(experts, kind, accuracy_level=0), tmp_path / "model.onnx")
+    path = write(tiny_checkpoint, Blockwise(experts, kind, kind, accuracy_level=0), tmp_path / "model.onnx")
     onnx.checker.check_model(str(path))
     model = reference(tiny_checkpoint)
     set_weights(model, path)
@@ -115,9 +115,7 @@ def test_quantised_experts_and_layers_equal_transformers_with_the_weights_of_the
 @pytest.mark.parametrize("size", BLOCKS)
 def test_8_bit_experts_round_activations_and_nothing_else(tiny_checkpoint, tmp_path, size):
     """One token, one QMoE node: off by what rounding inputs to 8 bits costs, and not by a wrong layout's error."""
-    path = write(
-        tiny_checkpoint, Blockwise(Blocks(8, size), Blocks(8, size), accuracy_level=0), tmp_path / "model.onnx"
-    )
+    path = write(tiny_checkpoint, Blockwise(*[Blocks(8, size)] * 3, accuracy_level=0), tmp_path / "model.onnx")
     model = reference(tiny_checkpoint)
     set_weights(model, path)
     difference, logits = session_logits(path) - torch_logits(model), torch_logits(model)
@@ -140,15 +138,21 @@ def test_weights_beyond_float16_are_refused(tiny_checkpoint, tmp_path):
     assert not (tmp_path / "onnx").exists()
 
 
-def test_int4_keeps_all_but_the_experts_at_8_bits(tiny_onnx):
+def test_int4_keeps_attention_at_8_bits(tiny_onnx):
     nodes = Graph(tiny_onnx / "onnx" / FILES["int4"]).graph.node
     bits = {
-        (node.op_type, attribute.i)
+        (node.op_type, node.output[0].rpartition(".")[2], attribute.i)
         for node in nodes
         for attribute in node.attribute
         if attribute.name in ("bits", "expert_weight_bits")
     }
-    assert bits == {("GatherBlockQuantized", 8), ("MatMulNBits", 8), ("QMoE", 4)}
+    assert bits == {
+        ("GatherBlockQuantized", "embedding", 4),
+        ("MatMulNBits", "qkv", 8),
+        ("MatMulNBits", "attention_output", 8),
+        ("MatMulNBits", "logits", 4),
+        ("QMoE", "experts", 4),
+    }
 
 
 # Plain rounding of normally distributed weights to the largest in a block of 32 has 0.0074 at 4 bits.

@@ -1,0 +1,38 @@
+"""The report of a run: a table on screen, and what it holds for as ``report.md`` or as one HTML page.
+
+``rows`` reads and names what was measured, ``tables`` and ``verdict`` say it in cells and in words, ``figures`` draws
+it; ``markdown`` and ``page`` only lay it out.
+"""
+
+from pathlib import Path
+
+from runtime.errors import RequestError
+from runtime.files import new_file
+from runtime.report.markdown import markdown
+from runtime.report.rows import Run, read_run
+from runtime.report.tables import print_table
+
+__all__ = ["Run", "markdown", "print_table", "read_run", "write_report"]
+
+
+def write_report(folder: Path, output: Path, title: str) -> Run:
+    """Write ``output`` (``.md`` or ``.html``) from a run folder and return what was read.
+
+    Raises:
+        RequestError: nothing was measured in the folder, a line of it is broken, or the suffix is another one.
+        WorkError: a page was asked for and matplotlib is not installed.
+    """
+    run = read_run(folder)
+    if output.suffix == ".html":
+        from runtime.report.page import page as write  # jinja2 and matplotlib: only where a page is asked for
+    elif output.suffix == ".md":
+        write = markdown
+    else:
+        raise RequestError(
+            f"A report is a page or Markdown, and {output.name} ends in neither .html nor .md.",
+            next_command=f"slimmoe report {folder} -o {output.with_suffix('.html')}",
+        )
+    text = write(run, title)
+    with new_file(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return run
