@@ -9,6 +9,15 @@ from runtime.engines.onnx import graph_file
 _ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model_fp16": "f16", "model": "f32"}
 
 
+def files_of(artefact: Path) -> list[Path]:
+    """What is loaded or shipped of it: a GGUF file, one graph with its data beside it, or all of an ONNX folder."""
+    if artefact.is_dir():
+        return [path for path in sorted(artefact.rglob("*")) if path.is_file()]
+    if artefact.suffix == ".onnx":
+        return [artefact, *artefact.parent.glob(f"{artefact.name}_*")]
+    return [artefact]
+
+
 def _from_gguf(artefact: Path) -> tuple[str, dict[str, Any]]:
     from gguf import GGUFReader, LlamaFileType
 

@@ -123,6 +123,7 @@ class LlamaEngine:
         self._memory = lib.llama_get_memory(self._context)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._vocabulary = lib.llama_vocab_n_tokens(self._vocab)
+        self._rows: dict[int, np.ndarray] = {}  # views of llama.cpp's logits, by address
         self._normalises = self._metadata("tokenizer.ggml.pre") in _NFC
         self.pruned_for = self._metadata("slimmoe.pair")
         source = lib.llama_model_chat_template(self._model, None)
@@ -266,7 +267,11 @@ class LlamaEngine:
 
     def _most_likely(self) -> int:
         row = self._lib.llama_get_logits_ith(self._context, -1)
-        return int(np.ctypeslib.as_array(row, (self._vocabulary,)).argmax())
+        address = ctypes.addressof(row.contents)
+        view = self._rows.get(address)
+        if view is None:  # making one takes longer than looking for its maximum
+            view = self._rows[address] = np.ctypeslib.as_array(row, (self._vocabulary,))
+        return int(view.argmax())
 
     def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
         """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.

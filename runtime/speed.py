@@ -1,0 +1,137 @@
+"""Speed of an artefact, in a process of its own: ``python -m runtime.speed ARTEFACT --pair en-de`` prints a JSON object."""
+
+import argparse
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.artefact import files_of
+from runtime.engines import Engine, open_engine, usable_cores
+from runtime.llama_paths import HOME
+from runtime.memory_limit import drop_cache
+from runtime.pairs import Pair, parse_pair
+
+PROMPT, WRITE, REPEATS = 128, 64, 5  # tokens in, tokens out, and how often: the median counts
+ROUNDS = 3  # of llama-bench and our own loop by turns
+_SENTENCE = "The file could not be opened."
+_LLAMA_BENCH = HOME / "bin" / "llama-bench"
+
+
+def thread_counts(most: int) -> list[int]:
+    """``most`` threads, and the powers of two below."""
+    return [*(1 << i for i in range(most.bit_length()) if 1 << i < most), most]
+
+
+def _prompt(engine: Engine) -> list[int]:
+    ids = engine.encode(_SENTENCE)
+    return (ids * (PROMPT // max(len(ids), 1) + 1))[:PROMPT]
+
+
+def measure_speed(engine: Engine, pair: Pair) -> dict[str, Any]:
+    """Speed with the engine's threads, one sequence at a time.
+
+    Returns:
+        ``threads``; medians of ``prefill_tokens_per_second`` (128 tokens, empty cache), ``decode_tokens_per_second`` (the
+        64 tokens after them) and ``first_token_seconds`` (from a sentence as text to the first token of its translation);
+        ``scatter``, of each median the distance from the slowest to the fastest repeat as a share of it.
+    """
+    prompt, text = _prompt(engine), engine.template.prompt(pair, _SENTENCE)
+    engine.generate(prompt, WRITE, stop=False)  # a first one finds caches cold
+    found: dict[str, list[float]] = {}
+    for _ in range(REPEATS):
+        run = engine.generate(prompt, WRITE, stop=False)
+        started = time.perf_counter()
+        engine.generate(engine.encode(text), 0)
+        values = (PROMPT / run.prefill_seconds, WRITE / run.decode_seconds, time.perf_counter() - started)
+        names = ("prefill_tokens_per_second", "decode_tokens_per_second", "first_token_seconds")
+        for name, value in zip(names, values, strict=True):
+            found.setdefault(name, []).append(value)
+    middle = {name: statistics.median(values) for name, values in found.items()}
+    scatter = {name: round((max(values) - min(values)) / middle[name], 3) for name, values in found.items()}
+    return {
+        "threads": engine.threads,
+        **{name: round(value, 4 if name.endswith("seconds") else 1) for name, value in middle.items()},
+        "scatter": scatter,
+    }
+
+
+def load_seconds(artefact: Path, threads: int) -> dict[str, float]:
+    """Seconds to load with the file out of the page cache, and with it there; the engine's library is loaded already."""
+    drop_cache(files_of(artefact))
+    found = {}
+    for name in ("load_cold_seconds", "load_warm_seconds"):
+        started = time.perf_counter()
+        open_engine(artefact, threads).close()
+        found[name] = round(time.perf_counter() - started, 3)
+    return found
+
+
+def llama_bench(artefact: Path, threads: int) -> dict[str, float]:
+    """Median tokens/s by llama-bench of the same build, on the same file with the same threads and lengths."""
+
+    def run(*lengths: str) -> float:
+        command = [str(_LLAMA_BENCH), "-m", str(artefact), "-t", str(threads), "-r", str(REPEATS), "-o", "jsonl"]
+        done = subprocess.run([*command, *lengths], capture_output=True, text=True, check=True)
+        return statistics.median(json.loads(done.stdout.splitlines()[0])["samples_ts"])
+
+    return {
+        "prefill_tokens_per_second": run("-p", str(PROMPT), "-n", "0"),
+        "decode_tokens_per_second": run("-p", "0", "-n", str(WRITE), "-d", str(PROMPT)),
+    }
+
+
+def against_llama_bench(engine: Engine, artefact: Path) -> dict[str, float]:
+    """llama-bench and our own loop by turns.
+
+    Returns:
+        llama-bench's medians, and ``prefill_share`` and ``decode_share``: the medians over rounds of our tokens/s over
+        its own.
+    """
+    prompt = _prompt(engine)
+    theirs: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        runs = [engine.generate(prompt, WRITE, stop=False) for _ in range(REPEATS)]
+        told = llama_bench(artefact, engine.threads)
+        ours = {
+            "prefill_share": PROMPT / statistics.median(run.prefill_seconds for run in runs),
+            "decode_share": WRITE / statistics.median(run.decode_seconds for run in runs),
+        }
+        shares = {name: value / told[name.replace("share", "tokens_per_second")] for name, value in ours.items()}
+        for name, value in (told | shares).items():
+            theirs.setdefault(name, []).append(value)
+    return {name: round(statistics.median(values), 3) for name, values in theirs.items()}
+
+
+def measure(artefact: Path, pair: Pair, threads: Sequence[int], reference: bool = True) -> dict[str, Any]:
+    """Speed by number of threads; the last one's is the row's own.
+
+    Args:
+        reference: also run llama-bench, of a GGUF file where set-up built it, and take the times of loading.
+    """
+    row: dict[str, Any] = {"speed": []}
+    for count in threads:
+        with contextlib.closing(open_engine(artefact, count)) as engine:
+            row["speed"].append(measure_speed(engine, pair))
+            if reference and count == threads[-1] and artefact.suffix == ".gguf" and _LLAMA_BENCH.exists():
+                row["llama_bench"] = against_llama_bench(engine, artefact)
+    own = row["speed"][-1]
+    row |= {name: own[name] for name in ("prefill_tokens_per_second", "decode_tokens_per_second", "scatter")}
+    return row | (load_seconds(artefact, threads[-1]) if reference else {})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("artefact", type=Path)
+    parser.add_argument("--pair", type=parse_pair, required=True)
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="and fewer")
+    parser.add_argument("--alone", action="store_true", help="with these threads only, and nothing beside")
+    chosen = parser.parse_args()
+    counts = [chosen.threads] if chosen.alone else thread_counts(chosen.threads)
+    print(json.dumps(measure(chosen.artefact, chosen.pair, counts, reference=not chosen.alone)))
+    sys.stdout.flush()
