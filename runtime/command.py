@@ -102,6 +102,12 @@ def evaluate(
     say(f"chrF++ {result.chrf:.2f}  {result.chrf_signature}")
     say(f"BLEU   {result.bleu:.2f}  {result.bleu_signature}")
     failed = ", ".join(f"{count} {kind}" for kind, count in result.failures.items() if count) or "none"
+    for scorer, value, signature in (
+        ("meaning", result.meaning, result.meaning_signature),
+        ("COMET  ", result.comet, result.comet_signature),
+    ):
+        if value is not None:
+            say(f"{scorer} {value:.4f}  {signature}")
     say(f"{result.segments} segments with {name}, {result.tokens_per_second:.0f} tokens/s; failed outputs: {failed}")
 
 
@@ -117,6 +123,7 @@ def bench(
     from rich.progress import Progress
 
     from runtime.bench import bench
+    from runtime.compare import compare, keep_hypotheses
     from runtime.files import new_file
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -124,8 +131,9 @@ def bench(
         rows = []
         for artefact in artefacts:
             progress.update(task, description=f"bench {artefact}")
-            rows.append(bench(artefact, pair, test, threads))
+            rows.append(keep_hypotheses(bench(artefact, pair, test, threads), output.parent))
             progress.advance(task)
+    rows = compare(rows, output.parent)
     with new_file(output) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     say(f"{len(rows)} artefacts measured: {output}")
