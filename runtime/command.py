@@ -18,6 +18,7 @@ device = typer.Typer()
 console = Console()
 DATA = Path(__file__).parents[1] / "data"  # our own small parallel set, see data/README.md
 
+TEST_HELP = "TSV, PO, Moses stem, FLORES+ or WMT24++ folder, or a name of sacreBLEU's (wmt20)"
 DEFAULT_PAIR: Any = "en-de"  # a default goes through the parser, as what is typed does
 PairOption = Annotated[Pair, typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="for example en-de")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
@@ -82,7 +83,7 @@ def translate(
 def evaluate(
     artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
     pair: PairOption,
-    test: Annotated[Path, typer.Option(help="parallel text: TSV, PO or Moses stem", show_default=False)] = DATA
+    test: Annotated[Path, typer.Option(help=TEST_HELP, show_default=False)] = DATA
     / "test",
     threads: Threads = None,
     as_json: AsJson = False,
@@ -116,7 +117,7 @@ def bench(
     artefacts: Annotated[list[Path], typer.Argument(help="GGUF files and ONNX folders")],
     output: Output,
     pair: PairOption = DEFAULT_PAIR,
-    test: Annotated[Path | None, typer.Option(help="also translate and score this test set")] = None,
+    test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
     threads: Threads = None,
 ) -> None:
     """Measure speed, memory and size, one process for each artefact."""
