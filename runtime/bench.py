@@ -85,9 +85,11 @@ def assess_quality(told: list[dict[str, Any]], pair: Pair, test: Path) -> dict[s
     """
     from runtime.evaluate import assess  # sacrebleu: only where there is a test set
 
-    done = [one | {"generation": one["generation"] and Generation(**one["generation"])} for one in told]
-    references = [target for _, target in read_segments(test, pair)[: len(done)]]
-    result = assess([Translation(**one) for one in done], references, pair)
+    translations = [
+        Translation(one["source"], one["text"], one["generation"] and Generation(**one["generation"])) for one in told
+    ]
+    references = [target for _, target in read_segments(test, pair)[: len(told)]]
+    result = assess(translations, references, pair)
     texts = zip([one["source"] for one in told], references, result.hypotheses)
     scores = {key: value for key, value in asdict(result).items() if value is not None}
     speed = round(result.tokens_per_second, 1)
@@ -100,8 +102,8 @@ def bench(
     """Measure one artefact in a child process.
 
     Returns:
-        one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load time, file size and peak memory (bytes), and
-        the machine, threads and versions they hold for.
+        one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load
+        time, file size and peak memory (bytes), and the machine, threads and versions they hold for.
 
     Raises:
         WorkError: the child failed; its last line says why.

@@ -81,5 +81,7 @@ def comet_score(sources: list[str], hypotheses: list[str], references: list[str]
         WorkError: COMET failed; its last line says why.
     """
     texts = zip(sources, hypotheses, references, strict=True)
-    score, version = _run([{"src": source, "mt": hypothesis, "ref": reference} for source, hypothesis, reference in texts])
+    score, version = _run(
+        [{"src": source, "mt": hypothesis, "ref": reference} for source, hypothesis, reference in texts]
+    )
     return score, f"{_folder().name}|unbabel-comet {version}"

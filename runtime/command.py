@@ -83,8 +83,7 @@ def translate(
 def evaluate(
     artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
     pair: PairOption,
-    test: Annotated[Path, typer.Option(help=TEST_HELP, show_default=False)] = DATA
-    / "test",
+    test: Annotated[Path, typer.Option(help=TEST_HELP, show_default=False)] = DATA / "test",
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:

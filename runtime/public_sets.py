@@ -77,7 +77,9 @@ def read_folder(folder: Path, pair: Pair) -> Segments:
     sides = [_flores_side(folder, language) for language in (pair.source, pair.target)]
     if sides[0] and sides[1]:
         if len(sides[0]) != len(sides[1]):
-            raise RequestError(f"{folder} has {len(sides[0])} lines of {pair.source}, {len(sides[1])} of {pair.target}.")
+            raise RequestError(
+                f"{folder} has {len(sides[0])} lines of {pair.source}, {len(sides[1])} of {pair.target}."
+            )
         return list(zip(*sides))
     regions = sorted(folder.glob(f"{pair}_*.jsonl"), key=lambda path: (pair.target.upper() not in path.stem, path.name))
     if regions:
