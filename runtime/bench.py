@@ -15,12 +15,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runtime import comet
 from runtime.artefact import describe
 from runtime.corpus import read_segments
-from runtime.engines import Engine, open_engine
+from runtime.engines import Engine, Generation, open_engine
 from runtime.errors import WorkError
 from runtime.memory import PeakMemory
 from runtime.pairs import Pair, parse_pair
+from runtime.translate import Translation, translate
 
 SAMPLES = 8  # translations kept in the row, to be read
 PROMPT, WRITE, REPEATS = 128, 64, 5  # tokens in, tokens out, and how often: the median counts
@@ -59,8 +61,6 @@ def measure_speed(engine: Engine, text: str) -> dict[str, float]:
 
 def measure(artefact: Path, pair: Pair, test: Path | None, threads: int | None, segments: int | None) -> dict[str, Any]:
     """Load, warm up and measure in this process; see ``bench`` for what is added around it."""
-    from runtime.evaluate import evaluate  # sacrebleu: only where there is a test set
-
     started = time.perf_counter()
     with contextlib.closing(open_engine(artefact, threads)) as engine:
         loaded = time.perf_counter() - started
@@ -72,15 +72,28 @@ def measure(artefact: Path, pair: Pair, test: Path | None, threads: int | None, 
         warm_up = engine.template.prompt(pair, "The file could not be opened.")
         engine.generate(engine.encode(warm_up), 16)
         if test is not None:
-            parallel = read_segments(test, pair)[:segments]
-            result = evaluate(engine, pair, parallel)
-            scores = asdict(result)
-            hypotheses = scores.pop("hypotheses")
-            row["samples"] = [[*parallel[i], hypotheses[i]] for i in range(min(SAMPLES, len(parallel)))]
-            row |= {"test": str(test)} | scores
-            row["tokens_per_second"] = round(result.tokens_per_second, 1)
+            sources = [source for source, _ in read_segments(test, pair)[:segments]]
+            row["translations"] = [asdict(translation) for translation in translate(engine, pair, sources)]
         row |= measure_speed(engine, warm_up)
     return row
+
+
+def assess_quality(told: list[dict[str, Any]], pair: Pair, test: Path) -> dict[str, Any]:
+    """A row's quality, scored outside the measured process: scorers have models and memory of their own.
+
+    ``hypotheses`` and ``references`` are lists of all segments; ``runtime.compare.keep_hypotheses`` stores them.
+    """
+    from runtime.evaluate import assess  # sacrebleu: only where there is a test set
+
+    translations = [
+        Translation(one["source"], one["text"], one["generation"] and Generation(**one["generation"])) for one in told
+    ]
+    references = [target for _, target in read_segments(test, pair)[: len(told)]]
+    result = assess(translations, references, pair)
+    texts = zip([one["source"] for one in told], references, result.hypotheses)
+    scores = {key: value for key, value in asdict(result).items() if value is not None}
+    speed = round(result.tokens_per_second, 1)
+    return {"samples": list(texts)[:SAMPLES], "test": str(test)} | scores | {"tokens_per_second": speed}
 
 
 def bench(
@@ -89,12 +102,14 @@ def bench(
     """Measure one artefact in a child process.
 
     Returns:
-        one row of bench.jsonl: scores with signatures, tokens/s, load time, file size and peak memory (bytes), and
-        the machine, threads and versions they hold for.
+        one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load
+        time, file size and peak memory (bytes), and the machine, threads and versions they hold for.
 
     Raises:
         WorkError: the child failed; its last line says why.
     """
+    if test is not None:
+        comet.require()
     command = [sys.executable, "-m", "runtime.bench", str(artefact), "--pair", str(pair)]
     for flag, value in (("--test", test), ("--threads", threads), ("--segments", segments)):
         command += [] if value is None else [flag, str(value)]
@@ -108,7 +123,7 @@ def bench(
     if child.returncode:
         lines = errors.strip().splitlines() or [f"ended with status {child.returncode}"]
         raise WorkError(f"Measuring {artefact} failed: {lines[-1]}")
-    return {
+    row = {
         "artefact": str(artefact),
         **describe(artefact),
         "pair": str(pair),
@@ -119,6 +134,8 @@ def bench(
         "python": platform.python_version(),
         **json.loads(output.splitlines()[-1]),
     }
+    told = row.pop("translations", None)
+    return row if test is None or told is None else row | assess_quality(told, pair, test)
 
 
 if __name__ == "__main__":

