@@ -26,12 +26,13 @@ from benchmarks.types import losses, read_logits
 from export.gguf import export_gguf
 from export.onnx import BLOCKS, FILES, export_onnx
 from prune.conversations import read_conversations
-from runtime.bench import PROMPT, WRITE, processor
+from runtime.bench import processor
 from runtime.corpus import read_segments
 from runtime.engines import open_engine, usable_cores
 from runtime.evaluate import evaluate
 from runtime.memory import read_memory
 from runtime.pairs import Pair, parse_pair
+from runtime.speed import PROMPT, WRITE
 
 ROOT = Path(__file__).parents[1]
 PACKED, MAPPED = "packed", "mapped"  # weights copied into the order that kernels like, or left in the mapped file

@@ -168,7 +168,9 @@ def artefact_of(sweep: Sweep, variant: Variant, kind: str) -> Path:
         return graph
     path = home / f"{variant.home}{share}-{kind}.gguf"
     if not path.exists():
-        export_gguf(checkpoint_of(sweep, variant), path, kind, pair=variant.pair, corpus=sweep.corpus, tell=lambda _: None)
+        export_gguf(
+            checkpoint_of(sweep, variant), path, kind, pair=variant.pair, corpus=sweep.corpus, tell=lambda _: None
+        )
     return path
 
 
@@ -224,7 +226,9 @@ def run(sweep: Sweep, tell: Tell, ray_address: str | None = None) -> list[Row]:
         with FileLock(sweep.folder / ".lock", timeout=0):
             return _run(sweep, tell, ray_address)
     except Timeout:
-        raise RequestError(f"Another process runs a sweep in {sweep.folder}.", next_command="ps aux | grep sweep") from None
+        raise RequestError(
+            f"Another process runs a sweep in {sweep.folder}.", next_command="ps aux | grep sweep"
+        ) from None
 
 
 def _run(sweep: Sweep, tell: Tell, ray_address: str | None) -> list[Row]:

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import json
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -15,24 +14,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runtime import comet
-from runtime.artefact import describe
+from runtime import comet, speed
+from runtime.artefact import describe, files_of
 from runtime.corpus import read_segments
-from runtime.engines import Engine, Generation, open_engine
+from runtime.engines import Generation, open_engine
 from runtime.errors import WorkError
 from runtime.memory import PeakMemory
 from runtime.pairs import Pair, parse_pair
 from runtime.translate import Translation, translate
 
 SAMPLES = 8  # translations kept in the row, to be read
-PROMPT, WRITE, REPEATS = 128, 64, 5  # tokens in, tokens out, and how often: the median counts
 
 
 def file_size(artefact: Path) -> int:
-    """Bytes of a GGUF file, or of an ONNX folder as one would ship it."""
-    if artefact.is_file():
-        return artefact.stat().st_size
-    return sum(path.stat().st_size for path in artefact.rglob("*") if path.is_file())
+    """Bytes of a GGUF file, of one graph with its data, or of an ONNX folder as one would ship it."""
+    return sum(path.stat().st_size for path in files_of(artefact))
 
 
 def processor() -> str:
@@ -44,37 +40,23 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def measure_speed(engine: Engine, text: str) -> dict[str, float]:
-    """Median tokens/s of prefill (128 tokens) and decode (64 tokens) from an empty cache."""
-    ids = engine.encode(text)
-    prompt = (ids * (PROMPT // max(len(ids), 1) + 1))[:PROMPT]
-    prefill, decode = [], []
-    for _ in range(REPEATS):
-        run = engine.generate(prompt, WRITE, stop=False)
-        prefill.append(PROMPT / run.prefill_seconds)
-        decode.append(WRITE / run.decode_seconds)
-    return {
-        "prefill_tokens_per_second": round(statistics.median(prefill), 1),
-        "decode_tokens_per_second": round(statistics.median(decode), 1),
-    }
-
-
-def measure(artefact: Path, pair: Pair, test: Path | None, threads: int | None, segments: int | None) -> dict[str, Any]:
-    """Load, warm up and measure in this process; see ``bench`` for what is added around it."""
+def translate_all(
+    artefact: Path, pair: Pair, test: Path | None, threads: int | None, segments: int | None
+) -> dict[str, Any]:
+    """Load and translate in this process, whose memory is watched from outside; see ``bench`` for what is added."""
     started = time.perf_counter()
     with contextlib.closing(open_engine(artefact, threads)) as engine:
-        loaded = time.perf_counter() - started
         row: dict[str, Any] = {
             "engine": engine.name,
             "threads": engine.threads,
-            "load_seconds": round(loaded, 3),
+            "load_seconds": round(time.perf_counter() - started, 3),
         }
-        warm_up = engine.template.prompt(pair, "The file could not be opened.")
-        engine.generate(engine.encode(warm_up), 16)
+        engine.generate(speed.prompt_of(engine), speed.WRITE, stop=False)  # as much memory as any row's speed run takes
         if test is not None:
             sources = [source for source, _ in read_segments(test, pair)[:segments]]
+            started = time.perf_counter()
             row["translations"] = [asdict(translation) for translation in translate(engine, pair, sources)]
-        row |= measure_speed(engine, warm_up)
+            row["sentences_per_second"] = round(len(sources) / (time.perf_counter() - started), 2)
     return row
 
 
@@ -96,23 +78,8 @@ def assess_quality(told: list[dict[str, Any]], pair: Pair, test: Path) -> dict[s
     return {"samples": list(texts)[:SAMPLES], "test": str(test)} | scores | {"tokens_per_second": speed}
 
 
-def bench(
-    artefact: Path, pair: Pair, test: Path | None = None, threads: int | None = None, segments: int | None = None
-) -> dict[str, Any]:
-    """Measure one artefact in a child process.
-
-    Returns:
-        one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load
-        time, file size and peak memory (bytes), and the machine, threads and versions they hold for.
-
-    Raises:
-        WorkError: the child failed; its last line says why.
-    """
-    if test is not None:
-        comet.require()
-    command = [sys.executable, "-m", "runtime.bench", str(artefact), "--pair", str(pair)]
-    for flag, value in (("--test", test), ("--threads", threads), ("--segments", segments)):
-        command += [] if value is None else [flag, str(value)]
+def _run(command: list[str], artefact: Path) -> tuple[dict[str, Any], PeakMemory]:
+    """What a child process prints, and the memory it was seen with."""
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         with PeakMemory(child.pid) as memory:
@@ -123,6 +90,32 @@ def bench(
     if child.returncode:
         lines = errors.strip().splitlines() or [f"ended with status {child.returncode}"]
         raise WorkError(f"Measuring {artefact} failed: {lines[-1]}")
+    return json.loads(output.splitlines()[-1]), memory
+
+
+def bench(
+    artefact: Path, pair: Pair, test: Path | None = None, threads: int | None = None, segments: int | None = None
+) -> dict[str, Any]:
+    """Measure one artefact in child processes: one for quality and memory, then one for speed.
+
+    Returns:
+        one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load
+        time, file size and peak memory (bytes), and the machine, threads and versions they hold for.
+
+    Raises:
+        WorkError: a child failed; its last line says why.
+    """
+    if test is not None:
+        comet.require()
+    with_threads = [] if threads is None else ["--threads", str(threads)]
+    command = [sys.executable, "-m", "runtime.bench", str(artefact), "--pair", str(pair), *with_threads]
+    for flag, value in (("--test", test), ("--segments", segments)):
+        command += [] if value is None else [flag, str(value)]
+    told, memory = _run(command, artefact)
+    timed, _ = _run(
+        [sys.executable, "-m", "runtime.speed", str(artefact), "--pair", str(pair), *with_threads], artefact
+    )
+    translations = told.pop("translations", None)
     row = {
         "artefact": str(artefact),
         **describe(artefact),
@@ -130,12 +123,15 @@ def bench(
         "size_bytes": file_size(artefact),
         "peak_bytes": memory.peak.total,
         "peak_anonymous_bytes": memory.peak.anonymous,
+        "peak_file_bytes": memory.peak.file,
+        "major_faults": memory.major_faults,
+        "memory_series": memory.series.rows(),
         "machine": processor(),
         "python": platform.python_version(),
-        **json.loads(output.splitlines()[-1]),
+        **told,
+        **timed,
     }
-    told = row.pop("translations", None)
-    return row if test is None or told is None else row | assess_quality(told, pair, test)
+    return row if test is None or translations is None else row | assess_quality(translations, pair, test)
 
 
 if __name__ == "__main__":
@@ -146,4 +142,4 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int)
     parser.add_argument("--segments", type=int)
     chosen = parser.parse_args()
-    print(json.dumps(measure(chosen.artefact, chosen.pair, chosen.test, chosen.threads, chosen.segments)))
+    print(json.dumps(translate_all(chosen.artefact, chosen.pair, chosen.test, chosen.threads, chosen.segments)))

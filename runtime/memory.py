@@ -29,9 +29,7 @@ class Memory:
 
     def most(self, other: "Memory") -> "Memory":
         """The greater of each value, on its own."""
-        return Memory(
-            max(self.total, other.total), max(self.anonymous, other.anonymous), max(self.file, other.file)
-        )
+        return Memory(max(self.total, other.total), max(self.anonymous, other.anonymous), max(self.file, other.file))
 
 
 def read_memory(pid: int) -> Memory:

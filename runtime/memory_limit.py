@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runtime.errors import RequestError
@@ -223,7 +223,9 @@ def run(
         outcome = _run(wrapped, seconds)
         refused = outcome.status != 0 and _REFUSED.search(outcome.errors) is not None
         killed = not outcome.stopped and (refused or outcome.status < 0 or bool(group and group.oom_kills()))
-        return Outcome(
-            **{**vars(outcome), "killed": killed, "method": f"cgroup v{group.version}" if group else "RLIMIT_DATA"},
-            **{"refaults": group.refaults() if group else None},
+        return replace(
+            outcome,
+            killed=killed,
+            method=f"cgroup v{group.version}" if group else "RLIMIT_DATA",
+            refaults=group.refaults() if group else None,
         )

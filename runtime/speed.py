@@ -28,7 +28,8 @@ def thread_counts(most: int) -> list[int]:
     return [*(1 << i for i in range(most.bit_length()) if 1 << i < most), most]
 
 
-def _prompt(engine: Engine) -> list[int]:
+def prompt_of(engine: Engine) -> list[int]:
+    """128 token ids of ordinary text."""
     ids = engine.encode(_SENTENCE)
     return (ids * (PROMPT // max(len(ids), 1) + 1))[:PROMPT]
 
@@ -41,7 +42,7 @@ def measure_speed(engine: Engine, pair: Pair) -> dict[str, Any]:
         64 tokens after them) and ``first_token_seconds`` (from a sentence as text to the first token of its translation);
         ``scatter``, of each median the distance from the slowest to the fastest repeat as a share of it.
     """
-    prompt, text = _prompt(engine), engine.template.prompt(pair, _SENTENCE)
+    prompt, text = prompt_of(engine), engine.template.prompt(pair, _SENTENCE)
     engine.generate(prompt, WRITE, stop=False)  # a first one finds caches cold
     found: dict[str, list[float]] = {}
     for _ in range(REPEATS):
@@ -93,7 +94,7 @@ def against_llama_bench(engine: Engine, artefact: Path) -> dict[str, float]:
         llama-bench's medians, and ``prefill_share`` and ``decode_share``: the medians over rounds of our tokens/s over
         its own.
     """
-    prompt = _prompt(engine)
+    prompt = prompt_of(engine)
     theirs: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         runs = [engine.generate(prompt, WRITE, stop=False) for _ in range(REPEATS)]

@@ -1,7 +1,7 @@
 """``python -m benchmarks.peers CHECKPOINT -o FOLDER``: speed and tokens of every runtime; ``make peers`` calls it.
 
 Every runtime is a process of its own that stays loaded. They take turns: in each round all of them generate three times
-from the same prompt (128 tokens in, 64 out, as runtime/bench.py) and the fastest counts: the first time finds the
+from the same prompt (128 tokens in, 64 out, as runtime/speed.py) and the fastest counts: the first time finds the
 processor's caches, and often its cores, in use by whoever ran before. A ratio is the median over rounds of the ratios of
 one round, so that what else runs on the machine hits both sides. Tokens are compared on translations of the dev text, up to
 the end of sequence, with those of our engine on the same file.
@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.peers.environment import HERE, NODE, PYTHON
 from export.gguf import export_gguf
 from export.onnx import FILES, export_onnx
-from runtime.bench import PROMPT, REPEATS, WRITE, processor
+from runtime.bench import processor
 from runtime.corpus import read_segments
 from runtime.engines import usable_cores
 from runtime.engines.onnx import OnnxEngine
@@ -32,6 +32,7 @@ from runtime.errors import SlimmoeError, WorkError
 from runtime.files import new_file, new_folder
 from runtime.pairs import Pair, parse_pair
 from runtime.prompts import instruction
+from runtime.speed import PROMPT, REPEATS, WRITE
 
 LLAMA, OURS, OPTIMUM = "llama.cpp Q4_K_M", "slimmoe int4", "optimum's export fp32"
 _DTYPES = {"none": "fp32", "int8": "int8", "int4": "q4"}  # what transformers.js calls the variants
