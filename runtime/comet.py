@@ -1,7 +1,7 @@
 """COMET (Rei et al. 2022), where its weights are on disk and its package is installed in some environment.
 
-unbabel-comet 2.2 needs numpy < 2 and transformers < 5, so it cannot live beside slimmoe: it runs in an environment of
-its own, as a child process. Two environment variables say where things are:
+unbabel-comet 2.2 needs numpy < 2, transformers < 5 and an old setuptools, so it cannot live beside slimmoe: it runs in
+an environment of its own, as a child process. Two environment variables say where things are:
 
 - ``SLIMMOE_COMET``: the model's folder, as the Hugging Face hub has it: hparams.yaml and checkpoints/model.ckpt;
 - ``SLIMMOE_COMET_PYTHON``: the interpreter of the environment that has unbabel-comet (default: this one).
@@ -26,7 +26,7 @@ print()
 print(json.dumps([float(score), version("unbabel-comet")]))
 """
 _INSTALL = (
-    "python3 -m venv comet-env && comet-env/bin/pip install unbabel-comet   "
+    "python3 -m venv comet-env && comet-env/bin/pip install unbabel-comet 'setuptools<81'   "
     "(then set SLIMMOE_COMET_PYTHON=comet-env/bin/python)"
 )
 
