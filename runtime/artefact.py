@@ -35,7 +35,7 @@ def describe(artefact: Path) -> dict[str, Any]:
         file = graph_file(artefact)
         kind, path = _ONNX_TYPES.get(file.stem, file.stem), file.parent.parent / "slimmoe.json"
         found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    names = ("plan", "hash", "pair", "criterion", "ratio")
+    names = ("plan", "hash", "pair", "criterion", "allocation", "ratio")
     provenance = {name: found[name] for name in names if name in found}
     if found.get("recovery") or found.get("recovered"):
         provenance["recovered"] = True

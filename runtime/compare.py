@@ -100,7 +100,7 @@ def _against(row: tuple[_Resampled, _Resampled], base: tuple[_Resampled, _Resamp
 def compare(rows: list[Row], folder: Path) -> list[Row]:
     """Rows of bench.jsonl with ``chrf_interval`` and, where there is an unpruned row to compare with, ``against_unpruned``.
 
-    The unpruned row is one of the same pair, references, engine and type, with nothing cut and nothing recovered. Rows
+    The unpruned row is one of the same model (where rows of several are told apart), pair, references, engine and type, with nothing cut and nothing recovered. Rows
     without stored hypotheses are returned as they are. Calling it again changes nothing.
 
     Args:
@@ -114,7 +114,7 @@ def compare(rows: list[Row], folder: Path) -> list[Row]:
     bases: dict[tuple, int] = {}
 
     def kind(row: Row) -> tuple:
-        return row.get("pair"), row["references"], engine(row), row.get("type")
+        return row.get("model"), row.get("pair"), row["references"], engine(row), row.get("type")
 
     for number, row in enumerate(rows):
         if "hypotheses" not in row or "references" not in row:

@@ -112,13 +112,14 @@ def unlimited(rows: list[Row]) -> list[Row]:
 
 
 def of_same_kind(row: Row, rows: list[Row]) -> list[Row]:
-    """Unpruned rows of the row's engine, type and threads: what it is compared with."""
+    """Rows of the unpruned model, as it came, with the row's engine, type and threads: what it is compared with."""
 
     def same(other: Row) -> bool:
         threads = {other.get("threads"), row.get("threads")} - {None}  # a killed run could not tell them
-        return (engine(other), other.get("type")) == (engine(row), row.get("type")) and len(threads) < 2
+        kind = [(each.get("model"), each.get("pair"), engine(each), each.get("type")) for each in (other, row)]
+        return kind[0] == kind[1] and len(threads) < 2
 
-    return [other for other in rows if not ratio(other) and same(other)]
+    return [other for other in rows if not ratio(other) and not made(other, "recovered") and same(other)]
 
 
 def share(row: Row, rows: list[Row]) -> float | None:
