@@ -13,6 +13,8 @@ STEPS ?=
 METHOD ?= full
 MINUTES ?= 5
 TEXT ?= The file could not be opened.
+TYPES ?= Q4_K_M Q8_0 int4 int8
+SWEEP ?= $(OUT)/sweep
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
 WORK ?= runs/recipe
 PYTHON ?= python3
@@ -110,16 +112,20 @@ $(RUN)/bench.jsonl: $(RUN)/verify.json $(BASE_GGUF) $(BASE_ONNX)/config.json
 $(RUN)/report.md: $(RUN)/bench.jsonl
 	@$(SLIMMOE) report $(RUN) -o $@
 
-report: preflight ## print the table of PAIR and RATIO again
-	@$(MAKE) --no-print-directory $(RUN)/bench.jsonl
-	@$(SLIMMOE) report $(RUN) -o $(RUN)/report.md
+report: preflight ## the report again, as a page: of the sweep where there is one, else of PAIR and RATIO
+	@if [ -f $(SWEEP)/bench.jsonl ]; then $(SLIMMOE) report $(SWEEP) -o $(SWEEP)/report.html; else \
+	  $(MAKE) --no-print-directory $(RUN)/bench.jsonl && $(SLIMMOE) report $(RUN) -o $(RUN)/report.md && \
+	  $(SLIMMOE) report $(RUN) -o $(RUN)/report.html; fi
 
 bench: preflight ## measure the artefacts of PAIR and RATIO again
 	@rm -f $(RUN)/bench.jsonl
 	@$(MAKE) --no-print-directory $(RUN)/report.md
 
-sweep: preflight ## export at each of RATIOS
-	@for ratio in $(RATIOS); do $(MAKE) --no-print-directory export RATIO=$$ratio || exit 1; done
+sweep: preflight $(READY) ## export and measure at each of RATIOS in four types (RECOVER=1: mended as well); goes on where it stopped
+	@$(SLIMMOE) sweep $(MODEL) --pair $(PAIR) $(RATIOS:%=--ratio %) --criterion $(CRITERION) $(TYPES:%=--type %) \
+	  $(if $(RECOVER),--recover both) $(if $(STEPS),--steps $(STEPS)) --corpus $(CORPUS) --dev $(DEV) --test $(TEST) \
+	  $(if $(RAY),--ray $(RAY)) -o $(SWEEP)
+	@$(SLIMMOE) report $(SWEEP) -o $(SWEEP)/report.html
 
 translate: export ## translate TEXT with the pruned GGUF of PAIR and RATIO
 	@$(SLIMMOE) translate $(GGUF) --pair $(PAIR) "$(TEXT)"

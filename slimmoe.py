@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from runtime.command import DATA, DEFAULT_PAIR, AsJson, Corpus, Output, PairOption, console, device, say
+from runtime.command import (
+    DATA,
+    DEFAULT_PAIR,
+    TEST_HELP,
+    AsJson,
+    Corpus,
+    Output,
+    PairOption,
+    Threads,
+    console,
+    device,
+    say,
+)
 from runtime.errors import RequestError, SlimmoeError
 from runtime.pairs import Pair, parse_pair
 
@@ -31,6 +43,8 @@ CRITERIA_HELP = (
     "gate, frequency, activation-norm, reap, saliency, nllb, contrast, reconstruction or random (docs/pruning.md)"
 )
 DEFAULT_QUANT = "Q4_K_M"
+SWEEP_PAIRS, SWEEP_CRITERIA = [DEFAULT_PAIR], ["gate"]
+SWEEP_RATIOS, SWEEP_TYPES = [0.25, 0.5, 0.7, 0.75, 0.9], ["Q4_K_M", "Q8_0", "int4", "int8"]
 CALIBRATION = DATA / "calibration"
 OwnCorpus = Annotated[  # None: CALIBRATION, for verbs that refuse a corpus where they make no use of it
     Path | None, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)")
@@ -317,6 +331,50 @@ def onnx(
 
     path = export_onnx(_resolve(model), output, quant, block, zero_points)
     say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
+
+
+@app.command()
+def sweep(
+    models: Annotated[list[str], typer.Argument(help="folders or Hugging Face ids of checkpoints")],
+    output: Output,
+    pairs: Annotated[
+        list[Pair], typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="repeat it for several")
+    ] = SWEEP_PAIRS,
+    ratios: Annotated[
+        list[float], typer.Option("--ratio", help="share of the experts to cut; 0 is always there")
+    ] = SWEEP_RATIOS,
+    criteria: Annotated[list[str], typer.Option("--criterion", help=CRITERIA_HELP)] = SWEEP_CRITERIA,
+    types: Annotated[
+        list[str], typer.Option("--type", help="of GGUF, or none, fp16, int8, int4 of ONNX")
+    ] = SWEEP_TYPES,
+    recover: Annotated[str, typer.Option(help="mend what is cut: no, yes, or both to compare")] = "no",
+    teach: Annotated[bool, typer.Option("--teach", help="distil from the unpruned model while mending")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="of mending; default: by the corpus")] = None,
+    corpus: Corpus = CALIBRATION,
+    dev: Annotated[
+        Path, typer.Option(help="held-out text that decides which mended weights are kept", show_default=False)
+    ] = DATA / "dev",
+    test: Annotated[Path, typer.Option(help=f"translate and score: {TEST_HELP}", show_default=False)] = DATA / "test",
+    threads: Threads = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="run on this Ray cluster; local starts one")
+    ] = None,
+) -> None:
+    """Export and measure every combination, into OUTPUT/bench.jsonl. The same command goes on with a stopped sweep."""
+    from export.sweep import Sweep, run
+
+    chosen = {"no": (False,), "yes": (True,), "both": (False, True)}.get(recover)
+    if chosen is None:
+        raise RequestError(f"--recover is no, yes or both, not {recover!r}.")
+    rows = run(
+        Sweep(
+            output, tuple(_resolve(model) for model in models), tuple(pairs), tuple(criteria), tuple(ratios), chosen,
+            tuple(types), corpus, dev, test, threads, steps, teach,
+        ),
+        say, ray,
+    )  # fmt: skip
+    say(f"{len(rows)} runs: {output}/bench.jsonl")
+    say(f"  next: slimmoe report {output} -o {output}/report.html")
 
 
 @app.command()

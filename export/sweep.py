@@ -41,7 +41,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be tried. All paths absolute: tasks may run elsewhere, on machines that share the file system."""
+    """What is to be tried; paths are as they were given, relative to the folder of the command."""
 
     folder: Path
     models: tuple[Path, ...]
@@ -260,14 +260,13 @@ def _run(sweep: Sweep, tell: Tell, ray_address: str | None) -> list[Row]:
             file.write(json.dumps(kept) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        rows.append(kept)
         tell(
             f"[{number}/{len(wanted)}] {key}: chrF++ {row['chrf']:.1f}, {row['decode_tokens_per_second']:.0f} tokens/s, "
             f"{row['size_bytes'] / 1e6:.1f} MB"
         )
     order = {key_of(*each): number for number, each in enumerate(wanted)}
-    rows = compare(sorted(rows, key=lambda row: order.get(row["run"], len(order))), sweep.folder)
-    _write_rows(path, rows)
+    rows = sorted(_read_rows(path), key=lambda row: order.get(row["run"], len(order)))
+    _write_rows(path, compare(rows, sweep.folder))
     if failed:
         raise WorkError(f"{len(failed)} of {len(wanted)} runs failed: {'; '.join(failed)}")
-    return rows
+    return _read_rows(path)

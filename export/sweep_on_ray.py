@@ -3,7 +3,9 @@
 Tasks hand each other files, not data, so every node needs the same folders at the same places, and slimmoe installed.
 """
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from export.sweep import Row, Sweep, Variant, artefact_of, checkpoint_of, key_of, measure, statistics_of
@@ -13,7 +15,8 @@ from runtime.errors import SlimmoeError, WorkError
 Failed = SlimmoeError | None
 
 
-def _statistics(sweep: Sweep, variant: Variant) -> Failed:
+def _statistics(here: Path, sweep: Sweep, variant: Variant) -> Failed:
+    os.chdir(here)
     try:
         statistics_of(sweep, variant)
     except SlimmoeError as error:
@@ -21,8 +24,9 @@ def _statistics(sweep: Sweep, variant: Variant) -> Failed:
     return None
 
 
-def _prepare(sweep: Sweep, variant: Variant, kinds: list[str], *before: Failed) -> Failed:
+def _prepare(here: Path, sweep: Sweep, variant: Variant, kinds: list[str], *before: Failed) -> Failed:
     """Checkpoint and all artefacts of a variant in one task, since they share folders."""
+    os.chdir(here)
     try:
         if failed := next(filter(None, before), None):
             return failed
@@ -34,7 +38,8 @@ def _prepare(sweep: Sweep, variant: Variant, kinds: list[str], *before: Failed) 
     return None
 
 
-def _measure(sweep: Sweep, variant: Variant, kind: str, prepared: Failed) -> tuple[str, Row | SlimmoeError]:
+def _measure(here: Path, sweep: Sweep, variant: Variant, kind: str, prepared: Failed) -> tuple[str, Row | SlimmoeError]:
+    os.chdir(here)
     try:
         return key_of(variant, kind), prepared or measure(sweep, variant, kind)
     except SlimmoeError as error:
@@ -51,7 +56,7 @@ def results(sweep: Sweep, todo: list[tuple[Variant, str]], address: str) -> Iter
         WorkError: Ray is not installed, or there is no cluster at the address.
     """
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports] - of the extra "cluster"
     except ImportError:
         raise WorkError("A sweep on a cluster needs Ray.", next_command="pip install 'slimmoe[cluster]'") from None
     try:
@@ -65,6 +70,7 @@ def results(sweep: Sweep, todo: list[tuple[Variant, str]], address: str) -> Iter
         gpus = min(1, ray.cluster_resources().get("GPU", 0))
         statistics, prepare = (ray.remote(num_cpus=cores, num_gpus=gpus)(task) for task in (_statistics, _prepare))
         timed = ray.remote(num_cpus=cores)(_measure)
+        here = Path.cwd()
         kinds: dict[Variant, list[str]] = {}
         for variant, kind in todo:
             kinds.setdefault(variant, []).append(kind)
@@ -74,12 +80,12 @@ def results(sweep: Sweep, todo: list[tuple[Variant, str]], address: str) -> Iter
             if variant.ratio:
                 base = Variant(variant.model, variant.pair, "statistics")
                 if base not in known:
-                    known[base] = statistics.remote(sweep, variant)
+                    known[base] = statistics.remote(here, sweep, variant)
                 before.append(known[base])
                 if variant.recovered and variant.cut in known:
                     before.append(known[variant.cut])
-            known[variant] = prepare.remote(sweep, variant, kinds[variant], *before)
-        waiting = [timed.remote(sweep, variant, kind, known[variant]) for variant, kind in todo]
+            known[variant] = prepare.remote(here, sweep, variant, kinds[variant], *before)
+        waiting = [timed.remote(here, sweep, variant, kind, known[variant]) for variant, kind in todo]
         while waiting:
             (ready, *_), waiting = ray.wait(waiting)
             yield ray.get(ready)

@@ -100,8 +100,9 @@ def _against(row: tuple[_Resampled, _Resampled], base: tuple[_Resampled, _Resamp
 def compare(rows: list[Row], folder: Path) -> list[Row]:
     """Rows of bench.jsonl with ``chrf_interval`` and, where there is an unpruned row to compare with, ``against_unpruned``.
 
-    The unpruned row is one of the same model (where rows of several are told apart), pair, references, engine and type, with nothing cut and nothing recovered. Rows
-    without stored hypotheses are returned as they are. Calling it again changes nothing.
+    The unpruned row is one of the same model (where rows of several are told apart), pair, references, engine and type,
+    with nothing cut and nothing recovered. Rows without stored hypotheses are returned as they are. Calling it again
+    changes nothing.
 
     Args:
         folder: where bench.jsonl and its ``hypotheses`` are.
