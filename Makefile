@@ -37,7 +37,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup export report bench sweep translate model curve peers test test-slow fuzz lint clean preflight
+.PHONY: help setup export report bench sweep translate model curve peers test test-slow fuzz numbers lint clean preflight
 
 help: ## list the targets
 	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1 [METHOD=least-squares]] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder]"
@@ -158,11 +158,15 @@ test-slow: $(READY) ## the tests that take minutes
 fuzz: $(READY) ## damaged GGUF files for MINUTES, each to be cut or refused in one sentence
 	@.venv/bin/python -m benchmarks.fuzz_gguf --minutes $(MINUTES)
 
-lint: $(READY) ## ruff, pyright and the import contract
+lint: $(READY) ## ruff, pyright, the import contract, and tables that are what was measured
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/pyright
 	@.venv/bin/lint-imports
+	@.venv/bin/python -m benchmarks.numbers --check
+
+numbers: $(READY) ## write the tables of README and docs again, from docs/numbers
+	@.venv/bin/python -m benchmarks.numbers
 
 clean: ## remove runs/ (not .venv)
 	@rm -rf runs

@@ -16,9 +16,10 @@ import matplotlib
 BARS = {0.5: 0.99, 0.7: 0.97}  # of the unpruned chrF++, without SFT
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[tuple[str, str], dict[float, list[dict[str, Any]]]]]:
+def grouped(
+    rows: list[dict[str, Any]],
+) -> tuple[dict[str, Any], dict[tuple[str, str], dict[float, list[dict[str, Any]]]]]:
     """The unpruned row, and rows by (criterion, allocation) and ratio."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     base = next(row for row in rows if row["criterion"] == "unpruned")
     table: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -80,7 +81,7 @@ if __name__ == "__main__":
     parser.add_argument("rows", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True, help="path without suffix")
     chosen = parser.parse_args()
-    unpruned, found = read(chosen.rows)
+    unpruned, found = grouped([json.loads(line) for line in chosen.rows.read_text(encoding="utf-8").splitlines()])
     draw(unpruned, found, chosen.output.with_suffix(".png"))
     with chosen.output.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -179,7 +179,7 @@ def main() -> None:
             "machine": processor(),
         }
         about |= {"repeats": chosen.repeats, "load_average": os.getloadavg(), "rows": rows}
-        chosen.output.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        chosen.output.write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

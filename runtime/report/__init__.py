@@ -8,11 +8,11 @@ from pathlib import Path
 
 from runtime.errors import RequestError
 from runtime.files import new_file
-from runtime.report.markdown import markdown
+from runtime.report.markdown import markdown, table_of
 from runtime.report.rows import Run, read_run
-from runtime.report.tables import print_table
+from runtime.report.tables import print_table, signatures_of
 
-__all__ = ["Run", "markdown", "print_table", "read_run", "write_report"]
+__all__ = ["Run", "markdown", "print_table", "read_run", "signatures_of", "table_of", "write_report"]
 
 
 def write_report(folder: Path, output: Path, title: str) -> Run:

@@ -1,7 +1,7 @@
 """The report as Markdown: the page's words and tables, without its figures."""
 
 from runtime.report import tables
-from runtime.report.rows import Run, engine, label
+from runtime.report.rows import Row, Run, engine, label
 from runtime.report.tables import Table
 from runtime.report.verdict import claims, verdict
 
@@ -13,6 +13,11 @@ def _row(cells: list[str] | tuple[str, ...]) -> str:
 def _table(table: Table) -> str:
     rule = ["---"] * table.texts + ["---:"] * (len(table.header) - table.texts)
     return "\n".join(_row(line) for line in (table.header, rule, *table.rows))
+
+
+def table_of(rows: list[Row]) -> str:
+    """Rows as they stand on screen, without the columns that only the page has room for."""
+    return _table(tables.all_rows(rows, on_screen=True))
 
 
 def markdown(run: Run, title: str) -> str:

@@ -152,8 +152,15 @@ def _scatter(rows: list[Row]) -> list[str]:
 
 def signatures(run: Run) -> list[str]:
     """What the numbers hold for, one fact a line, each said once."""
+    facts = signatures_of(run.rows)
+    facts += _scatter(run.rows)
+    return facts + (_of_plan(run.plan) if run.plan else [])
+
+
+def signatures_of(rows: list[Row]) -> list[str]:
+    """What the numbers of some rows hold for, one fact a line, each said once."""
     facts: list[str] = []
-    for row in run.rows:
+    for row in rows:
         if row.get("engine"):
             facts.append(
                 f"machine: {row.get('machine')}, {row.get('threads')} threads, {row['engine']}, Python {row.get('python')}"
@@ -171,9 +178,6 @@ def signatures(run: Run) -> list[str]:
             facts.append(f"memory limit: {row['limit_note']}")
     facts.append("speed: median of 5 runs, 128 tokens of prompt, 64 written, one sequence at a time")
     facts.append("peak: highest proportional set size (Linux) of a process that loads, translates and ends")
-    facts += _scatter(run.rows)
-    if run.plan:
-        facts += _of_plan(run.plan)
     return list(dict.fromkeys(facts))
 
 

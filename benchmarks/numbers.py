@@ -1,0 +1,106 @@
+"""Tables of README and docs, written from measured rows: ``python -m benchmarks.numbers`` (``--check``: only compare).
+
+A table stands between two comments, of which the first says what it is made from:
+
+    <!-- numbers: report docs/numbers/sweep.jsonl type=Q4_K_M,int4 -->
+    ...
+    <!-- /numbers -->
+
+The word after ``numbers:`` names one of the ways below; KEY=A,B leaves the rows with those values. Rows are what a
+benchmark wrote, copied into docs/numbers as they are: `make lint` fails where a table is not what its rows give.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import criteria_report, onnx_types, types
+from runtime.report import signatures_of, table_of
+
+ROOT = Path(__file__).parents[1]
+Rows = list[dict[str, Any]]
+_BLOCK = re.compile(r"(<!-- numbers: (\S+) (\S+)((?: \S+=\S+)*) -->\n)(.*?)(<!-- /numbers -->)", re.DOTALL)
+
+
+def _report(rows: Rows) -> str:
+    return f"{table_of(rows)}\n\n" + "".join(f"{fact}  \n" for fact in signatures_of(rows))
+
+
+def _peers(rows: Rows) -> str:
+    from benchmarks.peers.__main__ import table
+
+    about = rows[0]
+    versions = ", ".join(dict.fromkeys(row["runtime"] for row in rows))
+    where = f"{about['machine']}, {about['threads']} threads, Python {about['python']}, {about['rounds']} rounds; {versions}."
+    return f"{table(rows)}\n{where}\n"
+
+
+def _criteria(rows: Rows) -> str:
+    return criteria_report.markdown(*criteria_report.grouped(rows)) + "\n"
+
+
+def _onnx_types(rows: Rows) -> str:
+    about = rows[0]
+    lines = f"{about['machine']}, {about['threads']} threads, load average {about['load_average'][0]:.1f}, medians of {about['repeats']}."
+    return f"{onnx_types.table(about['rows'])}\n{lines}\n"
+
+
+WAYS: dict[str, Callable[[Rows], str]] = {
+    "report": _report,
+    "peers": _peers,
+    "criteria": _criteria,
+    "onnx-types": _onnx_types,
+    "gguf-types": types.table,
+}
+
+
+def _value(row: dict[str, Any], key: str) -> str:
+    found = row.get(key, (row.get("provenance") or {}).get(key))
+    return f"{found:g}" if isinstance(found, float) else str(found)
+
+
+def render(way: str, source: str, wanted: str) -> str:
+    """What stands between the comments.
+
+    Raises:
+        SystemExit: no such way, or no such rows.
+    """
+    path = ROOT / source
+    if way not in WAYS or not path.exists():
+        sys.exit(f"numbers: there is no {way if way not in WAYS else source}")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for key, values in (part.split("=") for part in wanted.split()):
+        rows = [row for row in rows if _value(row, key) in values.split(",")]
+    return "\n" + WAYS[way](rows).strip() + "\n\n"
+
+
+def documents() -> list[Path]:
+    """README and docs."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail where a table is not what its rows give"
+    )
+    chosen = parser.parse_args()
+    stale = []
+    for document in documents():
+        text = document.read_text(encoding="utf-8")
+        made = _BLOCK.sub(lambda found: found[1] + render(found[2], found[3], found[4]) + found[6], text)
+        if made != text:
+            stale.append(document.relative_to(ROOT))
+            if not chosen.check:
+                document.write_text(made, encoding="utf-8")
+    if stale and chosen.check:
+        sys.exit(f"numbers: {', '.join(map(str, stale))}: not what docs/numbers gives.\n  next: make numbers")
+    print(f"numbers: {len(stale)} documents written" if stale else "numbers: all tables are what docs/numbers gives")
+
+
+if __name__ == "__main__":
+    main()
