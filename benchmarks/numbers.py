@@ -45,8 +45,9 @@ def _criteria(rows: Rows) -> str:
 
 def _onnx_types(rows: Rows) -> str:
     about = rows[0]
-    lines = f"{about['machine']}, {about['threads']} threads, load average {about['load_average'][0]:.1f}, medians of {about['repeats']}."
-    return f"{onnx_types.table(about['rows'])}\n{lines}\n"
+    load = about["load_average"][0]
+    where = f"{about['machine']}, {about['threads']} threads, load average {load:.1f}, medians of {about['repeats']}."
+    return f"{onnx_types.table(about['rows'])}\n{where}\n"
 
 
 WAYS: dict[str, Callable[[Rows], str]] = {

@@ -3,6 +3,7 @@
 Tasks hand each other files, not data, so every node needs the same folders at the same places, and slimmoe installed.
 """
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ def results(sweep: Sweep, todo: list[tuple[Variant, str]], address: str) -> Iter
         WorkError: Ray is not installed, or there is no cluster at the address.
     """
     try:
-        import ray  # pyright: ignore[reportMissingImports] - of the extra "cluster"
+        ray: Any = importlib.import_module("ray")  # of the extra "cluster"
     except ImportError:
         raise WorkError("A sweep on a cluster needs Ray.", next_command="pip install 'slimmoe[cluster]'") from None
     try:
