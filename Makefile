@@ -110,6 +110,7 @@ $(RUN)/bench.jsonl: $(RUN)/verify.json $(BASE_GGUF) $(BASE_ONNX)/config.json
 	@$(SLIMMOE) bench $(BASE_GGUF) $(BASE_ONNX) $(GGUF) $(ONNX) --pair $(PAIR) --test $(TEST) -o $@
 
 $(RUN)/report.md: $(RUN)/bench.jsonl
+	@$(SLIMMOE) report $(RUN) -o $(RUN)/report.html > /dev/null
 	@$(SLIMMOE) report $(RUN) -o $@
 
 report: preflight ## the report again, as a page: of the sweep where there is one, else of PAIR and RATIO

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import criteria_report, onnx_types, types
 from runtime.report import signatures_of, table_of
+from runtime.report.rows import made, ratio
 
 ROOT = Path(__file__).parents[1]
 Rows = list[dict[str, Any]]
@@ -60,7 +61,7 @@ WAYS: dict[str, Callable[[Rows], str]] = {
 
 
 def _value(row: dict[str, Any], key: str) -> str:
-    found = row.get(key, (row.get("provenance") or {}).get(key))
+    found = ratio(row) if key == "ratio" else row.get(key, made(row, key))
     return f"{found:g}" if isinstance(found, float) else str(found)
 
 

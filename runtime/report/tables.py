@@ -64,6 +64,7 @@ COLUMNS = (
     Column("95 % interval", _interval, on_screen=False),
     Column("BLEU", _number("bleu", "{:.1f}"), True),
     Column("meaning", _number("meaning", "{:.3g}"), on_screen=False),
+    Column("COMET", _number("comet", "{:.3f}"), on_screen=False),
     Column("file MB", _number("size_bytes", "{:.1f}", 1e6), True),
     Column("peak MB", _number("peak_bytes", "{:.0f}", 1e6), True),
     Column("prefill tok/s", _number("prefill_tokens_per_second", "{:.0f}"), True),
@@ -170,8 +171,8 @@ def signatures_of(rows: list[Row]) -> list[str]:
                 f"test set: {row.get('test')}, {row.get('segments')} segments, {row.get('pair')}, greedy decoding"
             )
             facts += [f"chrF++: {row.get('chrf_signature')}", f"BLEU: {row.get('bleu_signature')}"]
-        if row.get("meaning_signature"):
-            facts.append(f"meaning: {row['meaning_signature']}")
+        for name, key in (("meaning", "meaning_signature"), ("COMET", "comet_signature")):
+            facts += [f"{name}: {row[key]}"] if row.get(key) else []
         if row.get("memory_limit_bytes"):
             facts.append(f"memory limit: {row.get('limit_method')}")
         if row.get("limit_note"):
