@@ -13,6 +13,7 @@ from typing import Any
 
 from runtime.artefact import files_of
 from runtime.engines import Engine, open_engine, usable_cores
+from runtime.errors import SlimmoeError
 from runtime.llama_paths import HOME
 from runtime.memory_limit import drop_cache
 from runtime.pairs import Pair, parse_pair
@@ -134,5 +135,7 @@ if __name__ == "__main__":
     parser.add_argument("--alone", action="store_true", help="with these threads only, and nothing beside")
     chosen = parser.parse_args()
     counts = [chosen.threads] if chosen.alone else thread_counts(chosen.threads)
-    print(json.dumps(measure(chosen.artefact, chosen.pair, counts, reference=not chosen.alone)))
-    sys.stdout.flush()
+    try:
+        print(json.dumps(measure(chosen.artefact, chosen.pair, counts, reference=not chosen.alone)))
+    except SlimmoeError as failure:
+        sys.exit(failure.sentence)

@@ -99,9 +99,15 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
 
 def empty_cache(session: Any, context: int) -> dict[str, np.ndarray]:
     """Zeros for every input that carries the state of one sequence, with room for ``context`` tokens."""
-    sizes = {"batch_size": 1, "past": context}
+    sizes: dict[Any, int] = {"batch_size": 1, "past": context}
     past = [value for value in session.get_inputs() if value.name.startswith("past_")]
-    shapes = {each.name: [sizes[size] if size in sizes else int(size) for size in each.shape] for each in past}
+    unknown = {size for each in past for size in each.shape if not isinstance(size, int)} - set(sizes)
+    if unknown:
+        raise WorkError(
+            f"The graph has sizes that this engine does not know ({', '.join(sorted(unknown))}): another version wrote it.",
+            next_command="slimmoe onnx DIR -o DIR   (export it again)",
+        )
+    shapes = {each.name: [sizes[size] if size in sizes else size for size in each.shape] for each in past}
     return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
 

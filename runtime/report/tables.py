@@ -171,8 +171,8 @@ def signatures_of(rows: list[Row]) -> list[str]:
                 f"test set: {row.get('test')}, {row.get('segments')} segments, {row.get('pair')}, greedy decoding"
             )
             facts += [f"chrF++: {row.get('chrf_signature')}", f"BLEU: {row.get('bleu_signature')}"]
-        for name, key in (("meaning", "meaning_signature"), ("COMET", "comet_signature")):
-            facts += [f"{name}: {row[key]}"] if row.get(key) else []
+        for measure, key in (("meaning", "meaning_signature"), ("COMET", "comet_signature")):
+            facts += [f"{measure}: {row[key]}"] if row.get(key) else []
         if row.get("memory_limit_bytes"):
             facts.append(f"memory limit: {row.get('limit_method')}")
         if row.get("limit_note"):
