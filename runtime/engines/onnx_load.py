@@ -107,7 +107,7 @@ def empty_cache(session: Any, context: int) -> dict[str, np.ndarray]:
             f"The graph has sizes that this engine does not know ({', '.join(sorted(unknown))}): another version wrote it.",
             next_command="slimmoe onnx DIR -o DIR   (export it again)",
         )
-    shapes = {each.name: [sizes.get(size, size) for size in each.shape] for each in past}
+    shapes = {each.name: [sizes[size] if isinstance(size, str) else size for size in each.shape] for each in past}
     return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
 
 
