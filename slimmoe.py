@@ -414,9 +414,8 @@ def fit(
 ) -> None:
     """Tell which pruning ratio and type fit into a memory, before any work is done."""
     from prune.checkpoint import Checkpoint
-    from prune.fit import fit, table
+    from prune.fit import fit, parse_memory, table
     from runtime.errors import WorkError
-    from runtime.memory_limit import parse_memory
 
     size = parse_memory(memory)
     found = fit(Checkpoint(_resolve(model)), size, context)

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import json
 import platform
+import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -17,8 +18,8 @@ from runtime import comet, speed
 from runtime.artefact import describe, files_of
 from runtime.corpus import read_segments
 from runtime.engines import Generation, open_engine
-from runtime.errors import SlimmoeError, WorkError
-from runtime.memory_limit import Outcome, run
+from runtime.errors import WorkError
+from runtime.memory import PeakMemory
 from runtime.pairs import Pair, parse_pair
 from runtime.translate import Translation, translate
 
@@ -49,7 +50,6 @@ def translate_all(
             "engine": engine.name,
             "threads": engine.threads,
             "load_seconds": round(time.perf_counter() - started, 3),
-            **engine.sizes,
         }
         engine.generate(speed.prompt_of(engine), speed.WRITE, stop=False)  # as much memory as any row's speed run takes
         if test is not None:
@@ -78,21 +78,19 @@ def assess_quality(told: list[dict[str, Any]], pair: Pair, test: Path) -> dict[s
     return {"samples": list(texts)[:SAMPLES], "test": str(test)} | scores | {"tokens_per_second": speed}
 
 
-def child(module: str, artefact: Path, pair: Pair, *options: object) -> list[str]:
-    """The command of a process that measures an artefact."""
-    return [sys.executable, "-m", module, str(artefact), "--pair", str(pair), *map(str, options)]
-
-
-def printed(outcome: Outcome, artefact: Path) -> dict[str, Any]:
-    """What a child printed.
-
-    Raises:
-        WorkError: it failed; its last line says why.
-    """
-    if outcome.status:
-        lines = outcome.errors.strip().splitlines() or [f"ended with status {outcome.status}"]
+def _run(command: list[str], artefact: Path) -> tuple[dict[str, Any], PeakMemory]:
+    """What a child process prints, and the memory it was seen with."""
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        with PeakMemory(child.pid) as memory:
+            output, errors = child.communicate()
+    except BaseException:
+        child.kill()
+        raise
+    if child.returncode:
+        lines = errors.strip().splitlines() or [f"ended with status {child.returncode}"]
         raise WorkError(f"Measuring {artefact} failed: {lines[-1]}")
-    return json.loads(outcome.output.splitlines()[-1])
+    return json.loads(output.splitlines()[-1]), memory
 
 
 def bench(
@@ -109,12 +107,14 @@ def bench(
     """
     if test is not None:
         comet.require()
-    with_threads = [] if threads is None else ["--threads", threads]
-    options = [("--test", test), ("--segments", segments)]
-    of_test = [part for flag, value in options if value is not None for part in (flag, value)]
-    outcome = run(child("runtime.bench", artefact, pair, *with_threads, *of_test))
-    told, memory = printed(outcome, artefact), outcome.memory
-    timed = printed(run(child("runtime.speed", artefact, pair, *with_threads)), artefact)
+    with_threads = [] if threads is None else ["--threads", str(threads)]
+    command = [sys.executable, "-m", "runtime.bench", str(artefact), "--pair", str(pair), *with_threads]
+    for flag, value in (("--test", test), ("--segments", segments)):
+        command += [] if value is None else [flag, str(value)]
+    told, memory = _run(command, artefact)
+    timed, _ = _run(
+        [sys.executable, "-m", "runtime.speed", str(artefact), "--pair", str(pair), *with_threads], artefact
+    )
     translations = told.pop("translations", None)
     row = {
         "artefact": str(artefact),
@@ -142,7 +142,4 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int)
     parser.add_argument("--segments", type=int)
     chosen = parser.parse_args()
-    try:
-        print(json.dumps(translate_all(chosen.artefact, chosen.pair, chosen.test, chosen.threads, chosen.segments)))
-    except SlimmoeError as failure:
-        sys.exit(failure.sentence)
+    print(json.dumps(translate_all(chosen.artefact, chosen.pair, chosen.test, chosen.threads, chosen.segments)))

@@ -118,36 +118,25 @@ def bench(
     pair: PairOption = DEFAULT_PAIR,
     test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
     threads: Threads = None,
-    memory_limits: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--memory-limit", metavar="SIZE", help="run again with so much memory, for example 2GiB; repeatable"
-        ),
-    ] = None,
 ) -> None:
-    """Measure speed, memory, size and quality, each artefact in processes of its own."""
+    """Measure speed, memory and size, one process for each artefact."""
     from rich.progress import Progress
 
     from runtime.bench import bench
     from runtime.compare import compare, keep_hypotheses
     from runtime.files import new_file
-    from runtime.limits import within
-    from runtime.memory_limit import parse_memory
-
-    limits = [parse_memory(size, "slimmoe bench ... --memory-limit 2GiB") for size in memory_limits or []]
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))
         rows = []
         for artefact in artefacts:
             progress.update(task, description=f"bench {artefact}")
-            row = bench(artefact, pair, test, threads)
-            rows += [keep_hypotheses(row, output.parent), *within(row, artefact, pair, limits)]
+            rows.append(keep_hypotheses(bench(artefact, pair, test, threads), output.parent))
             progress.advance(task)
     rows = compare(rows, output.parent)
     with new_file(output) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    say(f"{len(artefacts)} artefacts measured: {output}")
+    say(f"{len(rows)} artefacts measured: {output}")
 
 
 @device.command()

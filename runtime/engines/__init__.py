@@ -36,7 +36,6 @@ class Engine(Protocol):
     threads: int
     template: ChatTemplate
     pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
-    sizes: dict[str, int]  # weights_bytes, kv_cache_bytes, compute_bytes: of its memory, as far as the engine knows
 
     def encode(self, text: str) -> list[int]:
         """Token ids; special tokens in the text are recognised, none are added."""

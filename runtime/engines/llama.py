@@ -5,7 +5,6 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import os
-import re
 import sys
 import time
 import types
@@ -30,9 +29,6 @@ _PLAIN = ("0", "1", "32")  # general.file_type of F32, F16 and BF16
 _NFC = ("qwen2",)  # pre-tokenisers whose Hugging Face twin normalises first, which llama.cpp leaves out
 
 _errors: deque[str] = deque(maxlen=20)  # llama.cpp's last error lines
-_sizes: dict[str, int] = {}  # bytes of its buffers, as it logs them while it loads
-_BUFFER = re.compile(r"(model|KV|compute) buffer size = +([\d.]+) MiB")
-_NAMES = {"model": "weights_bytes", "KV": "kv_cache_bytes", "compute": "compute_bytes"}
 _callbacks: list[Any] = []  # the library calls them as long as the process lives: Python must not collect them
 
 
@@ -69,9 +65,6 @@ def _library() -> Any:
     def log(level: int, text: bytes, _: Any) -> None:
         if level == _ERROR:
             _errors.append(text.decode(errors="replace").strip())
-        elif found := _BUFFER.search(text.decode(errors="replace")):
-            name = _NAMES[found[1]]
-            _sizes[name] = _sizes.get(name, 0) + round(float(found[2]) * 2**20)
 
     _callbacks.append(library.llama_log_callback(log))
     library.llama_log_set(_callbacks[-1], None)
@@ -110,7 +103,6 @@ class LlamaEngine:
         self.threads = threads or usable_cores()
         self.context = context
         _errors.clear()
-        _sizes.clear()
         self._load(artefact, mapped, overrides or {})
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
@@ -128,7 +120,6 @@ class LlamaEngine:
             reason = self._reason()
             self.close()
             raise WorkError(f"llama.cpp cannot start on {artefact} with a context of {context} tokens: {reason}")
-        self.sizes = dict(_sizes)
         self._memory = lib.llama_get_memory(self._context)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._vocabulary = lib.llama_vocab_n_tokens(self._vocab)

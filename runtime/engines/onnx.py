@@ -123,10 +123,6 @@ class OnnxEngine:
         self._one = np.ones(1, np.int64)
         self._logits = np.zeros((1, 1, vocabulary), np.float32)
         self._cache = empty_cache(self._session, self.context)
-        self.sizes = {
-            "weights_bytes": sum(file.stat().st_size for file in (path, Path(f"{path}_data")) if file.exists()),
-            "kv_cache_bytes": sum(values.nbytes for values in self._cache.values()),
-        }
         self._binding: Any = self._session.io_binding()
         for name, values in self._cache.items():
             self._bind(name, values)

@@ -10,10 +10,9 @@ from export.gguf import export_gguf
 from export.onnx import export_onnx
 from prune.checkpoint import Checkpoint
 from prune.cut import prune
-from prune.fit import RATIOS, TYPES, cache_bytes, fit
+from prune.fit import RATIOS, TYPES, cache_bytes, fit, parse_memory
 from runtime.bench import file_size
 from runtime.errors import RequestError
-from runtime.memory_limit import parse_memory
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
 
