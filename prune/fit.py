@@ -15,7 +15,6 @@ from rich.table import Table
 
 from prune.budget import kept_count
 from prune.checkpoint import Checkpoint
-from runtime.errors import RequestError
 
 RATIOS = (0.0, 0.25, 0.5, 0.7, 0.75, 0.9)
 SYSTEM_SHARE = 0.25  # of the memory is left to the system and to other programs

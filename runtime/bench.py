@@ -91,9 +91,17 @@ def told_by(outcome: Outcome, artefact: Path) -> dict[str, Any]:
 
 
 def bench(
-    artefact: Path, pair: Pair, test: Path | None = None, threads: int | None = None, segments: int | None = None
+    artefact: Path,
+    pair: Pair,
+    test: Path | None = None,
+    threads: int | None = None,
+    segments: int | None = None,
+    reference: bool = True,
 ) -> dict[str, Any]:
     """Measure one artefact in child processes: one for quality and memory, then one for speed.
+
+    Args:
+        reference: also time fewer threads, loading, and llama-bench (see ``runtime.speed``).
 
     Returns:
         one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load
@@ -111,6 +119,7 @@ def bench(
     translated = run(command)
     told = told_by(translated, artefact)
     timing = [sys.executable, "-m", "runtime.speed", str(artefact), "--pair", str(pair), *with_threads]
+    timing += [] if reference else ["--alone"]
     timed = told_by(run(timing), artefact)
     translations = told.pop("translations", None)
     row = {

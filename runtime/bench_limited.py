@@ -68,8 +68,6 @@ def bench_limited(row: dict[str, Any], limits: Sequence[int]) -> list[dict[str, 
     free, patience = told_by(unlimited, artefact), PATIENCE * unlimited.seconds
     about = {key: row[key] for key in _OF_ARTEFACT}
     return [
-        about
-        | {"memory_limit_bytes": limit}
-        | _limited_row(run(command, limit, files, patience), free, artefact)
+        about | {"memory_limit_bytes": limit} | _limited_row(run(command, limit, files, patience), free, artefact)
         for limit in limits
     ]

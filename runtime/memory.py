@@ -73,7 +73,9 @@ def read_memory(pid: int) -> Memory:
 def read_major_faults(pid: int) -> int | None:
     """Pages that a process had to wait for the disk for, since it began; None where the system does not say."""
     if not _LINUX:
-        return getattr(psutil.Process(pid).memory_info(), "pageins", None)  # macOS; Windows counts soft faults with them
+        return getattr(
+            psutil.Process(pid).memory_info(), "pageins", None
+        )  # macOS; Windows counts soft faults with them
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # the name before may hold anything
     return int(fields[9])
 

@@ -75,7 +75,9 @@ def test_a_killed_sweep_goes_on_where_it_was(tiny_checkpoint, texts, tmp_path):
 
 def test_each_variant_is_there_once(tmp_path):
     pairs = tuple(map(parse_pair, ("en-de", "de-en")))
-    sweep = sweep_of(Path("model"), Path("x"), tmp_path, pairs=pairs, recovered=(False, True), criteria=("gate", "reap"))
+    sweep = sweep_of(
+        Path("model"), Path("x"), tmp_path, pairs=pairs, recovered=(False, True), criteria=("gate", "reap")
+    )
     names = [(str(each.pair), each.name) for each in variants(sweep)]
     each = ["unpruned", "gate-0.5", "gate-0.5-recovered", "reap-0.5", "reap-0.5-recovered"]
     assert names == [(pair, name) for pair in ("en-de", "de-en") for name in each]
