@@ -121,9 +121,7 @@ def main() -> None:
         write_model(unpruned, export_gguf(ROOT / "models" / "default", work / "small.gguf", "F16"))
         for artefact in (unpruned, cut_gguf(unpruned, plan_of(unpruned, 0.75), work / "synthetic-p75-Q4_K_S.gguf")):
             row = bench(artefact, PAIR, threads=options.threads, reference=False)
-            for each in (row, *bench_limited(row, LIMITS)):
-                rows.append(each | {"artefact": artefact.name})
-                print({key: each.get(key) for key in ("memory_limit_bytes", "verdict", "throughput_share")}, flush=True)
+            rows += [each | {"artefact": artefact.name} for each in (row, *bench_limited(row, LIMITS))]
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     drawn = limits(str(PAIR), rows)

@@ -1,5 +1,6 @@
 """Memory of a running process: anonymous and file-backed pages apart, because only the first cannot be dropped."""
 
+import contextlib
 import re
 import sys
 import threading
@@ -125,13 +126,12 @@ class PeakMemory:
         started = time.perf_counter()
         while not self._stop.is_set():
             looked = time.perf_counter()
-            try:
+            # It may have ended, or be about to become another program, which a shell does.
+            with contextlib.suppress(OSError, KeyError, psutil.Error):
                 now = read_memory(self._pid)
                 self.major_faults = read_major_faults(self._pid)
-            except (OSError, KeyError, psutil.Error):
-                return  # the process has ended
-            self.peak = self.peak.most(now)
-            self.series.add(looked - started, now)
+                self.peak = self.peak.most(now)
+                self.series.add(looked - started, now)
             self._stop.wait(max(self._interval, (time.perf_counter() - looked) / SHARE))
 
     def row(self) -> dict[str, Any]:
