@@ -7,6 +7,8 @@ from typing import Any
 
 from runtime.artefact import files_of
 from runtime.bench import told_by
+from runtime.errors import RequestError
+from runtime.memory import parse_memory
 from runtime.memory_limit import RLIMIT_NOTE, Outcome, run
 from runtime.speed import PROMPT, WRITE
 
@@ -14,6 +16,17 @@ PATIENCE = 10  # times as long as without a limit; then a run is ended
 THRASHES_BELOW = 0.5  # of the unlimited throughput: more time goes into waiting for the disk than into work
 ENDED_NOTE = f"A run that takes more than {PATIENCE} times as long as without a limit is ended."
 _OF_ARTEFACT = ("artefact", "type", "provenance", "pair", "size_bytes", "machine", "python", "engine", "threads")
+
+
+def parse_limits(texts: Sequence[str]) -> list[int]:
+    """Bytes of each limit.
+
+    Raises:
+        RequestError: one is no size of memory, or this system cannot limit memory.
+    """
+    if texts and sys.platform != "linux":
+        raise RequestError("Memory can be limited on Linux only; without --memory-limit it is measured everywhere.")
+    return [parse_memory(text, "slimmoe bench ARTEFACT --memory-limit 2GiB -o FILE") for text in texts]
 
 
 def _seconds(timed: dict[str, Any]) -> float:
@@ -57,7 +70,6 @@ def bench_limited(row: dict[str, Any], limits: Sequence[int]) -> list[dict[str, 
         killed or ended.
 
     Raises:
-        RequestError: this system cannot limit memory.
         WorkError: a run failed, and not for want of memory.
     """
     artefact = Path(row["artefact"])

@@ -126,12 +126,11 @@ def bench(
     from rich.progress import Progress
 
     from runtime.bench import bench
-    from runtime.bench_limited import bench_limited
+    from runtime.bench_limited import bench_limited, parse_limits
     from runtime.compare import compare, keep_hypotheses
     from runtime.files import new_file
-    from runtime.memory import parse_memory
 
-    limits = [parse_memory(text, "slimmoe bench ARTEFACT --memory-limit 2GiB -o FILE") for text in memory_limit or []]
+    limits = parse_limits(memory_limit or [])
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))

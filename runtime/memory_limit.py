@@ -9,14 +9,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.errors import RequestError
 from runtime.memory import PeakMemory
 
 RLIMIT_NOTE = (
@@ -48,13 +46,10 @@ class Group:
 
     def set_limit(self, limit: int) -> None:
         """Limit memory to so many bytes, with no swap beyond."""
-        names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if self.version == 1 else ("memory.max",)
-        for name in names:
-            if name == names[0] or (self.folder / name).exists():
-                (self.folder / name).write_text(str(limit))
-        swap = self.folder / ("memory.swappiness" if self.version == 1 else "memory.swap.max")
-        if swap.exists():
-            swap.write_text("0")
+        old = {"memory.limit_in_bytes": limit, "memory.memsw.limit_in_bytes": limit, "memory.swappiness": 0}
+        for name, value in (old if self.version == 1 else {"memory.max": limit, "memory.swap.max": 0}).items():
+            if (self.folder / name).exists():  # a kernel without swap has no files for it
+                (self.folder / name).write_text(str(value))
 
     def _count(self, file: str, *names: str) -> int | None:
         """The first of these counters that a file has."""
@@ -130,13 +125,8 @@ def _make_group(limit: int) -> Group | None:
 def limited(command: Sequence[str], limit: int) -> Iterator[tuple[list[str], Group | None]]:
     """The command that runs ``command`` with at most ``limit`` bytes, and its cgroup (None: RLIMIT_DATA it is).
 
-    The group is gone when the block ends, and so is what still runs in it.
-
-    Raises:
-        RequestError: this system can limit nothing.
+    The group is gone when the block ends, and so is what still runs in it. On Linux alone.
     """
-    if sys.platform != "linux":
-        raise RequestError("Memory can be limited on Linux only; without --memory-limit it is measured everywhere.")
     group = _make_group(limit)
     if group is None:
         yield ["sh", "-c", _RLIMIT, str(limit // 1024), *command], None

@@ -52,6 +52,15 @@ def test_nonsense_is_no_memory(text: str) -> None:
         parse_memory(text, "type this")
 
 
+def test_a_limit_that_is_no_size_is_refused_before_any_work() -> None:
+    result = subprocess.run(
+        [sys.executable, "slimmoe.py", "bench", "a.gguf", "--memory-limit", "2GiB", "--memory-limit", "lots", "-o", "x"],
+        capture_output=True, text=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert result.returncode == 2 and "'lots' is not a size of memory" in result.stderr
+    assert "next: slimmoe bench ARTEFACT --memory-limit 2GiB" in result.stderr
+
+
 @pytest.mark.parametrize("samples", [1, POINTS, POINTS + 1, 4 * POINTS + 3])
 def test_a_series_is_short_and_loses_no_peak(samples: int) -> None:
     series, peak = Series(), samples // 3
