@@ -414,10 +414,11 @@ def fit(
 ) -> None:
     """Tell which pruning ratio and type fit into a memory, before any work is done."""
     from prune.checkpoint import Checkpoint
-    from prune.fit import fit, parse_memory, table
+    from prune.fit import fit, table
     from runtime.errors import WorkError
+    from runtime.memory import parse_memory
 
-    size = parse_memory(memory)
+    size = parse_memory(memory, "slimmoe fit MODEL --memory 8GiB")
     found = fit(Checkpoint(_resolve(model)), size, context)
     best = found.recommended
     if as_json:

@@ -15,7 +15,6 @@ from rich.table import Table
 
 from prune.budget import kept_count
 from prune.checkpoint import Checkpoint
-from runtime.errors import RequestError
 
 RATIOS = (0.0, 0.25, 0.5, 0.7, 0.75, 0.9)
 SYSTEM_SHARE = 0.25  # of the memory is left to the system and to other programs
@@ -34,7 +33,6 @@ _FALLBACK = {"Q6_K": "Q8_0", "Q5_K": "Q5_1", "Q4_K": "Q5_0", "Q3_K": "Q4_0", "Q2
 # From the best to the worst.
 TYPES = ("F16", "Q8_0", "int8", "Q6_K", "Q5_K_M", "Q4_K_M", "int4", "Q3_K_M", "Q2_K")
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _ROLES = (
     ("embedding", r"embed_tokens|\bshared\.weight|wte"),
     ("output", r"lm_head"),
@@ -42,23 +40,6 @@ _ROLES = (
     ("attention_output", r"o_proj|out_proj"),
     ("down", r"down_proj|\.w2\b|output_linear|fc2"),
 )
-
-
-def parse_memory(text: str) -> int:
-    """Bytes of ``8GiB``, ``8 GB``, ``500MiB`` or ``1.5g``.
-
-    Raises:
-        RequestError: not a size.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE)
-    unit = _UNITS.get(match[2].lower()) if match else None
-    size = 0 if match is None or unit is None else round(float(match[1]) * unit)
-    if size < 10**6:
-        raise RequestError(
-            f"{text!r} is not a size of memory, for example 8GiB, 8GB or 500MiB.",
-            next_command="slimmoe fit MODEL --memory 8GiB",
-        )
-    return size
 
 
 @dataclass(frozen=True)

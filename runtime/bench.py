@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import json
 import platform
-import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from runtime.artefact import describe, files_of
 from runtime.corpus import read_segments
 from runtime.engines import Generation, open_engine
 from runtime.errors import WorkError
-from runtime.memory import PeakMemory
+from runtime.memory_limit import Outcome, run
 from runtime.pairs import Pair, parse_pair
 from runtime.translate import Translation, translate
 
@@ -50,6 +49,7 @@ def translate_all(
             "engine": engine.name,
             "threads": engine.threads,
             "load_seconds": round(time.perf_counter() - started, 3),
+            **engine.buffers,
         }
         engine.generate(speed.prompt_of(engine), speed.WRITE, stop=False)  # as much memory as any row's speed run takes
         if test is not None:
@@ -78,29 +78,34 @@ def assess_quality(told: list[dict[str, Any]], pair: Pair, test: Path) -> dict[s
     return {"samples": list(texts)[:SAMPLES], "test": str(test)} | scores | {"tokens_per_second": speed}
 
 
-def _run(command: list[str], artefact: Path) -> tuple[dict[str, Any], PeakMemory]:
-    """What a child process prints, and the memory it was seen with."""
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        with PeakMemory(child.pid) as memory:
-            output, errors = child.communicate()
-    except BaseException:
-        child.kill()
-        raise
-    if child.returncode:
-        lines = errors.strip().splitlines() or [f"ended with status {child.returncode}"]
+def told_by(outcome: Outcome, artefact: Path) -> dict[str, Any]:
+    """What a child process printed.
+
+    Raises:
+        WorkError: it failed; its last line says why.
+    """
+    if outcome.status:
+        lines = outcome.errors.strip().splitlines() or [f"ended with status {outcome.status}"]
         raise WorkError(f"Measuring {artefact} failed: {lines[-1]}")
-    return json.loads(output.splitlines()[-1]), memory
+    return json.loads(outcome.output.splitlines()[-1])
 
 
 def bench(
-    artefact: Path, pair: Pair, test: Path | None = None, threads: int | None = None, segments: int | None = None
+    artefact: Path,
+    pair: Pair,
+    test: Path | None = None,
+    threads: int | None = None,
+    segments: int | None = None,
+    reference: bool = True,
 ) -> dict[str, Any]:
     """Measure one artefact in child processes: one for quality and memory, then one for speed.
 
+    Args:
+        reference: also time fewer threads, loading, and llama-bench (see ``runtime.speed``).
+
     Returns:
         one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load
-        time, file size and peak memory (bytes), and the machine, threads and versions they hold for.
+        time, file size, memory over time and its parts (bytes), and the machine, threads and versions they hold for.
 
     Raises:
         WorkError: a child failed; its last line says why.
@@ -111,21 +116,18 @@ def bench(
     command = [sys.executable, "-m", "runtime.bench", str(artefact), "--pair", str(pair), *with_threads]
     for flag, value in (("--test", test), ("--segments", segments)):
         command += [] if value is None else [flag, str(value)]
-    told, memory = _run(command, artefact)
-    timed, _ = _run(
-        [sys.executable, "-m", "runtime.speed", str(artefact), "--pair", str(pair), *with_threads], artefact
-    )
+    translated = run(command)
+    told = told_by(translated, artefact)
+    timing = [sys.executable, "-m", "runtime.speed", str(artefact), "--pair", str(pair), *with_threads]
+    timing += [] if reference else ["--alone"]
+    timed = told_by(run(timing), artefact)
     translations = told.pop("translations", None)
     row = {
         "artefact": str(artefact),
         **describe(artefact),
         "pair": str(pair),
         "size_bytes": file_size(artefact),
-        "peak_bytes": memory.peak.total,
-        "peak_anonymous_bytes": memory.peak.anonymous,
-        "peak_file_bytes": memory.peak.file,
-        "major_faults": memory.major_faults,
-        "memory_series": memory.series.rows(),
+        **translated.memory.row(),
         "machine": processor(),
         "python": platform.python_version(),
         **told,

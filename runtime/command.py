@@ -118,13 +118,19 @@ def bench(
     pair: PairOption = DEFAULT_PAIR,
     test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
     threads: Threads = None,
+    memory_limit: Annotated[
+        list[str] | None, typer.Option(help="also time it within so much memory, as 2GiB; may be repeated (Linux)")
+    ] = None,
 ) -> None:
     """Measure speed, memory and size, one process for each artefact."""
     from rich.progress import Progress
 
     from runtime.bench import bench
+    from runtime.bench_limited import bench_limited, parse_limits
     from runtime.compare import compare, keep_hypotheses
     from runtime.files import new_file
+
+    limits = parse_limits(memory_limit or [])
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))
@@ -132,11 +138,12 @@ def bench(
         for artefact in artefacts:
             progress.update(task, description=f"bench {artefact}")
             rows.append(keep_hypotheses(bench(artefact, pair, test, threads), output.parent))
+            rows += bench_limited(rows[-1], limits) if limits else []
             progress.advance(task)
     rows = compare(rows, output.parent)
     with new_file(output) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    say(f"{len(rows)} artefacts measured: {output}")
+    say(f"{len(artefacts)} artefacts measured, {len(rows)} rows: {output}")
 
 
 @device.command()

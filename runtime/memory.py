@@ -1,19 +1,44 @@
 """Memory of a running process: anonymous and file-backed pages apart, because only the first cannot be dropped."""
 
+import contextlib
+import re
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from runtime.errors import RequestError
+
 POINTS = 200  # of a series at most
+SHARE = 0.05  # of the time, at most, goes into looking: the kernel walks every page for one look
+_LINUX = sys.platform == "linux"
 NOTE = (
-    ""
-    if sys.platform == "linux"
-    else "The resident set counts as anonymous: this system does not tell pages of files, nor major faults, apart."
+    "Memory is the resident set, all of it counted as anonymous: this system does not tell pages of files apart, and "
+    "counts shared pages in full."
 )
+
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_memory(text: str, next_command: str) -> int:
+    """Bytes of ``8GiB``, ``8 GB``, ``500MiB`` or ``1.5g``.
+
+    Raises:
+        RequestError: not a size, or less than a megabyte.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE)
+    unit = _UNITS.get(match[2].lower()) if match else None
+    size = 0 if match is None or unit is None else round(float(match[1]) * unit)
+    if size < 10**6:
+        raise RequestError(
+            f"{text!r} is not a size of memory, for example 8GiB, 8GB or 500MiB.", next_command=next_command
+        )
+    return size
 
 
 @dataclass(frozen=True)
@@ -34,7 +59,7 @@ class Memory:
 
 def read_memory(pid: int) -> Memory:
     """Memory of a process now (Linux: /proc/PID/smaps_rollup, proportional set size)."""
-    if sys.platform != "linux":
+    if not _LINUX:
         resident = psutil.Process(pid).memory_info().rss
         return Memory(resident, resident, 0)
     kilobytes = {}
@@ -48,17 +73,19 @@ def read_memory(pid: int) -> Memory:
 
 def read_major_faults(pid: int) -> int | None:
     """Pages that a process had to wait for the disk for, since it began; None where the system does not say."""
-    if sys.platform != "linux":
-        return None
+    if not _LINUX:
+        return getattr(
+            psutil.Process(pid).memory_info(), "pageins", None
+        )  # macOS; Windows counts soft faults with them
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # the name before may hold anything
     return int(fields[9])
 
 
 class Series:
-    """Memory over time in at most POINTS points, however long it grows: each is the peak of an equal stretch."""
+    """Memory over time in at most POINTS points, however long it grows: each is the peak of as many samples."""
 
     def __init__(self) -> None:
-        self.points: list[tuple[float, Memory]] = []  # seconds when the stretch began, and its peaks
+        self.points: list[tuple[float, Memory]] = []  # seconds at the first of its samples, and their peaks
         self._stretch, self._added = 1, 0  # samples that a point stands for, and those seen so far
 
     def add(self, seconds: float, memory: Memory) -> None:
@@ -79,7 +106,7 @@ class Series:
 
 
 class PeakMemory:
-    """Samples a process until it ends.
+    """Samples a process until it ends: every 50 ms, or less often where a look takes long.
 
     Attributes:
         peak: the greatest values seen, each on its own.
@@ -98,14 +125,26 @@ class PeakMemory:
     def _watch(self) -> None:
         started = time.perf_counter()
         while not self._stop.is_set():
-            try:
+            looked = time.perf_counter()
+            # It may have ended, or be about to become another program, which a shell does.
+            with contextlib.suppress(OSError, KeyError, psutil.Error):
                 now = read_memory(self._pid)
                 self.major_faults = read_major_faults(self._pid)
-            except (OSError, KeyError, psutil.Error):
-                return  # the process has ended
-            self.peak = self.peak.most(now)
-            self.series.add(time.perf_counter() - started, now)
-            self._stop.wait(self._interval)
+                self.peak = self.peak.most(now)
+                self.series.add(looked - started, now)
+            self._stop.wait(max(self._interval, (time.perf_counter() - looked) / SHARE))
+
+    def row(self) -> dict[str, Any]:
+        """The keys of bench.jsonl that say it, in bytes; ``memory_note`` where the system falls short of Linux."""
+        found = {
+            "peak_bytes": self.peak.total,
+            "peak_anonymous_bytes": self.peak.anonymous,
+            "peak_file_bytes": self.peak.file if _LINUX else None,
+            "major_faults": self.major_faults,
+            "memory_series": self.series.rows(),
+            "memory_note": None if _LINUX else NOTE,
+        }
+        return {key: value for key, value in found.items() if value is not None}
 
     def __enter__(self) -> "PeakMemory":
         self._thread.start()

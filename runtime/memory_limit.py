@@ -9,42 +9,22 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.errors import RequestError
 from runtime.memory import PeakMemory
 
-THRASHES_BELOW = 0.5  # share of the unlimited throughput; below it more time goes into waiting than into work
 RLIMIT_NOTE = (
     "No memory cgroup can be made here. RLIMIT_DATA limits anonymous memory alone: mapped files and the page cache are "
     "free under it, so a model that it lets run may still thrash on a machine of that size."
 )
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _REFUSED = re.compile(r"MemoryError|bad_alloc|(failed|unable) to allocate|out of memory|cannot allocate", re.IGNORECASE)
 # sh enters the group itself before it becomes the program, so that not a byte is counted elsewhere.
 _ENTER = 'echo $$ > "$0" && exec "$@"'
 _RLIMIT = 'ulimit -d "$0" && exec "$@"'
-
-
-def parse_memory(text: str, next_command: str = "slimmoe fit MODEL --memory 8GiB") -> int:
-    """Bytes of ``8GiB``, ``8 GB``, ``500MiB`` or ``1.5g``.
-
-    Raises:
-        RequestError: not a size.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE)
-    unit = _UNITS.get(match[2].lower()) if match else None
-    size = 0 if match is None or unit is None else round(float(match[1]) * unit)
-    if size < 10**6:
-        raise RequestError(
-            f"{text!r} is not a size of memory, for example 8GiB, 8GB or 500MiB.", next_command=next_command
-        )
-    return size
 
 
 def drop_cache(files: Iterable[Path]) -> None:
@@ -66,13 +46,10 @@ class Group:
 
     def set_limit(self, limit: int) -> None:
         """Limit memory to so many bytes, with no swap beyond."""
-        names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if self.version == 1 else ("memory.max",)
-        for name in names:
-            if name == names[0] or (self.folder / name).exists():
-                (self.folder / name).write_text(str(limit))
-        swap = self.folder / ("memory.swappiness" if self.version == 1 else "memory.swap.max")
-        if swap.exists():
-            swap.write_text("0")
+        old = {"memory.limit_in_bytes": limit, "memory.memsw.limit_in_bytes": limit, "memory.swappiness": 0}
+        for name, value in (old if self.version == 1 else {"memory.max": limit, "memory.swap.max": 0}).items():
+            if (self.folder / name).exists():  # a kernel without swap has no files for it
+                (self.folder / name).write_text(str(value))
 
     def _count(self, file: str, *names: str) -> int | None:
         """The first of these counters that a file has."""
@@ -148,13 +125,8 @@ def _make_group(limit: int) -> Group | None:
 def limited(command: Sequence[str], limit: int) -> Iterator[tuple[list[str], Group | None]]:
     """The command that runs ``command`` with at most ``limit`` bytes, and its cgroup (None: RLIMIT_DATA it is).
 
-    The group is gone when the block ends, and so is what still runs in it.
-
-    Raises:
-        RequestError: this system can limit nothing.
+    The group is gone when the block ends, and so is what still runs in it. On Linux alone.
     """
-    if sys.platform != "linux":
-        raise RequestError("Memory can be limited on Linux only; without --memory-limit it is measured everywhere.")
     group = _make_group(limit)
     if group is None:
         yield ["sh", "-c", _RLIMIT, str(limit // 1024), *command], None
@@ -172,7 +144,7 @@ class Outcome:
     Attributes:
         status: its exit status; minus the signal that ended it.
         stopped: it was ended here because its time was over.
-        killed: it ended for want of memory. Only said of a limited run.
+        killed: it failed for want of memory: the kernel ended it, it crashed, or it said so. Only said of a limited run.
         method: what limited it: "cgroup v1", "cgroup v2", "RLIMIT_DATA", or "".
         refaults: see ``Group``; None without a group.
     """
@@ -213,19 +185,18 @@ def run(
 
     Args:
         limit: bytes of memory it may use.
-        files: of which the page cache is dropped before a limited run; what is held already is charged to nobody.
+        files: of which the page cache is dropped first, since a group pays only for what it is the first to read.
         seconds: after which it is ended.
     """
+    drop_cache(files)
     if limit is None:
         return _run(command, seconds)
     with limited(command, limit) as (wrapped, group):
-        drop_cache(files)
         outcome = _run(wrapped, seconds)
-        refused = outcome.status != 0 and _REFUSED.search(outcome.errors) is not None
-        killed = not outcome.stopped and (refused or outcome.status < 0 or bool(group and group.oom_kills()))
+        crashed = outcome.status < 0 or bool(group and group.oom_kills()) or bool(_REFUSED.search(outcome.errors))
         return replace(
             outcome,
-            killed=killed,
+            killed=outcome.status != 0 and not outcome.stopped and crashed,
             method=f"cgroup v{group.version}" if group else "RLIMIT_DATA",
             refaults=group.refaults() if group else None,
         )

@@ -35,6 +35,7 @@ class Engine(Protocol):
     name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
     threads: int
     template: ChatTemplate
+    buffers: dict[str, int]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; those that the engine knows
     pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
 
     def encode(self, text: str) -> list[int]:

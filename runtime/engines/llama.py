@@ -5,6 +5,7 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import time
 import types
@@ -24,11 +25,14 @@ from runtime.llama_paths import HOME
 from runtime.prompts import PLAIN_TEMPLATE, ChatTemplate
 
 BATCH = 512  # tokens that one call evaluates
-_ERROR = 4  # ggml's log level
+_INFO, _ERROR = 2, 4  # ggml's log levels
+_BUFFER = re.compile(r" (model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+_PARTS = {"model": "weights_bytes", "KV": "kv_cache_bytes", "RS": "kv_cache_bytes"}  # RS: recurrent layers' state
 _PLAIN = ("0", "1", "32")  # general.file_type of F32, F16 and BF16
 _NFC = ("qwen2",)  # pre-tokenisers whose Hugging Face twin normalises first, which llama.cpp leaves out
 
 _errors: deque[str] = deque(maxlen=20)  # llama.cpp's last error lines
+_buffers: dict[str, int] = {}  # bytes by part, as llama.cpp logs them while it loads: no function tells them
 _callbacks: list[Any] = []  # the library calls them as long as the process lives: Python must not collect them
 
 
@@ -65,6 +69,9 @@ def _library() -> Any:
     def log(level: int, text: bytes, _: Any) -> None:
         if level == _ERROR:
             _errors.append(text.decode(errors="replace").strip())
+        elif level == _INFO and (found := _BUFFER.search(text.decode(errors="replace"))):
+            part = _PARTS.get(found[1], "compute_bytes")
+            _buffers[part] = _buffers.get(part, 0) + round(float(found[2]) * 2**20)
 
     _callbacks.append(library.llama_log_callback(log))
     library.llama_log_set(_callbacks[-1], None)
@@ -103,6 +110,7 @@ class LlamaEngine:
         self.threads = threads or usable_cores()
         self.context = context
         _errors.clear()
+        _buffers.clear()
         self._load(artefact, mapped, overrides or {})
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
@@ -120,6 +128,7 @@ class LlamaEngine:
             reason = self._reason()
             self.close()
             raise WorkError(f"llama.cpp cannot start on {artefact} with a context of {context} tokens: {reason}")
+        self.buffers = dict(_buffers)
         self._memory = lib.llama_get_memory(self._context)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._vocabulary = lib.llama_vocab_n_tokens(self._vocab)

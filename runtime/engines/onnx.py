@@ -123,6 +123,10 @@ class OnnxEngine:
         self._one = np.ones(1, np.int64)
         self._logits = np.zeros((1, 1, vocabulary), np.float32)
         self._cache = empty_cache(self._session, self.context)
+        self.buffers = {
+            "weights_bytes": sum(file.stat().st_size for file in (path, *path.parent.glob(f"{path.name}_data*"))),
+            "kv_cache_bytes": sum(values.nbytes for values in self._cache.values()),
+        }
         self._binding: Any = self._session.io_binding()
         for name, values in self._cache.items():
             self._bind(name, values)

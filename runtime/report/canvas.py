@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from runtime.errors import WorkError
@@ -67,6 +68,17 @@ def draw(paint: Callable[[Any, bool], None], key: str, alt: str, width: float, h
         paint(figure, width == NARROW)
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     return _inline(stream.getvalue(), key, alt)
+
+
+def save(paint: Callable[[Any, bool], None], path: Path, width: float, height: float) -> None:
+    """The same as a PNG file, for documents that cannot hold the page's SVG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), facecolor=PAPER)
+        paint(figure, False)
+        figure.savefig(path, dpi=120)
 
 
 def _inline(svg: str, key: str, alt: str) -> str:

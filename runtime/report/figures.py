@@ -26,6 +26,8 @@ class Drawn:
     narrow: str
     header: tuple[str, ...]
     data: list[tuple]
+    paint: Paint
+    size: tuple[float, float]  # of the wide drawing, in inches
 
     def csv(self) -> str:
         """The data as CSV with a header."""
@@ -47,7 +49,7 @@ def _drawn(key: str, pair: str, title: str, alt: str, caption: str, paint: Paint
     shapes = (("wide", WIDE, heights[0]), ("narrow", NARROW, heights[1]))
     key = f"{key}-{pair}"
     wide, narrow = (draw(paint, f"{key}-{shape}", f"{title}. {alt}", width, height) for shape, width, height in shapes)
-    return Drawn(key, title, caption, wide, narrow, *table)
+    return Drawn(key, title, caption, wide, narrow, *table, paint=paint, size=(WIDE, heights[0]))
 
 
 def _style(line: Series) -> dict[str, Any]:

@@ -10,28 +10,13 @@ from export.gguf import export_gguf
 from export.onnx import export_onnx
 from prune.checkpoint import Checkpoint
 from prune.cut import prune
-from prune.fit import RATIOS, TYPES, cache_bytes, fit, parse_memory
+from prune.fit import RATIOS, TYPES, cache_bytes, fit
 from runtime.bench import file_size
-from runtime.errors import RequestError
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "models" / "default"
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("8GiB", 8 * 2**30), ("8GB", 8 * 10**9), ("500MiB", 500 * 2**20), (" 1.5 g ", 1_500_000_000), ("2gib", 2**31)],
-)
-def test_sizes_of_memory(text: str, size: int) -> None:
-    assert parse_memory(text) == size
-
-
-@pytest.mark.parametrize("text", ["much", "", "8", "-8GiB", "8PB", "0GB", "GiB", "8 GiB RAM"])
-def test_nonsense_is_no_memory(text: str) -> None:
-    with pytest.raises(RequestError, match="not a size of memory"):
-        parse_memory(text)
 
 
 @pytest.fixture(scope="module")

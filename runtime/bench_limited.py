@@ -1,0 +1,85 @@
+"""An artefact within memory limits: does it fit, does it thrash, or is it killed?"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runtime.artefact import files_of
+from runtime.bench import told_by
+from runtime.errors import RequestError
+from runtime.memory import parse_memory
+from runtime.memory_limit import RLIMIT_NOTE, Outcome, run
+from runtime.speed import PROMPT, WRITE
+
+PATIENCE = 10  # times as long as without a limit; then a run is ended
+THRASHES_BELOW = 0.5  # of the unlimited throughput: more time goes into waiting for the disk than into work
+ENDED_NOTE = f"A run that takes more than {PATIENCE} times as long as without a limit is ended."
+_OF_ARTEFACT = ("artefact", "type", "provenance", "pair", "size_bytes", "machine", "python", "engine", "threads")
+
+
+def parse_limits(texts: Sequence[str]) -> list[int]:
+    """Bytes of each limit.
+
+    Raises:
+        RequestError: one is no size of memory, or this system cannot limit memory.
+    """
+    if texts and sys.platform != "linux":
+        raise RequestError("Memory can be limited on Linux only; without --memory-limit it is measured everywhere.")
+    return [parse_memory(text, "slimmoe bench ARTEFACT --memory-limit 2GiB -o FILE") for text in texts]
+
+
+def _seconds(timed: dict[str, Any]) -> float:
+    """For the prompt and the tokens after it."""
+    return PROMPT / timed["prefill_tokens_per_second"] + WRITE / timed["decode_tokens_per_second"]
+
+
+def _limited_row(outcome: Outcome, free: dict[str, Any], artefact: Path) -> dict[str, Any]:
+    """What a limited run adds to a row.
+
+    Raises:
+        WorkError: it failed, and not for want of memory.
+    """
+    timed = {} if outcome.killed or outcome.stopped else told_by(outcome, artefact)
+    notes = [RLIMIT_NOTE] * (outcome.method == "RLIMIT_DATA") + [ENDED_NOTE] * outcome.stopped
+    share = round(_seconds(free) / _seconds(timed), 3) if timed else None
+    verdict = "killed" if outcome.killed else "thrashes" if share is None or share < THRASHES_BELOW else "fits"
+    found = {
+        "limit_method": outcome.method,
+        "verdict": verdict,
+        "throughput_share": share,
+        "refaults": outcome.refaults,
+        "limit_note": " ".join(notes) or None,
+    }
+    return outcome.memory.row() | timed | {key: value for key, value in found.items() if value is not None}
+
+
+def bench_limited(row: dict[str, Any], limits: Sequence[int]) -> list[dict[str, Any]]:
+    """Time an artefact within each limit, loading included in what must fit, from a cold page cache.
+
+    Speed is compared with a run of the same kind without a limit right before, not with the row's own, which is older.
+
+    Args:
+        row: of the artefact, as ``bench`` returned it.
+        limits: bytes.
+
+    Returns:
+        a row for each limit, with what the row says of the artefact and the machine, ``memory_limit_bytes``,
+        ``limit_method``, ``verdict``, ``throughput_share`` (tokens/s of prompt and translation together over those
+        without a limit), ``refaults``, ``limit_note``, and the speed and memory of this run. No speed where it was
+        killed or ended.
+
+    Raises:
+        WorkError: a run failed, and not for want of memory.
+    """
+    artefact = Path(row["artefact"])
+    command = [sys.executable, "-m", "runtime.speed", row["artefact"], "--pair", row["pair"]]
+    command += ["--threads", str(row["threads"]), "--alone"]
+    files = files_of(artefact)
+    unlimited = run(command, files=files)
+    free, patience = told_by(unlimited, artefact), PATIENCE * unlimited.seconds
+    about = {key: row[key] for key in _OF_ARTEFACT}
+    return [
+        about | {"memory_limit_bytes": limit} | _limited_row(run(command, limit, files, patience), free, artefact)
+        for limit in limits
+    ]
