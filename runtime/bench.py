@@ -17,7 +17,7 @@ from runtime import comet, speed
 from runtime.artefact import describe, files_of
 from runtime.corpus import read_segments
 from runtime.engines import Generation, open_engine
-from runtime.errors import WorkError
+from runtime.errors import SlimmoeError, WorkError
 from runtime.memory_limit import Outcome, run
 from runtime.pairs import Pair, parse_pair
 from runtime.translate import Translation, translate
@@ -144,4 +144,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int)
     parser.add_argument("--segments", type=int)
     chosen = parser.parse_args()
-    print(json.dumps(translate_all(chosen.artefact, chosen.pair, chosen.test, chosen.threads, chosen.segments)))
+    try:
+        print(json.dumps(translate_all(chosen.artefact, chosen.pair, chosen.test, chosen.threads, chosen.segments)))
+    except SlimmoeError as failure:
+        sys.exit(failure.sentence)

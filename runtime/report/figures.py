@@ -345,9 +345,9 @@ def speed(pair: str, rows: list[Row]) -> Drawn | Missing:
     speeds = [row["decode_tokens_per_second"] for row in timed]
     alt = f"{len(lines)} lines; from {min(speeds):.0f} to {max(speeds):.0f} tokens/s."
     caption = (
-        "Higher is better. As many experts are active after a cut as before, so speed changes little by computing "
-        "less; what changes is how much of the model the caches hold. SFT changes weights, not speed: a gap between a "
-        "solid and a dashed line is the machine's scatter."
+        "Higher is better. As many experts are active after a cut as before, unless fewer than top-k are left, so speed "
+        "changes little by computing less; what changes is how much of the model the caches hold. SFT changes weights, "
+        "not speed: a gap between a solid and a dashed line is the machine's scatter."
     )
     heights = 3.8 + _legend_height(len(lines), False), 3.6 + _legend_height(len(lines), True)
     return _drawn("speed", pair, title, alt, caption, paint, heights, (header, data))
