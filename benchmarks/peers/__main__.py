@@ -102,7 +102,7 @@ def export_all(checkpoint: Path, folder: Path, pair: Pair, corpus: Path) -> None
                 raise WorkError(f"optimum cannot export {checkpoint}: {last[:300]}", next_command=" ".join(command))
 
 
-def all_peers(folder: Path, threads: int) -> list[Peer]:
+def all_peers(checkpoint: Path, folder: Path, threads: int) -> list[Peer]:
     """Every runtime with every file that it reads; our own first."""
 
     def python(executable: str, runtime: str, path: Path) -> list[str]:
@@ -120,6 +120,7 @@ def all_peers(folder: Path, threads: int) -> list[Peer]:
         node = ["node", str(HERE / "serve.mjs"), str(folder / "onnx"), _DTYPES[quant], str(threads)]
         peers.append(Peer(f"transformers.js {kind}", node, like, NODE))
     peers.append(Peer(OPTIMUM, python(str(PYTHON), "optimum", folder / "optimum" / "model.onnx"), "slimmoe fp32"))
+    peers.append(Peer("transformers fp32", python(mine, "transformers", checkpoint), "slimmoe fp32"))
     return peers
 
 
@@ -181,7 +182,7 @@ def run(checkpoint: Path, folder: Path, pair: Pair, corpus: Path, dev: Path, rou
     engine.close()
     text = [token for prompt in prompts for token in prompt]
     prompt = (text * (PROMPT // len(text) + 1))[:PROMPT]
-    peers = all_peers(folder, threads)
+    peers = all_peers(checkpoint, folder, threads)
     try:
         for peer in peers:
             print(f"loading {peer.name}", flush=True)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 Generate = Callable[[list[int], int], tuple[list[int], float, float]]  # tokens, when the first came, when the last came
 
@@ -61,19 +62,10 @@ def genai(path: Path, threads: int) -> tuple[str, Generate]:
     return f"onnxruntime-genai {version('onnxruntime-genai')}, onnxruntime {version('onnxruntime')}", generate
 
 
-def optimum(path: Path, threads: int) -> tuple[str, Generate]:
-    """optimum's ORTModelForCausalLM: the graph ``path`` of an ONNX folder, or of what optimum itself exported."""
-    import onnxruntime
+def _by_generate(model: Any) -> Generate:
+    """With ``generate`` of transformers, which both peers below have."""
     import torch
-    from optimum.onnxruntime import ORTModelForCausalLM
 
-    torch.set_num_threads(threads)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    folder, subfolder = (path.parent.parent, "onnx") if path.parent.name == "onnx" else (path.parent, "")
-    model = ORTModelForCausalLM.from_pretrained(
-        folder, subfolder=subfolder, file_name=path.name, session_options=options, local_files_only=True
-    )
     model.generation_config.eos_token_id = None
     times: list[float] = []
 
@@ -93,13 +85,41 @@ def optimum(path: Path, threads: int) -> tuple[str, Generate]:
         )
         return written[0, len(ids) :].tolist(), times[0], times[-1]
 
-    return f"optimum-onnx {version('optimum-onnx')}, onnxruntime {onnxruntime.__version__}", generate
+    return generate
+
+
+def optimum(path: Path, threads: int) -> tuple[str, Generate]:
+    """optimum's ORTModelForCausalLM: the graph ``path`` of an ONNX folder, or of what optimum itself exported."""
+    import onnxruntime
+    import torch
+    from optimum.onnxruntime import ORTModelForCausalLM
+
+    torch.set_num_threads(threads)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    folder, subfolder = (path.parent.parent, "onnx") if path.parent.name == "onnx" else (path.parent, "")
+    model = ORTModelForCausalLM.from_pretrained(
+        folder, subfolder=subfolder, file_name=path.name, session_options=options, local_files_only=True
+    )
+    return f"optimum-onnx {version('optimum-onnx')}, onnxruntime {onnxruntime.__version__}", _by_generate(model)
+
+
+def transformers(path: Path, threads: int) -> tuple[str, Generate]:
+    """The checkpoint ``path`` itself, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(threads)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+    return f"transformers {version('transformers')}, torch {torch.__version__}", _by_generate(model)
 
 
 def serve(runtime: str, path: Path, threads: int) -> None:
     answers = os.fdopen(os.dup(1), "w")  # what libraries print goes elsewhere
     os.dup2(2, 1)
-    name, generate = {"ours": ours, "genai": genai, "optimum": optimum}[runtime](path, threads)
+    name, generate = {"ours": ours, "genai": genai, "optimum": optimum, "transformers": transformers}[runtime](
+        path, threads
+    )
     print(json.dumps({"runtime": name}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
