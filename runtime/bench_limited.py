@@ -57,7 +57,8 @@ def _limited_row(outcome: Outcome, free: dict[str, Any], artefact: Path) -> dict
 def bench_limited(row: dict[str, Any], limits: Sequence[int]) -> list[dict[str, Any]]:
     """Time an artefact within each limit, loading included in what must fit, from a cold page cache.
 
-    Speed is compared with a run of the same kind without a limit right before, not with the row's own, which is older.
+    Speed is compared with a run of the same kind without a limit right before: what else the machine does changes with
+    the minutes, and the row's own speed is older.
 
     Args:
         row: of the artefact, as ``bench`` returned it.
@@ -75,11 +76,11 @@ def bench_limited(row: dict[str, Any], limits: Sequence[int]) -> list[dict[str, 
     artefact = Path(row["artefact"])
     command = [sys.executable, "-m", "runtime.speed", row["artefact"], "--pair", row["pair"]]
     command += ["--threads", str(row["threads"]), "--alone"]
-    files = files_of(artefact)
-    unlimited = run(command, files=files)
-    free, patience = told_by(unlimited, artefact), PATIENCE * unlimited.seconds
-    about = {key: row[key] for key in _OF_ARTEFACT}
-    return [
-        about | {"memory_limit_bytes": limit} | _limited_row(run(command, limit, files, patience), free, artefact)
-        for limit in limits
-    ]
+    files, rows = files_of(artefact), []
+    for limit in limits:
+        unlimited = run(command, files=files)
+        free = told_by(unlimited, artefact)
+        outcome = run(command, limit, files, PATIENCE * unlimited.seconds)
+        about = {key: row[key] for key in _OF_ARTEFACT} | {"memory_limit_bytes": limit}
+        rows.append(about | _limited_row(outcome, free, artefact))
+    return rows
