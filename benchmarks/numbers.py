@@ -31,6 +31,10 @@ def _report(rows: Rows) -> str:
     return f"{table_of(rows)}\n\n" + "".join(f"{fact}  \n" for fact in signatures_of(rows))
 
 
+def _limits(rows: Rows) -> str:
+    return f"{table_of(rows, on_screen=False)}\n\n" + "".join(f"{fact}  \n" for fact in signatures_of(rows))
+
+
 def _peers(rows: Rows) -> str:
     from benchmarks.peers.__main__ import table
 
@@ -53,6 +57,7 @@ def _onnx_types(rows: Rows) -> str:
 
 WAYS: dict[str, Callable[[Rows], str]] = {
     "report": _report,
+    "limits": _limits,
     "peers": _peers,
     "criteria": _criteria,
     "onnx-types": _onnx_types,

@@ -1,5 +1,7 @@
 """The report as Markdown: the page's words and tables, without its figures."""
 
+import itertools
+
 from runtime.report import tables
 from runtime.report.rows import Row, Run, engine, label
 from runtime.report.tables import Table
@@ -15,9 +17,17 @@ def _table(table: Table) -> str:
     return "\n".join(_row(line) for line in (table.header, rule, *table.rows))
 
 
-def table_of(rows: list[Row]) -> str:
-    """Rows as they stand on screen, without the columns that only the page has room for."""
-    return _table(tables.all_rows(rows, on_screen=True))
+def table_of(rows: list[Row], on_screen: bool = True) -> str:
+    """Rows as they stand on screen, or with the columns that only the page has room for; none that is empty."""
+    table = tables.all_rows(rows, on_screen)
+    filled = [any(cells[i] != "-" for cells in table.rows) for i in range(len(table.header))]
+    return _table(
+        Table(
+            tuple(itertools.compress(table.header, filled)),
+            [list(itertools.compress(cells, filled)) for cells in table.rows],
+            sum(filled[: table.texts]),
+        )
+    )
 
 
 def markdown(run: Run, title: str) -> str:
