@@ -13,8 +13,11 @@ from runtime.memory_limit import RLIMIT_NOTE, Outcome, run
 from runtime.speed import PROMPT, WRITE
 
 PATIENCE = 10  # times as long as without a limit; then a run is ended
+LEAST_SECONDS = 60  # but not sooner: of a small model's few seconds most are starting and loading
 THRASHES_BELOW = 0.5  # of the unlimited throughput: more time goes into waiting for the disk than into work
-ENDED_NOTE = f"A run that takes more than {PATIENCE} times as long as without a limit is ended."
+ENDED_NOTE = (
+    f"A run is ended after {PATIENCE} times as long as without a limit, and after {LEAST_SECONDS} s at the soonest."
+)
 _OF_ARTEFACT = ("artefact", "type", "provenance", "pair", "size_bytes", "machine", "python", "engine", "threads")
 
 
@@ -27,6 +30,11 @@ def parse_limits(texts: Sequence[str]) -> list[int]:
     if texts and sys.platform != "linux":
         raise RequestError("Memory can be limited on Linux only; without --memory-limit it is measured everywhere.")
     return [parse_memory(text, "slimmoe bench ARTEFACT --memory-limit 2GiB -o FILE") for text in texts]
+
+
+def patience(unlimited: float) -> float:
+    """Seconds after which a limited run is ended, from those of the unlimited one."""
+    return max(LEAST_SECONDS, PATIENCE * unlimited)
 
 
 def _seconds(timed: dict[str, Any]) -> float:
@@ -80,7 +88,7 @@ def bench_limited(row: dict[str, Any], limits: Sequence[int]) -> list[dict[str, 
     for limit in limits:
         unlimited = run(command, files=files)
         free = told_by(unlimited, artefact)
-        outcome = run(command, limit, files, PATIENCE * unlimited.seconds)
+        outcome = run(command, limit, files, patience(unlimited.seconds))
         about = {key: row[key] for key in _OF_ARTEFACT} | {"memory_limit_bytes": limit}
         rows.append(about | _limited_row(outcome, free, artefact))
     return rows

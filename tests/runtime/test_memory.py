@@ -140,6 +140,11 @@ def test_what_takes_too_long_is_ended() -> None:
     assert row["verdict"] == "thrashes" and "ended" in row["limit_note"] and "throughput_share" not in row
 
 
+@pytest.mark.parametrize(("unlimited", "seconds"), [(1.5, 60), (20.0, 200)])
+def test_a_small_model_gets_a_minute_and_a_large_one_ten_times_its_own(unlimited: float, seconds: float) -> None:
+    assert bench_limited.patience(unlimited) == seconds
+
+
 @pytest.mark.parametrize(("decode", "verdict"), [(99.0, "fits"), (30.0, "thrashes")])
 def test_the_verdict_goes_by_the_time_of_prompt_and_translation(decode: float, verdict: str) -> None:
     free = {"prefill_tokens_per_second": 1280.0, "decode_tokens_per_second": 100.0}
