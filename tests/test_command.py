@@ -131,9 +131,19 @@ def readme_commands() -> list[str]:
 def test_readme_s_commands_exist_with_their_flags() -> None:
     verbs = [re.search(r"slimmoe (\w+)(.*)", line) for line in readme_commands()]
     found = {match[1]: set(re.findall(r"(?<=\s)--?[a-z]+", match[2])) for match in verbs if match}
-    assert {"calibrate", "plan", "prune", "recover", "gguf", "onnx", "verify", "evaluate", "translate", "fit"} == set(
-        found
-    )
+    assert {
+        "bench",
+        "calibrate",
+        "plan",
+        "prune",
+        "recover",
+        "gguf",
+        "onnx",
+        "verify",
+        "evaluate",
+        "translate",
+        "fit",
+    } == set(found)
     for verb, flags in found.items():
         text = slimmoe(verb, "--help").stdout
         assert all(re.search(rf"{flag}\b", text) for flag in flags), (verb, flags)
