@@ -1,6 +1,7 @@
 """The verbs that write files for the device and check them: gguf, onnx, verify, sweep."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -148,7 +149,8 @@ def sweep(
     ] = None,
 ) -> None:
     """Export and measure every combination, into OUTPUT/bench.jsonl. The same command goes on with a stopped sweep."""
-    from export.sweep import Sweep, run
+    from export.sweep import Sweep, one_by_one, run
+    from export.sweep_on_ray import on_cluster
 
     chosen = {"no": (False,), "yes": (True,), "both": (False, True)}.get(recover)
     if chosen is None:
@@ -158,7 +160,7 @@ def sweep(
             output, tuple(resolve(model) for model in models), tuple(pairs), tuple(criteria), tuple(ratios), chosen,
             tuple(types), corpus, dev, test, threads, steps, teach,
         ),
-        say, ray,
+        say, partial(on_cluster, ray) if ray else one_by_one,
     )  # fmt: skip
     say(f"{len(rows)} runs: {output}/bench.jsonl")
     say(f"  next: slimmoe report {output} -o {output}/report.html")

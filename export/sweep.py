@@ -83,6 +83,10 @@ class Variant:
         return replace(self, recovered=False)
 
 
+Todo = list[tuple[Variant, str]]  # what is not done yet, with the type of each
+Results = Iterator[tuple[str, Row | SlimmoeError]]  # keys, and rows or why there is none
+
+
 def variants(sweep: Sweep) -> list[Variant]:
     """Every variant once, unpruned ones first within their model and pair."""
     found = []
@@ -199,8 +203,8 @@ def _write_rows(path: Path, rows: list[Row]) -> None:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _results(sweep: Sweep, todo: list[tuple[Variant, str]]) -> Iterator[tuple[str, Row | SlimmoeError]]:
-    """Keys and rows, one after the other."""
+def one_by_one(sweep: Sweep, todo: Todo) -> Results:
+    """Keys and rows, one after the other in this process."""
     for variant, kind in todo:
         try:
             yield key_of(variant, kind), measure(sweep, variant, kind)
@@ -208,12 +212,12 @@ def _results(sweep: Sweep, todo: list[tuple[Variant, str]]) -> Iterator[tuple[st
             yield key_of(variant, kind), error
 
 
-def run(sweep: Sweep, tell: Tell, ray_address: str | None = None) -> list[Row]:
+def run(sweep: Sweep, tell: Tell, results: Callable[[Sweep, Todo], Results] = one_by_one) -> list[Row]:
     """Do what is not done yet, and return all rows.
 
     Args:
         tell: is called with a sentence for each row.
-        ray_address: of a Ray cluster to run on; every node must see the same files and have slimmoe installed.
+        results: does the work; the other way is export/sweep_on_ray.py.
 
     Raises:
         RequestError: see ``check``; another process runs a sweep in this folder.
@@ -224,14 +228,14 @@ def run(sweep: Sweep, tell: Tell, ray_address: str | None = None) -> list[Row]:
     check(sweep)
     try:
         with FileLock(sweep.folder / ".lock", timeout=0):
-            return _run(sweep, tell, ray_address)
+            return _run(sweep, tell, results)
     except Timeout:
         raise RequestError(
             f"Another process runs a sweep in {sweep.folder}.", next_command="ps aux | grep sweep"
         ) from None
 
 
-def _run(sweep: Sweep, tell: Tell, ray_address: str | None) -> list[Row]:
+def _run(sweep: Sweep, tell: Tell, results: Callable[[Sweep, Todo], Results]) -> list[Row]:
     for leftover in sweep.folder.rglob(".*.part"):  # of a process that was killed while it wrote
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     path = sweep.folder / "bench.jsonl"
@@ -243,14 +247,8 @@ def _run(sweep: Sweep, tell: Tell, ray_address: str | None) -> list[Row]:
     todo = [each for each in wanted if key_of(*each) not in done]
     if len(todo) < len(wanted):
         tell(f"{len(wanted) - len(todo)} of {len(wanted)} runs are done already")
-    if ray_address:
-        from export.sweep_on_ray import results
-
-        found = results(sweep, todo, ray_address)
-    else:
-        found = _results(sweep, todo)
     failed = []
-    for number, (key, row) in enumerate(found, len(wanted) - len(todo) + 1):
+    for number, (key, row) in enumerate(results(sweep, todo), len(wanted) - len(todo) + 1):
         if isinstance(row, SlimmoeError):
             failed.append(f"{key} ({row.sentence})")
             tell(f"[{number}/{len(wanted)}] {key}: failed: {row.sentence}")

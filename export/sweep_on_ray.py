@@ -5,11 +5,10 @@ Tasks hand each other files, not data, so every node needs the same folders at t
 
 import importlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from export.sweep import Row, Sweep, Variant, artefact_of, checkpoint_of, key_of, measure, statistics_of
+from export.sweep import Results, Row, Sweep, Todo, Variant, artefact_of, checkpoint_of, key_of, measure, statistics_of
 from runtime.engines import usable_cores
 from runtime.errors import SlimmoeError, WorkError
 
@@ -47,8 +46,8 @@ def _measure(here: Path, sweep: Sweep, variant: Variant, kind: str, prepared: Fa
         return key_of(variant, kind), error
 
 
-def results(sweep: Sweep, todo: list[tuple[Variant, str]], address: str) -> Iterator[tuple[str, Row | SlimmoeError]]:
-    """Keys and rows as they come.
+def on_cluster(address: str, sweep: Sweep, todo: Todo) -> Results:
+    """Keys and rows as they come, for ``export.sweep.run``.
 
     Args:
         address: ``HOST:PORT`` of the cluster's head, ``auto`` for the one on this machine, ``local`` to start one.

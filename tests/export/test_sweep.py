@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from export.sweep import Sweep, check, run, variants
+from export.sweep_on_ray import on_cluster
 from runtime.errors import RequestError
 from runtime.pairs import parse_pair
 from tests.tiny import write_tiny_checkpoint
@@ -118,7 +120,7 @@ def test_a_cluster_of_two_workers_does_the_same(tiny_checkpoint, texts, tmp_path
         for _ in range(2):
             cluster.add_node(num_cpus=1)
         sweep = sweep_of(tiny_checkpoint, texts, tmp_path / "cluster")
-        rows = run(sweep, lambda _: None, cluster.address)
+        rows = run(sweep, lambda _: None, partial(on_cluster, cluster.address))
         assert not ray.is_initialized()
     finally:
         cluster.shutdown()
