@@ -15,6 +15,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,8 @@ Rows = list[dict[str, Any]]
 _BLOCK = re.compile(r"(<!-- numbers: (\S+) (\S+)((?: \S+=\S+)*) -->\n)(.*?)(<!-- /numbers -->)", re.DOTALL)
 
 
-def _report(rows: Rows) -> str:
-    return f"{table_of(rows)}\n\n" + "".join(f"{fact}  \n" for fact in signatures_of(rows))
-
-
-def _limits(rows: Rows) -> str:
-    return f"{table_of(rows, on_screen=False)}\n\n" + "".join(f"{fact}  \n" for fact in signatures_of(rows))
+def _report(rows: Rows, on_screen: bool = True) -> str:
+    return f"{table_of(rows, on_screen)}\n\n" + "".join(f"{fact}  \n" for fact in signatures_of(rows))
 
 
 def _peers(rows: Rows) -> str:
@@ -57,7 +54,7 @@ def _onnx_types(rows: Rows) -> str:
 
 WAYS: dict[str, Callable[[Rows], str]] = {
     "report": _report,
-    "limits": _limits,
+    "limits": partial(_report, on_screen=False),
     "peers": _peers,
     "criteria": _criteria,
     "onnx-types": _onnx_types,

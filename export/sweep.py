@@ -108,15 +108,16 @@ def check(sweep: Sweep) -> None:
     for kind in sweep.types:
         if kind not in known:
             raise RequestError(f"There is no type {kind}; there are {', '.join(known)}.")
-    for model in sweep.models:
-        experts = min(Checkpoint(model).moe_layers.values())
+    checkpoints = {model.name: Checkpoint(model) for model in sweep.models}
+    for checkpoint in checkpoints.values():
+        experts = min(checkpoint.moe_layers.values())
         for ratio in sweep.ratios:
             check_ratio(ratio)
             kept_count(experts, ratio)
     for pair, text in itertools.product(sweep.pairs, (sweep.corpus, sweep.dev, sweep.test)):
         read_segments(text, pair)
     request = {name: str(getattr(sweep, name)) for name in ("corpus", "dev", "test", "steps", "teacher")}
-    request |= {f"model {model.name}": Checkpoint(model).fingerprint for model in sweep.models}
+    request |= {f"model {name}": checkpoint.fingerprint for name, checkpoint in checkpoints.items()}
     path = sweep.folder / "sweep.json"
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for name, value in request.items():

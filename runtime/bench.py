@@ -74,8 +74,14 @@ def assess_quality(told: list[dict[str, Any]], pair: Pair, test: Path) -> dict[s
     result = assess(translations, references, pair)
     texts = zip([one["source"] for one in told], references, result.hypotheses)
     scores = {key: value for key, value in asdict(result).items() if value is not None}
-    speed = round(result.tokens_per_second, 1)
-    return {"samples": list(texts)[:SAMPLES], "test": str(test)} | scores | {"tokens_per_second": speed}
+    scores["tokens_per_second"] = round(result.tokens_per_second, 1)
+    return {"samples": list(texts)[:SAMPLES], "test": str(test)} | scores
+
+
+def child(module: str, artefact: Path, pair: Pair | str, **options: object) -> list[str]:
+    """The command of a process that measures an artefact; options that are None are left out."""
+    given = [part for name, value in options.items() if value is not None for part in (f"--{name}", str(value))]
+    return [sys.executable, "-m", module, str(artefact), "--pair", str(pair), *given]
 
 
 def told_by(outcome: Outcome, artefact: Path) -> dict[str, Any]:
@@ -112,14 +118,9 @@ def bench(
     """
     if test is not None:
         comet.require()
-    with_threads = [] if threads is None else ["--threads", str(threads)]
-    command = [sys.executable, "-m", "runtime.bench", str(artefact), "--pair", str(pair), *with_threads]
-    for flag, value in (("--test", test), ("--segments", segments)):
-        command += [] if value is None else [flag, str(value)]
-    translated = run(command)
+    translated = run(child("runtime.bench", artefact, pair, threads=threads, test=test, segments=segments))
     told = told_by(translated, artefact)
-    timing = [sys.executable, "-m", "runtime.speed", str(artefact), "--pair", str(pair), *with_threads]
-    timing += [] if reference else ["--alone"]
+    timing = child("runtime.speed", artefact, pair, threads=threads) + ([] if reference else ["--alone"])
     timed = told_by(run(timing), artefact)
     translations = told.pop("translations", None)
     row = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.artefact import files_of
-from runtime.bench import told_by
+from runtime.bench import child, told_by
 from runtime.errors import RequestError
 from runtime.memory import parse_memory
 from runtime.memory_limit import RLIMIT_NOTE, Outcome, run
@@ -82,8 +82,7 @@ def bench_limited(row: dict[str, Any], limits: Sequence[int]) -> list[dict[str, 
         WorkError: a run failed, and not for want of memory.
     """
     artefact = Path(row["artefact"])
-    command = [sys.executable, "-m", "runtime.speed", row["artefact"], "--pair", row["pair"]]
-    command += ["--threads", str(row["threads"]), "--alone"]
+    command = [*child("runtime.speed", artefact, row["pair"], threads=row["threads"]), "--alone"]
     files, rows = files_of(artefact), []
     for limit in limits:
         unlimited = run(command, files=files)
