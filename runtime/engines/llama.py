@@ -276,7 +276,7 @@ class LlamaEngine:
 
     def _most_likely(self) -> int:
         row = self._lib.llama_get_logits_ith(self._context, -1)
-        address = ctypes.addressof(row.contents)
+        address = ctypes.c_void_p.from_buffer(row).value
         view = self._rows.get(address)
         if view is None:  # making one takes longer than looking for its maximum
             view = self._rows[address] = np.ctypeslib.as_array(row, (self._vocabulary,))
