@@ -108,7 +108,9 @@ def onnx(
     model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint")],
     output: Output,
     quant: Annotated[str, typer.Option(help="none, fp16, int8, or int4 with attention at 8 bits")] = "int4",
-    block: Annotated[int, typer.Option(help="weights that share a scale: 32, or 128 for a smaller file")] = 32,
+    block: Annotated[
+        int, typer.Option(help="weights of an expert that share a scale: 32, or 128 (smaller, faster, less exact)")
+    ] = 32,
     zero_points: Annotated[
         bool, typer.Option("--zero-points", help="of int4: closer to the original, but larger and slower")
     ] = False,

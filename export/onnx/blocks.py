@@ -3,7 +3,7 @@
 ``w = scale * (q - zero point)``, q unsigned; layouts as in onnxruntime's docs/ContribOperators.md (MatMulNBits, QMoE).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,11 @@ class Blocks:
     bits: int  # 4 or 8
     size: int = 32  # weights along a row that share a scale
     zero_points: bool = False
+
+    def dividing(self, columns: int) -> "Blocks":
+        """The same in the largest blocks, from this size down to 32, of which a row of ``columns`` is made."""
+        sizes = (self.size >> halvings for halvings in range(self.size.bit_length()))
+        return replace(self, size=next((size for size in sizes if size >= 32 and columns % size == 0), self.size))
 
 
 def _pack(values: np.ndarray, bits: int) -> np.ndarray:

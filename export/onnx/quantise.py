@@ -131,7 +131,7 @@ class Blockwise:
 
     of_experts: Blocks
     of_vocabulary: Blocks
-    of_others: Blocks
+    of_others: Blocks  # or smaller, where a row is no multiple of them
     accuracy_level: int  # 4: activations in int8, too, where the kernel can; 0: in float32
 
     def _store(self, graph: Graph, matrix: Matrix, kind: Blocks, shape: tuple[int, ...] | None = None) -> list[str]:
@@ -167,7 +167,7 @@ class Blockwise:
         return graph.node("GatherBlockQuantized", [packed, ids, *others], "embedding", MICROSOFT, **attributes)
 
     def linear(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
-        return self._linear(graph, x, matrix, output, self.of_others)
+        return self._linear(graph, x, matrix, output, self.of_others.dividing(matrix.shape[-1]))
 
     def output(self, graph: Graph, x: str, matrix: Matrix, output: str) -> str:
         return self._linear(graph, x, matrix, output, self.of_vocabulary)

@@ -215,7 +215,7 @@ def fake_quantised(weights: np.ndarray, kind: Blocks) -> np.ndarray:
 @torch.no_grad()
 def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
     """In place, what the export quantises: not routers and other gates, convolutions, norms and biases."""
-    family, of_attention, of_most = checkpoint.family, Blocks(8), Blocks(bits)
+    family, of_others, of_most = checkpoint.family, Blocks(8, 256), Blocks(bits)
     vocabulary = {id(each.weight) for each in (model.get_input_embeddings(), model.get_output_embeddings())}
     kept = [f"{part}." for part in (family.modules.router, "shared_expert_gate", "conv.conv")]
     for name, weight in model.named_parameters():
@@ -224,7 +224,7 @@ def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
         routed = f"{family.modules.experts}." in name
         turned = family.decoder is not None and family.decoder.stacked_transposed and routed
         values = weight.transpose(-1, -2).numpy() if turned else weight.numpy()
-        kind = of_most if routed or id(weight) in vocabulary else of_attention
+        kind = of_most if routed or id(weight) in vocabulary else of_others.dividing(values.shape[-1])
         values = torch.from_numpy(fake_quantised(values, kind))
         weight.copy_(values.transpose(-1, -2) if turned else values)
 

@@ -193,6 +193,11 @@ def test_quantisation_keeps_what_it_can_express(kind):
     assert np.abs(found - weights).max() <= 0.02
 
 
+@pytest.mark.parametrize(("columns", "size"), [(1024, 256), (384, 128), (2880, 64), (96, 32), (80, 256)])
+def test_the_largest_blocks_that_divide_a_row(columns: int, size: int) -> None:
+    assert Blocks(8, 256).dividing(columns) == Blocks(8, size)
+
+
 @pytest.mark.parametrize(
     ("block", "sentence"), [(64, "no blocks of 64"), (128, "not a multiple of 128: use --block 32")]
 )
