@@ -37,7 +37,7 @@ def _peers(rows: Rows) -> str:
 
     about = rows[0]
     versions = ", ".join(dict.fromkeys(row["runtime"] for row in rows))
-    where = f"{about['machine']}, {about['threads']} threads, Python {about['python']}, {about['rounds']} rounds; {versions}."
+    where = f"{about['machine']}, {about['threads']} threads, Python {about['python']}; {versions}."
     return f"{table(rows)}\n{where}\n"
 
 

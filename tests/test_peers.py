@@ -28,6 +28,8 @@ def test_runtimes_in_processes_of_their_own_write_the_same_tokens(tiny_onnx):
             each.start()
             answer = each.ask(ids=IDS, limit=8)
             assert tuple(answer["tokens"]) == expected and answer["prefill_seconds"] > 0 < answer["decode_seconds"]
+            each.race(IDS)
+            assert len(each.prefill) == len(each.decode) == 3 and each.spent > 0
         compare_tokens(peers, [IDS, IDS[::-1]], frozenset(expected[3:4]))
     finally:
         for each in peers:
@@ -43,11 +45,12 @@ def test_a_runtime_that_fails_is_one_sentence(tmp_path):
     broken.stop()
 
 
-def test_a_ratio_is_the_median_over_rounds_and_not_of_medians():
-    """The machine was busy in the second round, for both."""
-    fast = Peer("slimmoe int4", [], "", prefill=[8.0, 1.0, 8.0], decode=[4.0, 0.4, 4.2], same=3)
-    slow = Peer(LLAMA, [], LLAMA, prefill=[4.0, 0.5, 16.0], decode=[2.0, 0.1, 2.0])
+def test_a_ratio_compares_each_at_its_fastest():
+    """The machine was busy now and then, and one of them suffers more."""
+    fast = Peer("slimmoe int4", [], "", prefill=[8.0, 1.0, 7.0], decode=[4.0, 0.4, 4.2], same=3)
+    slow = Peer(LLAMA, [], LLAMA, prefill=[0.2, 0.5, 4.0], decode=[0.1, 2.0, 0.1, 0.1])
     assert ratio(fast, slow, "prefill") == 2.0 and ratio(fast, slow, "decode") == 2.1
     rows = [row(each, {LLAMA: slow, OPTIMUM: slow}, 2) for each in (slow, fast)]
     assert rows[1]["decode_to_llama"] == rows[1]["decode_to_optimum"] == 2.1 and rows[1]["threads"] == 2
+    assert [each["generations"] for each in rows] == [4, 3]
     assert "| slimmoe int4 | 8 | 2.00 | 4 | 2.10 | 2.1 | 3 of 8 equal ours |" in table(rows)

@@ -1,10 +1,9 @@
 """``python -m benchmarks.peers CHECKPOINT -o FOLDER``: speed and tokens of every runtime; ``make peers`` calls it.
 
-Every runtime is a process of its own that stays loaded. They take turns: in each round all of them generate three times
-from the same prompt (128 tokens in, 64 out, as runtime/speed.py) and the fastest counts: the first time finds the
-processor's caches, and often its cores, in use by whoever ran before. A ratio is the median over rounds of the ratios of
-one round, so that what else runs on the machine hits both sides. Tokens are compared on translations of the dev text, up to
-the end of sequence, with those of our engine on the same file.
+Every runtime is a process of its own that stays loaded. They take turns of three generations from the same prompt (128 tokens
+in, 64 out, as runtime/speed.py) until each has had its seconds, so the fast ones have the most turns. The fastest of all its
+generations counts, since what else runs on the machine can only slow one down, and some runtimes more than others. Tokens are
+compared on translations of the dev text, up to the end of sequence, with those of our engine on the same file.
 
 What has been exported into FOLDER already is used again; the rows are FOLDER/peers.jsonl.
 """
@@ -14,9 +13,9 @@ import json
 import os
 import platform
 import random
-import statistics
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,10 @@ from runtime.errors import SlimmoeError, WorkError
 from runtime.files import new_file, new_folder
 from runtime.pairs import Pair, parse_pair
 from runtime.prompts import instruction
-from runtime.speed import PROMPT, REPEATS, WRITE
+from runtime.speed import PROMPT, WRITE
 
-LLAMA, OURS, OPTIMUM = "llama.cpp Q4_K_M", "slimmoe int4", "optimum's export fp32"
+LLAMA, OPTIMUM = "llama.cpp Q4_K_M", "optimum's export fp32"
+_TURN = 3  # generations
 _DTYPES = {"none": "fp32", "int8": "int8", "int4": "q4"}  # what transformers.js calls the variants
 _SEGMENTS, _LIMIT = 8, 32  # translations whose tokens are compared, and how many tokens of each
 # Our engine sets it itself. Without it, 4-bit experts compute with float32 activations, at half the speed.
@@ -50,8 +50,9 @@ class Peer:
     like: str
     folder: Path | None = None  # to run in
     runtime: str = ""
-    prefill: list[float] = field(default_factory=list)  # tokens/s by round
+    prefill: list[float] = field(default_factory=list)  # tokens/s by generation
     decode: list[float] = field(default_factory=list)
+    spent: float = 0.0  # seconds of its turns
     same: int | None = None  # translations with the same tokens
     process: Any = None
 
@@ -74,10 +75,13 @@ class Peer:
         return self._read()
 
     def race(self, ids: list[int]) -> None:
-        """One round: tokens/s of prefill, and of the tokens after the first."""
-        answers = [self.ask(ids=ids, limit=WRITE) for _ in range(3)]
-        self.prefill.append(max(len(ids) / each["prefill_seconds"] for each in answers))
-        self.decode.append(max((len(each["tokens"]) - 1) / each["decode_seconds"] for each in answers))
+        """One turn: tokens/s of prefill, and of the tokens after the first."""
+        started = time.monotonic()
+        for _ in range(_TURN):
+            answer = self.ask(ids=ids, limit=WRITE)
+            self.prefill.append(len(ids) / answer["prefill_seconds"])
+            self.decode.append((len(answer["tokens"]) - 1) / answer["decode_seconds"])
+        self.spent += time.monotonic() - started
 
     def stop(self) -> None:
         if self.process:
@@ -85,11 +89,17 @@ class Peer:
             self.process.wait()
 
 
+def _wide_blocks(folder: Path) -> Path:
+    return folder / "onnx-128" / "onnx" / FILES["int4"]
+
+
 def export_all(checkpoint: Path, folder: Path, pair: Pair, corpus: Path) -> None:
-    """Write what is compared into ``folder``, unless it is there: onnx/, Q4_K_M.gguf, optimum/."""
+    """Write what is compared into ``folder``, unless it is there: onnx/, onnx-128/, Q4_K_M.gguf, optimum/."""
     for quant, file in FILES.items():
         if not (folder / "onnx" / "onnx" / file).exists():
             export_onnx(checkpoint, folder / "onnx", quant)
+    if not _wide_blocks(folder).exists():
+        export_onnx(checkpoint, folder / "onnx-128", "int4", 128)
     if not (folder / "Q4_K_M.gguf").exists():
         export_gguf(checkpoint, folder / "Q4_K_M.gguf", "Q4_K_M", pair=pair, corpus=corpus)
     if not (folder / "optimum").exists():
@@ -111,7 +121,8 @@ def all_peers(checkpoint: Path, folder: Path, threads: int) -> list[Peer]:
 
     mine, types = sys.executable, {"int4": "int4", "int8": "int8", "none": "fp32"}
     graphs = {quant: folder / "onnx" / "onnx" / FILES[quant] for quant in types}
-    peers = [Peer(LLAMA, python(mine, "ours", folder / "Q4_K_M.gguf"), LLAMA)]
+    files = {LLAMA: folder / "Q4_K_M.gguf", "slimmoe int4, blocks of 128": _wide_blocks(folder)}
+    peers = [Peer(name, python(mine, "ours", path), name) for name, path in files.items()]
     for quant, kind in types.items():
         like, graph = f"slimmoe {kind}", graphs[quant]
         peers.append(Peer(like, python(mine, "ours", graph), like))
@@ -125,8 +136,8 @@ def all_peers(checkpoint: Path, folder: Path, threads: int) -> list[Peer]:
 
 
 def ratio(peer: Peer, other: Peer, stage: str) -> float:
-    """Median over rounds of how many times faster ``peer`` is in a stage."""
-    return statistics.median(a / b for a, b in zip(getattr(peer, stage), getattr(other, stage), strict=True))
+    """How many times faster ``peer`` is in a stage, each at its fastest."""
+    return max(getattr(peer, stage)) / max(getattr(other, stage))
 
 
 def _until(tokens: list[int], ends: frozenset[int]) -> list[int]:
@@ -148,11 +159,10 @@ def row(peer: Peer, peers: dict[str, Peer], threads: int) -> dict[str, Any]:
     """What is written of a peer."""
     found = {
         "peer": peer.name, "runtime": peer.runtime, "threads": threads, "machine": processor(),
-        "python": platform.python_version(), "rounds": len(peer.decode), "prompt": PROMPT, "write": WRITE,
+        "python": platform.python_version(), "generations": len(peer.decode), "prompt": PROMPT, "write": WRITE,
     }  # fmt: skip
     for stage in ("prefill", "decode"):
-        speeds = getattr(peer, stage)
-        found[f"{stage}_tokens_per_second"] = round(statistics.median(speeds), 1)
+        found[f"{stage}_tokens_per_second"] = round(max(getattr(peer, stage)), 1)
         found[f"{stage}_to_llama"] = round(ratio(peer, peers[LLAMA], stage), 3)
         found[f"{stage}_to_optimum"] = round(ratio(peer, peers[OPTIMUM], stage), 2)
     return found | ({} if peer.same is None else {"same_tokens": peer.same, "translations": _SEGMENTS})
@@ -172,7 +182,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def run(checkpoint: Path, folder: Path, pair: Pair, corpus: Path, dev: Path, rounds: int, threads: int) -> str:
+def run(checkpoint: Path, folder: Path, pair: Pair, corpus: Path, dev: Path, seconds: float, threads: int) -> str:
     """Export, race and compare; writes ``folder``/peers.jsonl and returns the table."""
     export_all(checkpoint, folder, pair, corpus)
     engine = OnnxEngine(folder / "onnx", threads)
@@ -193,9 +203,10 @@ def run(checkpoint: Path, folder: Path, pair: Pair, corpus: Path, dev: Path, rou
                 if peer.ask(messages=messages)["ids"] != prompts[0]:
                     raise WorkError(f"{peer.name} makes another prompt of the chat template.")
         compare_tokens(peers, prompts, ends)  # and warm up
-        for i in range(rounds):
-            print(f"round {i + 1} of {rounds}", flush=True)
-            for peer in random.Random(i).sample(peers, len(peers)):  # threads of the one before may still spin
+        order = random.Random(0)
+        print(f"taking turns for {seconds * len(peers) / 60:.0f} minutes", flush=True)
+        while waiting := [peer for peer in peers if peer.spent < seconds]:
+            for peer in order.sample(waiting, len(waiting)):  # threads of the one before may still spin
                 peer.race(prompt)
     finally:
         for peer in peers:
@@ -216,13 +227,13 @@ if __name__ == "__main__":
         "--corpus", type=Path, default=Path("data/calibration"), help="of llama.cpp's importance matrix"
     )
     parser.add_argument("--dev", type=Path, default=Path("data/dev"), help="translated to compare tokens")
-    parser.add_argument("--rounds", type=int, default=3 * REPEATS)
+    parser.add_argument("--seconds", type=float, default=15.0, help="that each runtime generates for")
     parser.add_argument("--threads", type=int, default=usable_cores())
     chosen = parser.parse_args()
     try:
         print(run(
             chosen.checkpoint.absolute(), chosen.output.absolute(), chosen.pair, chosen.corpus, chosen.dev,
-            chosen.rounds, chosen.threads,
+            chosen.seconds, chosen.threads,
         ), end="")  # fmt: skip
     except SlimmoeError as failure:
         sys.exit(f"{failure}")
