@@ -1,4 +1,5 @@
-"""Run a program with less memory than the machine has: in a memory cgroup, or where none may be made with RLIMIT_DATA.
+"""Run a program with less memory than the machine has: in a memory cgroup, or where none may be made with RLIMIT_DATA;
+and how much of it there is.
 
 A cgroup is the true test: it counts anonymous memory and the page cache of files alike, as a small machine would. The
 kernel documents both versions: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
@@ -14,6 +15,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import psutil
 
 from runtime.memory import PeakMemory
 
@@ -64,6 +67,15 @@ class Group:
         """Pages of files that were dropped and soon needed again; None where the kernel does not count them."""
         return self._count("memory.stat", "workingset_refault_file", "workingset_refault")
 
+    def left(self) -> int | None:
+        """Bytes that anonymous memory may still grow by, files being dropped for it; None without a limit."""
+        limit, used = ("memory.limit_in_bytes", "total_rss") if self.version == 1 else ("memory.max", "anon")
+        try:
+            text, taken = (self.folder / limit).read_text().strip(), self._count("memory.stat", used)
+        except OSError:  # the root of version 2 has neither
+            return None
+        return None if text == "max" or taken is None else max(0, int(text) - taken)
+
     def remove(self) -> None:
         """End what is left in it, and delete it."""
         for pid in (self.folder / "cgroup.procs").read_text().split():
@@ -93,6 +105,16 @@ def _hierarchy() -> tuple[Path, Path, int] | None:
             below = os.path.relpath(own, root)  # in a container the mount may begin at the container's own group
             return Path(place), Path(place) / ("." if below.startswith("..") else below), 1 if old else 2
     return None
+
+
+def memory_left() -> int:
+    """Bytes that this process may still take without swapping or being killed: what the machine and its cgroups have."""
+    left, found = psutil.virtual_memory().available, _hierarchy()
+    if found:
+        mount, own, version = found
+        groups = [Group(each, version) for each in (own, *own.parents) if each.is_relative_to(mount)]
+        left = min([left, *(each for each in (group.left() for group in groups) if each is not None)])
+    return left
 
 
 def _make_group(limit: int) -> Group | None:

@@ -19,7 +19,8 @@ from runtime.memory_limit import drop_cache
 from runtime.pairs import Pair, parse_pair
 
 PROMPT, WRITE, REPEATS = 128, 64, 5  # tokens in, tokens out, and how often: the median counts
-ROUNDS, TURN = 8, 3  # turns of llama-bench and of our own loop, and the repeats of each turn
+TURN = 3  # repeats of llama-bench and of our own loop by turns, for at least so many seconds and turns
+TURN_SECONDS, TURNS = 12, 4
 _SENTENCE = "The file could not be opened."
 _LLAMA_BENCH = HOME / "bin" / "llama-bench"
 
@@ -92,7 +93,7 @@ def against_llama_bench(engine: Engine, artefact: Path) -> dict[str, float]:
     """llama-bench and our own loop by turns, and of each the fastest repeat of all: what else runs can only slow one down.
 
     Medians would compare how busy the machine was: where its speed changes by a half from one second to the next, those
-    of five rounds lay 20 % apart for the same file.
+    of five turns lay 20 % apart for the same file.
 
     Returns:
         llama-bench's tokens/s, and ``prefill_share`` and ``decode_share``: our tokens/s over its own.
@@ -100,7 +101,8 @@ def against_llama_bench(engine: Engine, artefact: Path) -> dict[str, float]:
     prompt = prompt_of(engine)
     theirs: list[dict[str, float]] = []
     runs: list[Generation] = []
-    for _ in range(ROUNDS):
+    started = time.monotonic()
+    while len(theirs) < TURNS or time.monotonic() - started < TURN_SECONDS:
         runs += [engine.generate(prompt, WRITE, stop=False) for _ in range(TURN)]
         theirs.append(llama_bench(artefact, engine.threads))
     best = {name: max(told[name] for told in theirs) for name in theirs[0]}

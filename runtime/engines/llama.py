@@ -22,9 +22,11 @@ from runtime.engines import Generation, usable_cores
 from runtime.engines.llama_graph import GraphWatch, Watcher
 from runtime.errors import RequestError, WorkError
 from runtime.llama_paths import HOME
+from runtime.memory_limit import memory_left
 from runtime.prompts import PLAIN_TEMPLATE, ChatTemplate
 
 BATCH = 512  # tokens that one call evaluates
+_ROOM = 1.1  # bytes of memory for each byte of the file: the cache and what is computed, too
 _INFO, _ERROR = 2, 4  # ggml's log levels
 _BUFFER = re.compile(r" (model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
 _PARTS = {"model": "weights_bytes", "KV": "kv_cache_bytes", "RS": "kv_cache_bytes"}  # RS: recurrent layers' state
@@ -83,7 +85,7 @@ class LlamaEngine:
     """A GGUF file loaded by llama.cpp (see ``Engine``). With a GPU all layers go there.
 
     Args:
-        mapped: leave the weights in the file, whatever their type, as a model larger than memory needs.
+        mapped: leave the weights in the file, whatever their type; so it is anyway where they are larger than memory.
         watched: ``watch`` will be called.
         sequences: as many may ``evaluate`` get at once.
         overrides: integer metadata to use in the place of the file's.
@@ -143,8 +145,12 @@ class LlamaEngine:
         )
 
     def _load(self, artefact: Path, mapped: bool, overrides: Mapping[str, int]) -> None:
-        """Map the file, or read it where ggml rearranges the weights for the CPU: mapped, they would be held twice."""
+        """Map the file, or read it where ggml rearranges the weights for the CPU: mapped, they would be held twice.
+
+        Weights larger than the memory there is stay in the file, which is slow and gets nobody killed.
+        """
         lib = self._lib
+        mapped = mapped or (artefact.exists() and _ROOM * artefact.stat().st_size > memory_left())
 
         def load(params: Any) -> Any:
             model = lib.llama_model_load_from_file(os.fsencode(artefact), params)

@@ -104,6 +104,14 @@ def test_pages_of_files_count_but_do_not_kill(tmp_path: Path) -> None:
 
 
 @GROUPS
+def test_a_process_knows_how_much_it_may_still_take() -> None:
+    code = "from runtime.memory_limit import memory_left; held = bytearray(40 << 20); print(memory_left())"
+    left = int(run([sys.executable, "-c", code], LIMIT).output)
+    assert left < LIMIT - (40 << 20)
+    assert left > 10 << 20 and memory_limit.memory_left() > LIMIT
+
+
+@GROUPS
 def test_the_group_is_gone_afterwards_with_all_that_ran_in_it() -> None:
     with limited(["sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $!"], LIMIT) as (command, group):
         assert group is not None
@@ -173,6 +181,20 @@ def artefact_bytes(artefact: Path) -> int:
     if artefact.suffix == ".gguf":
         return sum(tensor.stop - tensor.start for tensor in GgufFile(artefact).tensors.values())
     return artefact.stat().st_size + artefact.with_name(artefact.name + "_data").stat().st_size
+
+
+@GROUPS
+def test_weights_larger_than_memory_stay_in_their_file(tmp_path: Path) -> None:
+    """44 MB of weights, where Python, llama.cpp and its buffers leave room for 30."""
+    model = export_gguf(Path(__file__).parents[2] / "models" / "default", tmp_path / "model.gguf", "Q8_0")
+    code = (
+        "import os, sys; from pathlib import Path; from runtime.engines.llama import LlamaEngine\n"
+        "engine = LlamaEngine(Path(sys.argv[1]), 1); engine.generate([5, 6, 7], 4, stop=False)\n"
+        "from runtime.memory import read_memory; print(read_memory(os.getpid()).anonymous)"
+    )
+    command = [sys.executable, "-c", code, str(model)]
+    free, held = run(command), run(command, 48 << 20, [model])
+    assert int(free.output) > model.stat().st_size > int(held.output)
 
 
 @GROUPS
