@@ -48,7 +48,7 @@ def _criteria(rows: Rows) -> str:
 def _onnx_types(rows: Rows) -> str:
     about = rows[0]
     load = about["load_average"][0]
-    where = f"{about['machine']}, {about['threads']} threads, load average {load:.1f}, medians of {about['repeats']}."
+    where = f"{about['machine']}, {about['threads']} threads, load average {load:.1f}, the fastest of {5 * about['repeats']}."
     return f"{onnx_types.table(about['rows'])}\n{where}\n"
 
 
