@@ -157,6 +157,7 @@ def measure(
     return {
         "artefact": str(checkpoint),
         "provenance": {},
+        "dense": True,
         "pair": str(pair),
         "size_bytes": sum(path.stat().st_size for path in folder.iterdir()),
         **outcome.memory.row(),

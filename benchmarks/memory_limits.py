@@ -28,7 +28,8 @@ from runtime.files import new_file
 from runtime.gguf_file import GgufFile
 from runtime.pairs import Pair
 from runtime.report.canvas import save
-from runtime.report.figures import Drawn, limits
+from runtime.report.drawing import Drawn
+from runtime.report.panels import limits
 
 ROOT = Path(__file__).parents[1]
 PAIR = Pair("en", "de")

@@ -93,7 +93,7 @@ def test_a_dense_model_writes_what_transformers_writes_and_joins_the_rows(dense:
         "CTranslate2",
     ]
     write_report(bench.parent, tmp_path / "report.md", "a run")
-    assert "CTranslate2" in (tmp_path / "report.md").read_text()
+    assert "| model | CTranslate2 | float32 |" in (tmp_path / "report.md").read_text()
 
 
 def test_how_a_model_is_told_the_pair() -> None:

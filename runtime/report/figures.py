@@ -1,55 +1,13 @@
-"""The four figures of a pair's rows. Each is drawn twice, for a desktop and for a phone, and carries its data."""
+"""Figures that join rows of one kind over the ratio or the memory: quality, the front of quality and memory, and speed."""
 
-import csv
-import io
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from runtime.report.canvas import INK, MARKERS, MUTED, NARROW, OTHER_MARKER, PAPER, WIDE, colour, draw
-from runtime.report.rows import Row, Series, engine, label, made, memory, name, ratio, series, share, unlimited
+from runtime.report.canvas import INK, MARKERS, MUTED, OTHER_MARKER, PAPER, colour
+from runtime.report.drawing import Drawn, Missing, bench_command, drawn, legend, legend_height
+from runtime.report.rows import Row, Series, engine, is_dense, label, made, name, ratio, series, share, unlimited
 from runtime.report.verdict import CLAIMS
 
-Paint = Callable[[Any, bool], None]
 DOMINATED = 0.3  # opacity
-VERDICTS = {"fits": ("o", True), "thrashes": ("v", False), "killed": ("X", True)}  # marker, filled
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure: how to read it, its two drawings, and its data as a table."""
-
-    key: str
-    title: str
-    caption: str
-    wide: str
-    narrow: str
-    header: tuple[str, ...]
-    data: list[tuple]
-    paint: Paint
-    size: tuple[float, float]  # of the wide drawing, in inches
-
-    def csv(self) -> str:
-        """The data as CSV with a header."""
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="\n").writerows([self.header, *self.data])
-        return stream.getvalue()
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A figure that the rows have no numbers for, and the command that measures them."""
-
-    title: str
-    sentence: str
-    command: str
-
-
-def _drawn(key: str, pair: str, title: str, alt: str, caption: str, paint: Paint, heights: tuple[float, float], table):
-    shapes = (("wide", WIDE, heights[0]), ("narrow", NARROW, heights[1]))
-    key = f"{key}-{pair}"
-    wide, narrow = (draw(paint, f"{key}-{shape}", f"{title}. {alt}", width, height) for shape, width, height in shapes)
-    return Drawn(key, title, caption, wide, narrow, *table, paint=paint, size=(WIDE, heights[0]))
 
 
 def _style(line: Series) -> dict[str, Any]:
@@ -74,15 +32,6 @@ def _ratio_axis(axis: Any, narrow: bool) -> None:
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
-def _legend(figure: Any, narrow: bool, handles: list[Any]) -> None:
-    figure.legend(handles=handles, loc="outside lower center", ncols=1 if narrow else 3)
-
-
-def _legend_height(entries: int, narrow: bool) -> float:
-    """Inches that a legend takes under its figure."""
-    return 0.25 * (entries if narrow else -(-entries // 3))
-
-
 def _against_ratio(axis: Any, lines: list[Series], key: str) -> list[Any]:
     handles = []
     for line in lines:
@@ -99,9 +48,9 @@ def quality(pair: str, rows: list[Row]) -> Drawn | Missing:
     title = "Quality against the share of experts cut"
     scored = [row for row in unlimited(rows) if row.get("chrf") is not None]
     if not scored:
-        return Missing(title, "No row has a score yet.", _bench(rows, "--test data/test"))
+        return Missing(title, "No row has a score yet.", bench_command(rows, "--test data/test"))
     lines = series(scored)
-    unpruned = max((row["chrf"] for row in scored if not ratio(row)), default=None)
+    unpruned = max((row["chrf"] for row in scored if not ratio(row) and not is_dense(row)), default=None)
 
     def paint(figure: Any, narrow: bool) -> None:
         axis = figure.subplots()
@@ -129,7 +78,7 @@ def quality(pair: str, rows: list[Row]) -> Drawn | Missing:
         _ratio_axis(axis, narrow)
         axis.set_ylabel("chrF++")
         axis.margins(y=0.1)
-        _legend(figure, narrow, handles)
+        legend(figure, narrow, handles)
 
     header = ("series", "ratio", "recovered", "chrf", "chrf_low", "chrf_high", "share_of_unpruned")
     data = [
@@ -146,8 +95,8 @@ def quality(pair: str, rows: list[Row]) -> Drawn | Missing:
         "minor loss (97 %), 75 % at the baseline after a short SFT (100 %), near 90 % still reasonable (95 %, after SFT)."
     )
     entries = len(lines) + 2
-    heights = 4.6 + _legend_height(entries, False), 4.2 + _legend_height(entries, True)
-    return _drawn("quality", pair, title, alt, caption, paint, heights, (header, data))
+    heights = 4.6 + legend_height(entries, False), 4.2 + legend_height(entries, True)
+    return drawn("quality", pair, title, alt, caption, paint, heights, (header, data))
 
 
 def _interval(row: Row) -> tuple:
@@ -168,7 +117,7 @@ def pareto(pair: str, rows: list[Row]) -> Drawn | Missing:
     title = "Quality against peak memory"
     found = [row for row in unlimited(rows) if row.get("chrf") is not None and row.get("peak_bytes")]
     if not found:
-        return Missing(title, "No row has both a score and a peak.", _bench(rows, "--test data/test"))
+        return Missing(title, "No row has both a score and a peak.", bench_command(rows, "--test data/test"))
     best = front(found)
     kinds = {id(row): line for line in series(found) for row in line.rows if ratio(row) or not line.recovered}
     kinds |= {id(row): line for line in series(found) for row in line.rows if id(row) not in kinds}
@@ -191,7 +140,7 @@ def pareto(pair: str, rows: list[Row]) -> Drawn | Missing:
         handles = [axis.plot([], [], label=text, **style | {"linestyle": ""})[0] for text, style in shown.items()]
         handles += axis.plot([], [], "*", color=INK, markersize=11, label="unpruned, in its type's colour")
         handles += axis.plot([], [], color=MUTED, linewidth=1.2, label="front: nothing is better and smaller")
-        _legend(figure, narrow, handles)
+        legend(figure, narrow, handles)
 
     header = ("model", "engine", "type", "peak_bytes", "chrf", "on_front")
     data = [
@@ -204,9 +153,9 @@ def pareto(pair: str, rows: list[Row]) -> Drawn | Missing:
         "the grey steps at or left of it. Faint points are beaten by one on the steps in both."
     )
     entries = len(series(found)) + 2
-    heights = 4.6 + _legend_height(entries, False), 4.2 + _legend_height(entries, True)
+    heights = 4.6 + legend_height(entries, False), 4.2 + legend_height(entries, True)
     alt = f"On the Pareto front: {names}."
-    return _drawn("pareto", pair, title, alt, caption, paint, heights, (header, data))
+    return drawn("pareto", pair, title, alt, caption, paint, heights, (header, data))
 
 
 def _name_points(axis: Any, points: list[tuple[float, float, str]]) -> None:
@@ -224,102 +173,12 @@ def _name_points(axis: Any, points: list[tuple[float, float, str]]) -> None:
             taken.append(box)
 
 
-def limits(pair: str, rows: list[Row]) -> Drawn | Missing:
-    """Decode speed against the memory limit, one panel for each engine and type."""
-    title = "Speed within a memory limit"
-    found = [row for row in rows if row.get("memory_limit_bytes") and row.get("verdict")]
-    if not found:
-        command = _bench(rows, "--memory-limit 1GiB")
-        return Missing(title, "No row was measured within a memory limit yet.", command)
-    panels = list(dict.fromkeys((engine(row), str(row.get("type", "-"))) for row in sorted(found, key=name)))
-    models = list(dict.fromkeys(label(row) for row in sorted(found, key=lambda row: (ratio(row), label(row)))))
-    sizes = sorted({row["memory_limit_bytes"] for row in found})
-    columns = 2 if len(panels) > 1 else 1
-
-    def paint(figure: Any, narrow: bool) -> None:
-        across = 1 if narrow else columns
-        grid = figure.subplots(-(-len(panels) // across), across, squeeze=False, sharex=True, sharey=True)
-        places = {size: place for place, size in enumerate(sizes)}  # evenly: limits are halved and doubled
-        for axis, panel in zip(grid.flat, panels):
-            axis.set_title(" ".join(panel), fontsize=11, loc="left")
-            for place, model in enumerate(models):
-                mine = [
-                    row for row in found if (engine(row), str(row.get("type", "-"))) == panel and label(row) == model
-                ]
-                points = sorted((places[row["memory_limit_bytes"]], _decode(row), row["verdict"]) for row in mine)
-                if not points:
-                    continue
-                axis.plot(*list(zip(*points))[:2], color=colour(place), linewidth=1.5)
-                for x, y, fate in points:
-                    axis.plot(x, y, clip_on=False, zorder=3, **_fate(fate, colour(place)))
-            axis.set_xticks(range(len(sizes)), [memory(size) for size in sizes])
-            axis.tick_params(labelbottom=True)
-            axis.set_xlim(-0.4, len(sizes) - 0.6)
-            axis.set(xlabel="memory limit")
-        for axis in grid[:, 0]:
-            axis.set_ylabel("decode, tokens/s")
-        grid.flat[0].set_ylim(0, 1.08 * max(1.0, *map(_decode, found)))
-        for axis in list(grid.flat)[len(panels) :]:
-            axis.remove()
-        handles = [grid.flat[0].plot([], [], color=colour(i), label=model)[0] for i, model in enumerate(models)]
-        handles += [
-            grid.flat[0].plot([], [], label=fate, **_fate(fate, INK))[0]
-            for fate in VERDICTS
-            if any(row["verdict"] == fate for row in found)
-        ]
-        _legend(figure, narrow, handles)
-
-    header = (
-        "model",
-        "engine",
-        "type",
-        "memory_limit_bytes",
-        "verdict",
-        "decode_tokens_per_second",
-        "throughput_share",
-    )
-    data = [
-        (
-            label(row),
-            engine(row),
-            row.get("type", ""),
-            row["memory_limit_bytes"],
-            row["verdict"],
-            _decode(row),
-            row.get("throughput_share", ""),
-        )
-        for row in sorted(
-            found, key=lambda row: (engine(row), str(row.get("type")), ratio(row), row["memory_limit_bytes"])
-        )
-    ]
-    fates = {fate: sum(row["verdict"] == fate for row in found) for fate in VERDICTS}
-    alt = ", ".join(f"{count} {fate}" for fate, count in fates.items()) + f" of {len(found)} runs within a limit."
-    caption = (
-        "Read each panel from right to left, as memory gets scarce. A circle fits; a hollow triangle runs but thrashes "
-        "(it reads its weights from disk again and again); a cross was killed, which counts as no speed at all."
-    )
-    entries = len(models) + len(VERDICTS)
-    tall = 0.7 + 2.9 * -(-len(panels) // columns), 0.7 + 2.5 * len(panels)
-    heights = tall[0] + _legend_height(entries, False), tall[1] + _legend_height(entries, True)
-    return _drawn("limits", pair, title, alt, caption, paint, heights, (header, data))
-
-
-def _decode(row: Row) -> float:
-    return row.get("decode_tokens_per_second") or 0.0
-
-
-def _fate(fate: str, shade: str) -> dict[str, Any]:
-    marker, filled = VERDICTS.get(fate, (OTHER_MARKER, True))
-    face = shade if filled else PAPER
-    return {"marker": marker, "linestyle": "", "markersize": 9, "markeredgecolor": shade, "markerfacecolor": face}
-
-
 def speed(pair: str, rows: list[Row]) -> Drawn | Missing:
     """Decode speed against the ratio."""
     title = "Decode speed against the share of experts cut"
     timed = [row for row in unlimited(rows) if row.get("decode_tokens_per_second")]
     if not timed:
-        return Missing(title, "No row has a speed yet.", _bench(rows, ""))
+        return Missing(title, "No row has a speed yet.", bench_command(rows, ""))
     lines = series(timed)
 
     def paint(figure: Any, narrow: bool) -> None:
@@ -328,7 +187,7 @@ def speed(pair: str, rows: list[Row]) -> Drawn | Missing:
         _ratio_axis(axis, narrow)
         axis.set_ylabel("decode, tokens/s")
         axis.set_ylim(0, 1.08 * max(row["decode_tokens_per_second"] for row in timed))
-        _legend(figure, narrow, handles)
+        legend(figure, narrow, handles)
 
     header = ("series", "ratio", "recovered", "decode_tokens_per_second", "prefill_tokens_per_second")
     data = [
@@ -349,10 +208,5 @@ def speed(pair: str, rows: list[Row]) -> Drawn | Missing:
         "changes little by computing less; what changes is how much of the model the caches hold. SFT changes weights, "
         "not speed: a gap between a solid and a dashed line is the machine's scatter."
     )
-    heights = 3.8 + _legend_height(len(lines), False), 3.6 + _legend_height(len(lines), True)
-    return _drawn("speed", pair, title, alt, caption, paint, heights, (header, data))
-
-
-def _bench(rows: list[Row], options: str) -> str:
-    artefact = rows[0].get("artefact", "ARTEFACT")
-    return " ".join(f"slimmoe bench {artefact} --pair {rows[0].get('pair', 'en-de')} {options} -o bench.jsonl".split())
+    heights = 3.8 + legend_height(len(lines), False), 3.6 + legend_height(len(lines), True)
+    return drawn("speed", pair, title, alt, caption, paint, heights, (header, data))

@@ -78,8 +78,15 @@ def ratio(row: Row) -> float:
     return float(made(row, "ratio") or 0)
 
 
+def is_dense(row: Row) -> bool:
+    """Whether it is a peer without experts (benchmarks/dense.py), which nothing was cut from."""
+    return bool(row.get("dense"))
+
+
 def label(row: Row) -> str:
-    """``unpruned``, or the share that was cut."""
+    """``unpruned``, or the share that was cut; of a dense peer its name."""
+    if is_dense(row):
+        return Path(row["artefact"]).name
     if not ratio(row):
         return "unpruned"
     return f"{ratio(row):.0%} cut" + (" + SFT" if made(row, "recovered") else "")
@@ -125,7 +132,7 @@ def of_same_kind(row: Row, rows: list[Row]) -> list[Row]:
 def share(row: Row, rows: list[Row]) -> float | None:
     """The row's chrF++ as a share of the unpruned model's of the same engine and type; None where one is missing."""
     told = (row.get("against_unpruned") or {}).get("share")
-    if told is not None or row.get("chrf") is None:
+    if told is not None or row.get("chrf") is None or is_dense(row):
         return told
     scores = [base["chrf"] for base in of_same_kind(row, rows) if base.get("chrf")]
     return row["chrf"] / statistics.mean(scores) if scores else None

@@ -38,6 +38,11 @@ def row(kind: tuple, ratio: float, recovered: bool = False, **more: Any) -> dict
         "failures": {"empty": 0, "looping": int(ratio * 10)},
         "samples": [["Save <b>all</b>.", "Alles | sichern.", f"<script>alert({ratio})</script>"]],
         "prefill_tokens_per_second": 5178.0, "decode_tokens_per_second": 1500 - peak * 2 + ratio * 300,
+        "memory_series": [[0.0, 9e6, 5e6], [0.4, peak * 7e5, 8e6], [2.5, peak * 9e5, peak * 1e5]],
+        "speed": [
+            {"threads": count, "prefill_tokens_per_second": 2600.0 * count, "decode_tokens_per_second": 900.0 + 500 * count}
+            for count in (1, 2)
+        ],
     } | more  # fmt: skip
 
 
@@ -128,14 +133,28 @@ def test_ids_are_unique_and_every_reference_is_there(text: str, parsed: Parsed) 
 
 
 def test_every_figure_is_described_and_its_data_can_be_downloaded(parsed: Parsed) -> None:
-    assert len(parsed.all("figure")) == len(parsed.all("figcaption")) == 4
+    assert len(parsed.all("figure")) == len(parsed.all("figcaption")) == 6
     drawings = parsed.all("svg")
-    assert len(drawings) == 8 and all(len(svg["aria-label"]) > 40 for svg in drawings)
+    assert len(drawings) == 12 and all(len(svg["aria-label"]) > 40 for svg in drawings)
     files = {link["download"]: content(link["href"]) for link in parsed.all("a")}
     counts = {name: len(list(csv.DictReader(io.StringIO(data)))) for name, data in files.items() if "csv" in name}
     # Of 28 scored rows four are unpruned and begin two lines each, the one as cut and the one after SFT.
-    assert counts == {"quality-en-de.csv": 32, "speed-en-de.csv": 32, "pareto-en-de.csv": 28, "limits-en-de.csv": 12}
+    assert counts == {
+        "quality-en-de.csv": 32, "speed-en-de.csv": 32, "pareto-en-de.csv": 28, "limits-en-de.csv": 12,
+        "threads-en-de.csv": 2 * 28, "memory-en-de.csv": 3 * 28,
+    }  # fmt: skip
     assert [json.loads(line) for line in files["bench.jsonl"].splitlines()] == sweep()
+
+
+def test_a_dense_peer_is_called_by_its_name_and_is_no_baseline(tmp_path) -> None:
+    peer = row(("CTranslate2 4.8.5", "int8", 20.0, 80, 300), 0.0, artefact="models/opus-en-de", dense=True)
+    rows = [row(KINDS[0], 0.0), row(KINDS[0], 0.5), peer]
+    page = write(tmp_path, rows)
+    quality = next(content(a["href"]) for a in Parsed(page).all("a") if a["download"].startswith("quality"))
+    assert "CTranslate2 int8,0.0,False,59.8,58.4,61.3,\n" in quality and "Q4_K_M,0.5,False,35.7,34.3" in quality
+    assert ">opus-en-de</" in page and "| 89.7% | 50% cut, llama.cpp Q4_K_M |" in write(
+        tmp_path, rows, "report.md"
+    )
 
 
 def test_text_from_rows_stays_text(text: str, parsed: Parsed, tmp_path) -> None:
@@ -195,7 +214,7 @@ def test_what_was_not_measured_is_a_sentence_and_a_command(tmp_path) -> None:
     bare = {"artefact": "a.gguf", "pair": "en-de", "verdict": "killed", "memory_limit_bytes": 64 * MIB}
     assert Parsed(write(tmp_path, [bare])).all("figure") != []
     page = write(tmp_path, [{"artefact": "a.gguf", "pair": "en-de"}])
-    assert not Parsed(page).all("figure") and page.count("<pre") == 4
+    assert not Parsed(page).all("figure") and page.count("<pre") == 6
     assert "slimmoe bench a.gguf --pair en-de --memory-limit 1GiB -o bench.jsonl" in page
     write(tmp_path, [bare], "report.md")
 
