@@ -1,7 +1,7 @@
 """Calibration layer by layer against in memory: seconds and peak memory on a synthetic Qwen3-MoE, in one run.
 
     python benchmarks/streaming.py --gigabytes 1.5                          both ways, and the ratio
-    python benchmarks/streaming.py --gigabytes 8.6 --limit 2GiB --no-memory  streaming only, inside a memory cgroup
+    python benchmarks/streaming.py --gigabytes 8.6 --limit 2GiB --no-memory  streaming only, within a memory limit
 
 Writes the checkpoint to --folder (a temporary one by default), measures, deletes it, and prints one JSON object.
 """
@@ -13,9 +13,7 @@ import os
 import platform
 import resource
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +23,11 @@ from safetensors.torch import save_file
 
 from benchmarks import work_folder
 from prune.stats import Stats
+from runtime.memory import parse_memory
+from runtime.memory_limit import run
 
 ROOT = Path(__file__).parents[1]
 HIDDEN, INTERMEDIATE, EXPERTS, HEADS, HEAD = 1024, 512, 64, 16, 64
-UNITS = {"MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def write_checkpoint(folder: Path, gigabytes: float, vocabulary: int | None = None) -> int:
@@ -95,93 +94,40 @@ def _segments() -> list[tuple[str, str]]:
     return list(read_segments(ROOT / "data" / "calibration", Pair("en", "de")))
 
 
-class Cgroup:
-    """A memory cgroup of its own, version 1 or 2, without swap. Needs the right to make one."""
-
-    def __init__(self, limit: int) -> None:
-        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-        old = next((path for _, names, path in lines if "memory" in names.split(",")), None)
-        name = f"slimmoe-{os.getpid()}"
-        if old is not None:
-            self.folder = Path("/sys/fs/cgroup/memory") / old.lstrip("/") / name
-            self.folder.mkdir()
-            (self.folder / "memory.limit_in_bytes").write_text(str(limit))
-            (self.folder / "memory.swappiness").write_text("0")
-            self._peak = "memory.max_usage_in_bytes"
-        else:
-            unified = next(path for number, _, path in lines if number == "0")
-            self.folder = Path("/sys/fs/cgroup") / unified.lstrip("/") / name
-            self.folder.mkdir()
-            (self.folder / "memory.max").write_text(str(limit))
-            (self.folder / "memory.swap.max").write_text("0")
-            self._peak = "memory.peak"
-
-    def enter(self) -> None:
-        (self.folder / "cgroup.procs").write_text(str(os.getpid()))
-
-    @property
-    def peak(self) -> int:
-        """Page cache included, which is reclaimed when it must be."""
-        return int((self.folder / self._peak).read_text())
-
-
-def drop_cache(folder: Path) -> None:
-    """Both ways start from the disk."""
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
 def measure(folder: Path, corpus: Path, tokens: int, stream: bool, limit: int | None) -> dict[str, Any]:
-    """Calibrate in a process of its own."""
-    drop_cache(folder)
+    """Calibrate in a process of its own, from the disk."""
     output = corpus.with_name("stats.safetensors")
-    command = [sys.executable, "-m", "slimmoe", "calibrate", str(folder), "--pair", "en-de", "--corpus", str(corpus)]
-    command += ["--tokens", str(tokens), "-o", str(output), *(["--stream"] if stream else [])]
-    cgroup, started, anonymous = Cgroup(limit) if limit else None, time.perf_counter(), 0
-    child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=sys.stderr, preexec_fn=cgroup.enter if cgroup else None
-    )
+    command = [sys.executable, str(ROOT / "slimmoe.py"), "calibrate", str(folder), "--pair", "en-de"]
+    command += ["--corpus", str(corpus), "--tokens", str(tokens), "-o", str(output), *(["--stream"] if stream else [])]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    while child.poll() is None:
-        status = Path(f"/proc/{child.pid}/status")
-        for line in status.read_text().splitlines() if status.exists() else []:
-            if line.startswith("RssAnon"):
-                anonymous = max(anonymous, int(line.split()[1]) << 10)
-        time.sleep(0.05)
-    seconds = time.perf_counter() - started
+    outcome = run(command, limit, folder.glob("*.safetensors"))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    row: dict[str, Any] = {"exit_status": child.returncode, "process_seconds": round(seconds, 1)}
+    row: dict[str, Any] = {"exit_status": outcome.status, "process_seconds": round(outcome.seconds, 1)}
     row["process_cpu_seconds"] = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1)
-    row["peak_anonymous_bytes"] = anonymous
-    if child.returncode == 0:
+    row |= outcome.memory.row()
+    del row["memory_series"]
+    if outcome.status == 0:
         used = Stats.load(output).calibration
         total = used["prompt_tokens"] + used["response_tokens"]
         row |= {"seconds": used["seconds"], "tokens": total, "tokens_per_second": round(total / used["seconds"], 1)}
         row |= {"device": used["device"], "dtype": used["dtype"]}
         output.unlink()
-    if cgroup:
-        row |= {"cgroup_limit_bytes": limit, "cgroup_peak_bytes": cgroup.peak}
-        cgroup.folder.rmdir()
+    else:
+        row["errors"] = outcome.errors[-500:]
+    if limit:
+        row |= {"limit_bytes": limit, "limit_method": outcome.method, "killed": outcome.killed}
     return row
-
-
-def parse_size(text: str) -> int:
-    for unit, size in UNITS.items():
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * size)
-    raise argparse.ArgumentTypeError(f"{text}: give a size as 2GiB or 500MiB")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=1.5)
     parser.add_argument("--tokens", type=int, default=8000)
-    parser.add_argument("--limit", type=parse_size, help="of the streaming run, for example 2GiB")
+    parser.add_argument("--limit", help="of the streaming run, for example 2GiB")
     parser.add_argument("--no-memory", action="store_true", help="leave out the run in memory")
     parser.add_argument("--folder", type=Path, help="on a disk with room for the checkpoint")
     options = parser.parse_args()
+    limit = parse_memory(options.limit, "--limit 2GiB") if options.limit else None
     with work_folder(options.folder) as work:
         corpus = work / "corpus.tsv"
         write_corpus(corpus, options.tokens)
@@ -189,7 +135,7 @@ def main() -> None:
         result: dict[str, Any] = {"checkpoint_bytes": size, "tokens": options.tokens}
         if not options.no_memory:
             result["in_memory"] = measure(work / "model", corpus, options.tokens, False, None)
-        result["streaming"] = measure(work / "model", corpus, options.tokens, True, options.limit)
+        result["streaming"] = measure(work / "model", corpus, options.tokens, True, limit)
     if "seconds" in result.get("in_memory", {}) and "seconds" in result["streaming"]:
         result["throughput_ratio"] = round(result["in_memory"]["seconds"] / result["streaming"]["seconds"], 3)
         used = (result[way]["process_cpu_seconds"] for way in ("in_memory", "streaming"))

@@ -25,7 +25,7 @@ from export.onnx import FILES, export_onnx
 from prune.budget import check_ratio, kept_count
 from prune.checkpoint import Checkpoint
 from prune.cut import prune
-from prune.plan import make_plan
+from prune.plan import Plan, make_plan
 from prune.recovery.settings import Settings
 from prune.stats import Stats
 from runtime.bench import bench
@@ -151,11 +151,10 @@ def checkpoint_of(sweep: Sweep, variant: Variant) -> Path:
     if variant.recovered:
         from prune.recovery.recover import recover
 
-        cut = variant.cut
-        teacher = variant.model if sweep.teacher else None
-        settings = Settings(steps=sweep.steps)
-        recover(checkpoint_of(sweep, cut), variant.pair, sweep.corpus, sweep.dev, folder, settings, teacher)
-        shutil.copyfile(sweep.folder / cut.home / cut.name / "plan.json", home / "plan.json")
+        cut = checkpoint_of(sweep, variant.cut)
+        Plan.load(cut.with_name("plan.json")).save(home / "plan.json")
+        teacher, settings = variant.model if sweep.teacher else None, Settings(steps=sweep.steps)
+        recover(cut, variant.pair, sweep.corpus, sweep.dev, folder, settings, teacher)
         return folder
     plan = make_plan(Stats.load(statistics_of(sweep, variant)), variant.ratio, variant.criterion)
     plan.save(home / "plan.json")

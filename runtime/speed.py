@@ -18,7 +18,8 @@ from runtime.llama_paths import HOME
 from runtime.memory_limit import drop_cache
 from runtime.pairs import Pair, parse_pair
 
-PROMPT, WRITE, REPEATS = 128, 64, 5  # tokens in, tokens out, and how often: the median counts
+PROMPT, WRITE = 128, 64  # tokens in, tokens out
+REPEATS, SECONDS = 5, 3.0  # at least so many and so long; the fastest counts: what else runs can only slow one down
 TURN = 3  # repeats of llama-bench and of our own loop by turns, for at least so many seconds and turns
 TURN_SECONDS, TURNS = 12, 4
 _SENTENCE = "The file could not be opened."
@@ -40,27 +41,30 @@ def measure_speed(engine: Engine, pair: Pair) -> dict[str, Any]:
     """Speed with the engine's threads, one sequence at a time.
 
     Returns:
-        ``threads``; medians of ``prefill_tokens_per_second`` (128 tokens, empty cache), ``decode_tokens_per_second`` (the
-        64 tokens after them) and ``first_token_seconds`` (from a sentence as text to the first token of its translation);
-        ``scatter``, of each median the distance from the slowest to the fastest repeat as a share of it.
+        ``threads``; of at least five repeats and three seconds the fastest ``prefill_tokens_per_second`` (128 tokens, empty
+        cache), ``decode_tokens_per_second`` (the 64 tokens after them) and ``first_token_seconds`` (from a sentence as
+        text to the first token of its translation); ``scatter``, the distance of each from its slowest as a share of the
+        median.
     """
     prompt, text = prompt_of(engine), engine.template.prompt(pair, _SENTENCE)
     engine.generate(prompt, WRITE, stop=False)  # a first one finds caches cold
-    found: dict[str, list[float]] = {}
-    for _ in range(REPEATS):
+    prefill: list[float] = []
+    decode: list[float] = []
+    first: list[float] = []
+    began = time.monotonic()
+    while len(first) < REPEATS or time.monotonic() - began < SECONDS:
         run = engine.generate(prompt, WRITE, stop=False)
+        prefill.append(PROMPT / run.prefill_seconds)
+        decode.append(WRITE / run.decode_seconds)
         started = time.perf_counter()
         engine.generate(engine.encode(text), 0)
-        values = (PROMPT / run.prefill_seconds, WRITE / run.decode_seconds, time.perf_counter() - started)
-        names = ("prefill_tokens_per_second", "decode_tokens_per_second", "first_token_seconds")
-        for name, value in zip(names, values, strict=True):
-            found.setdefault(name, []).append(value)
-    middle = {name: statistics.median(values) for name, values in found.items()}
-    scatter = {name: round((max(values) - min(values)) / middle[name], 3) for name, values in found.items()}
+        first.append(time.perf_counter() - started)
+    names = ("prefill_tokens_per_second", "decode_tokens_per_second", "first_token_seconds")
+    spread = [(max(values) - min(values)) / statistics.median(values) for values in (prefill, decode, first)]
     return {
         "threads": engine.threads,
-        **{name: round(value, 4 if name.endswith("seconds") else 1) for name, value in middle.items()},
-        "scatter": scatter,
+        **dict(zip(names, (round(max(prefill), 1), round(max(decode), 1), round(min(first), 4)))),
+        "scatter": dict(zip(names, (round(value, 3) for value in spread))),
     }
 
 

@@ -222,7 +222,7 @@ class LlamaEngine:
     def _batches(self, token_ids: Sequence[int]) -> Iterator[Any]:
         """Batches from an empty cache; each asks for the logits of its last token and is valid until the next."""
         _errors.clear()
-        self._lib.llama_memory_clear(self._memory, True)
+        self._lib.llama_memory_clear(self._memory, False)
         for start in range(0, len(token_ids), BATCH):
             chunk = token_ids[start : start + BATCH]
             ids = (ctypes.c_int32 * len(chunk))(*chunk)  # the batch only points to it
@@ -252,7 +252,7 @@ class LlamaEngine:
         out tokens that have none.
         """
         _errors.clear()
-        self._lib.llama_memory_clear(self._memory, True)
+        self._lib.llama_memory_clear(self._memory, False)
         total = sum(map(len, sequences))
         if total > min(BATCH, self.context):
             raise ValueError(f"{total} tokens are more than {min(BATCH, self.context)}")

@@ -177,7 +177,9 @@ def signatures_of(rows: list[Row]) -> list[str]:
             facts.append(f"memory limit: {row.get('limit_method')}")
         if row.get("limit_note"):
             facts.append(f"memory limit: {row['limit_note']}")
-    facts.append("speed: median of 5 runs, 128 tokens of prompt, 64 written, one sequence at a time")
+    facts.append(
+        "speed: fastest of at least 5 runs and 3 seconds, 128 tokens of prompt, 64 written, one sequence at a time"
+    )
     facts.append("peak: highest proportional set size (Linux) of a process that loads, translates and ends")
     return list(dict.fromkeys(facts))
 

@@ -152,9 +152,7 @@ def test_a_dense_peer_is_called_by_its_name_and_is_no_baseline(tmp_path) -> None
     page = write(tmp_path, rows)
     quality = next(content(a["href"]) for a in Parsed(page).all("a") if a["download"].startswith("quality"))
     assert "CTranslate2 int8,0.0,False,59.8,58.4,61.3,\n" in quality and "Q4_K_M,0.5,False,35.7,34.3" in quality
-    assert ">opus-en-de</" in page and "| 89.7% | 50% cut, llama.cpp Q4_K_M |" in write(
-        tmp_path, rows, "report.md"
-    )
+    assert ">opus-en-de</" in page and "| 89.7% | 50% cut, llama.cpp Q4_K_M |" in write(tmp_path, rows, "report.md")
 
 
 def test_text_from_rows_stays_text(text: str, parsed: Parsed, tmp_path) -> None:
