@@ -1,6 +1,6 @@
 """A synthetic MoE of 3 GB in Q4_K, and the same with 75 % of its experts cut, within memory limits of 4, 2 and 1 GiB.
 
-    python -m benchmarks.memory_limits -o runs/memory         seven minutes on two busy cores
+    python -m benchmarks.memory_limits -o runs/memory         a quarter of an hour on two busy cores
 
 Writes the models to --folder (a temporary one by default; 4 GB), measures them as ``slimmoe bench --memory-limit`` does,
 deletes them, and leaves bench.jsonl and limits.png. Weights are random: only speed and memory mean anything.
