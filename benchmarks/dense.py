@@ -1,7 +1,7 @@
 """A dense translation model through CTranslate2, as a row beside ours: what a pruned mixture has to beat.
 
     pip install 'slimmoe[dense]'
-    python -m benchmarks.dense MODEL --pair en-de --test TEST -o runs/en-de/0.75/bench.jsonl
+    python -m benchmarks.dense MODEL --pair en-de --test TEST -o runs/default-en-de/gate-0.75/bench.jsonl
 
 MODEL is a checkpoint on disk that CTranslate2 converts (Marian, NLLB, M2M100, MADLAD, ...), into --folder, where it stays and
 is used again; or a folder that is converted already and has the tokenizer beside it. One sentence at a time, greedy, to the
