@@ -282,7 +282,7 @@ class LlamaEngine:
 
     def _most_likely(self) -> int:
         row = self._lib.llama_get_logits_ith(self._context, -1)
-        address = ctypes.c_void_p.from_buffer(row).value
+        address = ctypes.c_void_p.from_buffer(row).value or 0
         view = self._rows.get(address)
         if view is None:  # making one takes longer than looking for its maximum
             view = self._rows[address] = np.ctypeslib.as_array(row, (self._vocabulary,))
