@@ -9,6 +9,7 @@ from runtime.report.rows import Row, engine, label, memory, name, ratio, unlimit
 
 VERDICTS = {"fits": ("o", True), "thrashes": ("v", False), "killed": ("X", True)}  # marker, filled
 _COLUMNS = 2  # panels side by side on a desktop
+_DASHED: dict[str, Any] = {"linewidth": 1, "linestyle": (0, (3, 2))}  # the lesser of a model's two lines
 
 
 class Panels:
@@ -122,13 +123,13 @@ def over_time(pair: str, rows: list[Row]) -> Drawn | Missing:
         for row in mine:
             seconds, anonymous, file = zip(*row["memory_series"])
             axis.plot(seconds, [(a + b) / 1e6 for a, b in zip(anonymous, file)], color=shade, linewidth=1.5)
-            axis.plot(seconds, [a / 1e6 for a in anonymous], color=shade, linewidth=1, linestyle=(0, (3, 2)))
+            axis.plot(seconds, [a / 1e6 for a in anonymous], color=shade, **_DASHED)
 
     def paint(figure: Any, narrow: bool) -> None:
         axes, handles = panels.paint(figure, narrow, "seconds", "memory, MB", line)
         axes[0].set_ylim(bottom=0)
         axes[0].set_xlim(left=0)
-        handles += axes[0].plot([], [], color=INK, linewidth=1, linestyle=(0, (3, 2)), label="anonymous alone")
+        handles += axes[0].plot([], [], color=INK, **_DASHED, label="anonymous alone")
         legend(figure, narrow, handles)
 
     data = [(label(row), *_kind(row), *point) for row in panels.sorted() for point in row["memory_series"]]
@@ -156,7 +157,7 @@ def threads(pair: str, rows: list[Row]) -> Drawn | Missing:
         for row in mine:
             at = [each["threads"] for each in row["speed"]]
             axis.plot(at, [each[decode] for each in row["speed"]], color=shade, marker="o")
-            axis.plot(at, [each[prefill] for each in row["speed"]], color=shade, linewidth=1, linestyle=(0, (3, 2)))
+            axis.plot(at, [each[prefill] for each in row["speed"]], color=shade, **_DASHED)
 
     def paint(figure: Any, narrow: bool) -> None:
         from matplotlib.ticker import LogLocator, StrMethodFormatter
@@ -170,7 +171,7 @@ def threads(pair: str, rows: list[Row]) -> Drawn | Missing:
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.minorticks_off()
         handles += axes[0].plot([], [], color=INK, marker="o", label="decode")
-        handles += axes[0].plot([], [], color=INK, linewidth=1, linestyle=(0, (3, 2)), label="prefill")
+        handles += axes[0].plot([], [], color=INK, **_DASHED, label="prefill")
         legend(figure, narrow, handles)
 
     data = [
