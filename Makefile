@@ -17,6 +17,7 @@ TYPES ?= Q4_K_M Q8_0 int4 int8
 SWEEP ?= $(OUT)/sweep
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
 WORK ?= runs/recipe
+FIRST ?= 37595dc
 PYTHON ?= python3
 
 READY := .venv/.ready
@@ -131,10 +132,12 @@ sweep: preflight $(READY) ## export and measure at each of RATIOS in four types 
 translate: export ## translate TEXT with the pruned GGUF of PAIR and RATIO
 	@$(SLIMMOE) translate $(GGUF) --pair $(PAIR) "$(TEXT)"
 
+# The training starts from the weights of the first default model, which the commit FIRST holds.
 model: $(READY) ## train the default model anew from packages into WORK (hours; goes on where it stopped)
 	@$(RECIPE).corpus $(WORK)
 	@$(RECIPE).prepare $(WORK)
-	@$(RECIPE).train $(WORK)
+	@mkdir -p $(WORK)/start && git archive $(FIRST) models/default | tar -x -C $(WORK)/start --strip-components=2
+	@$(RECIPE).train $(WORK) --start $(WORK)/start
 	@cp $(WORK)/model/* $(WORK)/run/final
 	@$(SLIMMOE) gguf $(WORK)/run/final --quant F16 -o $(WORK)/model-F16.gguf
 	@$(RECIPE).score $(WORK)/model-F16.gguf $(WORK)

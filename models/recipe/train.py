@@ -1,11 +1,13 @@
 """Train the default model: ``python -m models.recipe.train WORK``.
 
 Reads ``WORK/model`` (tokenizer) and ``WORK/tokens`` (rows), writes ``WORK/run``: a checkpoint every few minutes and at
-Ctrl-C, from which the same command goes on, and ``loss.csv``. About 7 thousand tokens/s on two cores with AMX, if
-nothing else runs.
+Ctrl-C, from which the same command goes on, and ``loss.csv``. About 7 thousand tokens/s on two cores with AMX, 2 with
+AVX2, if nothing else runs.
 
 The learning rate rises, stays, and falls to zero over the last part. ``--finish`` lets it fall from where the run is,
-so that a run may be ended at any time; ``--tokens`` on a run that goes on sets a new end.
+so that a run may be ended at any time; ``--tokens`` on a run that goes on sets a new end. ``--start MODEL`` begins from
+the weights of another model of this shape, whose vocabulary may be another: its layers wait until the embeddings have
+found their places.
 """
 
 import argparse
@@ -19,12 +21,15 @@ import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from models.recipe.batches import batches
+from models.recipe.memory import keep_freed_memory
 from models.recipe.network import training_loss
 from models.recipe.optimiser import Muon
 from models.recipe.tokenizer import VOCABULARY
+from models.recipe.transplant import weights_from
 
 BATCH, ACCUMULATE = 12_288, 2  # tokens in a pass, passes in a step
 WARM_UP = 1e6  # tokens over which the learning rate rises
+WAIT = 0.6e6  # tokens for which layers that were trained before stay as they are under new embeddings
 DECAY = 0.35  # share of all tokens over which it falls linearly to zero
 TOKENS = 160e6
 MUON_RATE, ADAM_RATE = 0.02, 4e-3
@@ -70,15 +75,20 @@ def optimisers(model: Qwen3MoeForCausalLM) -> list[torch.optim.Optimizer]:
 
 
 class Schedule(NamedTuple):
-    """Factor of the learning rate by tokens seen: rise to 1, stay, fall linearly from ``height`` at ``begin`` to 0."""
+    """Factor of the learning rate by tokens seen: rise to 1, stay, fall linearly from ``height`` at ``begin`` to 0.
+
+    The matrices of the layers rise after ``wait`` tokens; the rest has risen by then.
+    """
 
     begin: float
     end: float
     height: float = 1.0
+    wait: float = 0.0
 
-    def __call__(self, seen: float) -> float:
+    def __call__(self, seen: float, matrices: bool = False) -> float:
         fall = self.height * max(0.0, self.end - seen) / (self.end - self.begin)
-        return min(1.0, (seen + 1e4) / WARM_UP, fall)
+        rise, begun = (self.wait, 0.0) if self.wait and not matrices else (WARM_UP, self.wait)
+        return min(1.0, max(0.0, seen + 1e4 - begun) / rise, fall)
 
 
 def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | None) -> Schedule:
@@ -97,9 +107,10 @@ def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | No
         end = seen / (1 - DECAY)
     if end < seen:
         raise SystemExit(f"{seen / 1e6:.1f} M tokens were seen already. Next: the same command with --finish.")
+    wait = saved.wait if saved else 0.0
     if saved and decaying:
-        return Schedule(seen, end, saved(seen)) if end != saved.end else saved
-    return Schedule(max((1 - DECAY) * end, seen), end)
+        return Schedule(seen, end, saved(seen), wait) if end != saved.end else saved
+    return Schedule(max((1 - DECAY) * end, seen), end, wait=wait)
 
 
 def save(path: Path, state: dict) -> None:
@@ -108,8 +119,14 @@ def save(path: Path, state: dict) -> None:
     path.with_suffix(".tmp").replace(path)
 
 
-def train(work: Path, tokens: float | None = None, finish: bool = False, seed: int = 7) -> None:
-    """Train until the schedule's end (in tokens, padding not counted), then write ``WORK/run/final``."""
+def train(
+    work: Path, tokens: float | None = None, finish: bool = False, start: Path | None = None, seed: int = 7
+) -> None:
+    """Train until the schedule's end (in tokens, padding not counted), then write ``WORK/run/final``.
+
+    ``start`` is a folder with a model to begin from; a run that goes on has its own weights and ignores it.
+    """
+    keep_freed_memory()
     run = work / "run"
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
@@ -125,7 +142,11 @@ def train(work: Path, tokens: float | None = None, finish: bool = False, seed: i
             opt.load_state_dict(values)
         step, seen, saved = state["step"], state["seen"], Schedule(*state["schedule"])
         print(f"going on from step {step}, {seen / 1e6:.1f} M tokens", flush=True)
+    elif start:
+        model.load_state_dict(weights_from(start, work / "model" / "tokenizer.json"))
     plan = schedule(seen, tokens, finish, saved)
+    if start and not saved:
+        plan = plan._replace(wait=WAIT)
     print(f"the learning rate falls from {plan.begin / 1e6:.1f} to {plan.end / 1e6:.1f} M tokens", flush=True)
     stream = batches(work / "tokens", BATCH, seed + step)  # a resumed run draws anew instead of replaying
     started = saved_at = shown = time.time()
@@ -136,8 +157,8 @@ def train(work: Path, tokens: float | None = None, finish: bool = False, seed: i
     with open(run / "loss.csv", "a", newline="") as file:
         log = csv.writer(file)
         while seen < plan.end and not stopped:
-            factor = plan(seen)
             for opt, base in zip(opts, rates, strict=True):
+                factor = plan(seen, matrices=isinstance(opt, Muon))
                 for group, rate in zip(opt.param_groups, base, strict=True):
                     group["lr"] = rate * factor
             parts = [next(stream) for _ in range(ACCUMULATE)]
@@ -185,5 +206,6 @@ if __name__ == "__main__":
     parser.add_argument("work", type=Path)
     parser.add_argument("--tokens", type=float, help=f"end of the run (default: the one it had, {TOKENS:.0f} at first)")
     parser.add_argument("--finish", action="store_true", help=f"let the rate fall now, over {DECAY:.0%} of all tokens")
+    parser.add_argument("--start", type=Path, metavar="MODEL", help="a model of this shape to begin from")
     arguments = parser.parse_args()
-    train(arguments.work, arguments.tokens, arguments.finish)
+    train(arguments.work, arguments.tokens, arguments.finish, arguments.start)

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from transformers import Qwen3MoeForCausalLM
 
 from models.recipe import split as splitting
@@ -21,7 +22,8 @@ from models.recipe.optimiser import orthogonalise
 from models.recipe.prepare import DIRECTIONS, conversations, passages
 from models.recipe.split import document_split, fingerprint, split
 from models.recipe.tokenizer import VOCABULARY
-from models.recipe.train import WARM_UP, Schedule, configuration, schedule
+from models.recipe.train import WAIT, WARM_UP, Schedule, configuration, schedule
+from models.recipe.transplant import transplant
 from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
 
@@ -219,6 +221,28 @@ def test_a_run_is_finished_from_where_it_is_and_goes_on_falling_when_resumed() -
 def test_a_run_goes_on_with_the_schedule_it_had() -> None:
     first = Schedule(65e6, 100e6)
     assert schedule(30_000_000, None, False, first) == first
+
+
+def test_layers_that_were_trained_before_wait_for_the_embeddings() -> None:
+    plan = Schedule(65e6, 100e6, wait=WAIT)
+    assert plan(WAIT / 2, matrices=True) == 0 and plan(WAIT / 2) == pytest.approx(0.5, abs=0.02)
+    assert plan(WAIT + WARM_UP, matrices=True) == plan(WAIT) == 1 == plan(WAIT + 9e6, matrices=True)
+    assert plan(90e6, matrices=True) == plan(90e6) < 1
+    assert schedule(30_000_000, None, True, plan).wait == WAIT
+
+
+def vocabulary(*merged: str) -> Tokenizer:
+    tokens, merges = list("abc"), []
+    for token in merged:  # each is a known token and a letter
+        tokens.append(token)
+        merges.append((token[:-1], token[-1]))
+    return Tokenizer(BPE({token: i for i, token in enumerate(tokens)}, merges))
+
+
+def test_a_token_keeps_its_embedding_and_a_new_one_is_the_mean_of_its_pieces() -> None:
+    old, new = vocabulary("ab"), vocabulary("bc", "ab", "abc")
+    embeddings = torch.tensor([[1.0], [2.0], [4.0], [16.0]])  # a b c ab
+    assert transplant(embeddings, old, new).flatten().tolist() == [1, 2, 4, 3, 16, 10]  # a b c bc ab abc
 
 
 def rows_of(tmp_path: Path, length: int = 20) -> None:
