@@ -1,4 +1,4 @@
-"""A fast training pass over transformers' own Qwen3-MoE parameters.
+"""A fast training pass over transformers' own parameters of a Qwen3-MoE or OLMoE model.
 
 transformers' forward is the definition; this one computes the same function (tests compare them) an order of
 magnitude faster on a CPU with AMX, because everything but attention works on one flat list of tokens of fixed size:
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import Qwen3MoeForCausalLM
+from transformers import PreTrainedModel
 
 from models.recipe.precision import COMPUTE
 
@@ -34,13 +34,15 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 @compiled
 def _queries_keys_values(x, norm, q_proj, k_proj, v_proj, q_norm, k_norm, cos, sin, eps: float, head: int):
-    """Pre-norm and projections. x [N, H] -> q [N, heads, head], k and v [N, kv_heads, head]."""
+    """Pre-norm and projections. x [N, H] -> q [N, heads, head], k and v [N, kv_heads, head].
+
+    Queries and keys are normalised in pieces as wide as the norm's weight: a head, or all of them together.
+    """
     x = _rms_norm(x, norm, eps)
-    q, k, v = (F.linear(x, weight.to(x.dtype)).view(x.shape[0], -1, head) for weight in (q_proj, k_proj, v_proj))
-    q, k = (
-        _rotate(_rms_norm(h, weight, eps).float(), cos, sin).to(x.dtype) for h, weight in ((q, q_norm), (k, k_norm))
-    )
-    return q, k, v
+    q, k, v = (F.linear(x, weight.to(x.dtype)) for weight in (q_proj, k_proj, v_proj))
+    q, k = (_rms_norm(h.unflatten(1, (-1, len(weight))), weight, eps) for h, weight in ((q, q_norm), (k, k_norm)))
+    q, k, v = (h.reshape(len(x), -1, head) for h in (q, k, v))
+    return *(_rotate(h.float(), cos, sin).to(x.dtype) for h in (q, k)), v
 
 
 def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -52,13 +54,13 @@ def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 @compiled
-def _after_attention(residual, attended, o_proj, norm, router, eps: float, top_k: int):
+def _after_attention(residual, attended, o_proj, norm, router, eps: float, top_k: int, normalised: bool):
     """Output projection, residual, post-norm and routing; the router's softmax is in float32."""
     residual = residual + F.linear(attended, o_proj.to(attended.dtype))
     x = _rms_norm(residual, norm, eps)
     probabilities = F.linear(x.float(), router).softmax(-1)
     gates, index = probabilities.topk(top_k, -1)
-    return residual, x, probabilities, gates / gates.sum(-1, keepdim=True), index
+    return residual, x, probabilities, gates / gates.sum(-1, keepdim=True) if normalised else gates, index
 
 
 @compiled
@@ -170,7 +172,7 @@ class _OutputLoss(torch.autograd.Function):
 
 
 def training_loss(
-    model: Qwen3MoeForCausalLM, tokens: Tensor, labels: Tensor, weights: Tensor, real: Tensor
+    model: PreTrainedModel, tokens: Tensor, labels: Tensor, weights: Tensor, real: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss of one batch of right-padded rows.
 
@@ -188,25 +190,26 @@ def training_loss(
     rows, length = tokens.shape
     flat = F.pad(tokens.reshape(-1), (0, size - rows * length))
     position = F.pad(torch.arange(length).repeat(rows), (0, size - rows * length))
-    cos, sin = model.model.rotary_emb(torch.empty(1), position[None])
+    decoder: Any = model.model  # torch types what is inside a module as a bare module
+    cos, sin = decoder.rotary_emb(torch.empty(1), position[None])
     cos, sin = cos[0, :, None], sin[0, :, None]
-    x = F.embedding(flat, model.model.embed_tokens.weight).to(COMPUTE)
+    head = cos.shape[-1]
+    x = F.embedding(flat, decoder.embed_tokens.weight).to(COMPUTE)
     balance, loads = torch.zeros(()), []
-    layer: Any  # a decoder layer; torch types the items of a ModuleList as bare modules
-    for layer in model.model.layers:
+    for layer in decoder.layers:
         attention, moe = layer.self_attn, layer.mlp
         q, k, v = _queries_keys_values(
             x, layer.input_layernorm.weight, attention.q_proj.weight, attention.k_proj.weight,
             attention.v_proj.weight, attention.q_norm.weight, attention.k_norm.weight,
-            cos, sin, config.rms_norm_eps, config.head_dim,
+            cos, sin, config.rms_norm_eps, head,
         )  # fmt: skip
-        q, k, v = (h[: rows * length].view(rows, length, -1, config.head_dim).transpose(1, 2) for h in (q, k, v))
+        q, k, v = (h[: rows * length].view(rows, length, -1, head).transpose(1, 2) for h in (q, k, v))
         attended = _causal_attention(q, k, v)
         attended = attended.transpose(1, 2).reshape(rows * length, -1)
         attended = F.pad(attended, (0, 0, 0, size - rows * length))
         x, normed, probabilities, gates, index = _after_attention(
             x, attended, attention.o_proj.weight, layer.post_attention_layernorm.weight, moe.gate.weight,
-            config.rms_norm_eps, config.num_experts_per_tok,
+            config.rms_norm_eps, config.num_experts_per_tok, config.norm_topk_prob,
         )  # fmt: skip
         experts = moe.experts
         outputs = _Experts.apply(normed, index, experts.gate_up_proj.to(COMPUTE), experts.down_proj.to(COMPUTE))
@@ -220,6 +223,6 @@ def training_loss(
     where = torch.cat((where, torch.zeros(pad, dtype=where.dtype)))
     weight = weights[where]
     weight[len(where) - pad :] = 0
-    x = _rms_norm(x[where], model.model.norm.weight, config.rms_norm_eps)
-    loss: Any = _OutputLoss.apply(x, model.lm_head.weight, labels[where], weight)
+    x = _rms_norm(x[where], decoder.norm.weight, config.rms_norm_eps)
+    loss: Any = _OutputLoss.apply(x, model.get_output_embeddings().weight, labels[where], weight)
     return loss, balance, torch.stack(loads)

@@ -15,16 +15,16 @@ import csv
 import signal
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from models.recipe.batches import batches
 from models.recipe.memory import keep_freed_memory
 from models.recipe.network import training_loss
 from models.recipe.optimiser import Muon
-from models.recipe.tokenizer import VOCABULARY
+from models.recipe.shapes import BALANCE, SHAPES
 from models.recipe.transplant import weights_from
 
 BATCH, ACCUMULATE = 12_288, 2  # tokens in a pass, passes in a step
@@ -33,38 +33,10 @@ WAIT = 0.6e6  # tokens for which layers that were trained before stay as they ar
 DECAY = 0.35  # share of all tokens over which it falls linearly to zero
 TOKENS = 160e6
 MUON_RATE, ADAM_RATE = 0.02, 4e-3
-BALANCE = 0.01  # weight of the router balance loss
 SAVE_SECONDS = 300
 
 
-def configuration() -> Qwen3MoeConfig:
-    """42 M parameters, of them 38 M in experts; 7 M active for a token. Every row is divisible by 256."""
-    values: dict[str, Any] = dict(
-        vocab_size=VOCABULARY,
-        hidden_size=256,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=64,
-        num_experts=32,
-        num_experts_per_tok=4,
-        moe_intermediate_size=256,
-        intermediate_size=1024,
-        norm_topk_prob=True,
-        max_position_embeddings=1024,
-        rope_theta=10_000.0,
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=True,
-        router_aux_loss_coef=BALANCE,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=3,
-        initializer_range=0.02,
-    )
-    return Qwen3MoeConfig(**values)
-
-
-def optimisers(model: Qwen3MoeForCausalLM) -> list[torch.optim.Optimizer]:
+def optimisers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
     """Muon for attention and experts, AdamW for embeddings, routers and norms."""
     stacked, plain, rest = [], [], []
     for name, parameter in model.named_parameters():
@@ -120,17 +92,23 @@ def save(path: Path, state: dict) -> None:
 
 
 def train(
-    work: Path, tokens: float | None = None, finish: bool = False, start: Path | None = None, seed: int = 7
+    work: Path,
+    shape: str = "default",
+    tokens: float | None = None,
+    finish: bool = False,
+    start: Path | None = None,
+    seed: int = 7,
 ) -> None:
     """Train until the schedule's end (in tokens, padding not counted), then write ``WORK/run/final``.
 
-    ``start`` is a folder with a model to begin from; a run that goes on has its own weights and ignores it.
+    ``start`` is a folder with a model to begin from; a run that goes on has its own weights and ignores it. A ``shape``
+    other than the default one has ``WORK/run-SHAPE`` for its own.
     """
     keep_freed_memory()
-    run = work / "run"
+    run = work / ("run" if shape == "default" else f"run-{shape}")
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    model = Qwen3MoeForCausalLM(configuration())
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(SHAPES[shape](), dtype=torch.float32)
     opts = optimisers(model)
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
     step, seen, saved = 0, 0, None
@@ -204,8 +182,9 @@ def train(
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--shape", choices=SHAPES, default="default", help="which model (models/recipe/shapes.py)")
     parser.add_argument("--tokens", type=float, help=f"end of the run (default: the one it had, {TOKENS:.0f} at first)")
     parser.add_argument("--finish", action="store_true", help=f"let the rate fall now, over {DECAY:.0%} of all tokens")
     parser.add_argument("--start", type=Path, metavar="MODEL", help="a model of this shape to begin from")
     arguments = parser.parse_args()
-    train(arguments.work, arguments.tokens, arguments.finish, arguments.start)
+    train(arguments.work, arguments.shape, arguments.tokens, arguments.finish, arguments.start)

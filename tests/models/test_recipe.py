@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
-from transformers import Qwen3MoeForCausalLM
+from transformers import AutoModelForCausalLM
 
 from models.recipe import split as splitting
 from models.recipe.batches import SHARES, batches
@@ -20,9 +20,10 @@ from models.recipe.documents import Block, align, parse_html, parse_man, parse_x
 from models.recipe.extract import Row, read_documents, read_messages
 from models.recipe.optimiser import orthogonalise
 from models.recipe.prepare import DIRECTIONS, conversations, passages
+from models.recipe.shapes import SHAPES
 from models.recipe.split import document_split, fingerprint, split
 from models.recipe.tokenizer import VOCABULARY
-from models.recipe.train import WAIT, WARM_UP, Schedule, configuration, schedule
+from models.recipe.train import WAIT, WARM_UP, Schedule, schedule
 from models.recipe.transplant import transplant
 from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
@@ -285,11 +286,13 @@ def test_long_rows_are_drawn_less_often_so_that_a_share_is_one_of_tokens(tmp_pat
 
 
 @pytest.mark.slow  # compiling the elementwise parts takes about a minute
-def test_the_fast_training_pass_is_transformers_own_function() -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_fast_training_pass_is_transformers_own_function(shape) -> None:
     from models.recipe.network import training_loss
 
     torch.manual_seed(0)
-    model = Qwen3MoeForCausalLM(configuration())
+    config = SHAPES[shape]()
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tokens = torch.randint(4, VOCABULARY, (24, 40))
     labels, weights, real = torch.zeros(1024, dtype=torch.long), torch.zeros(1024), torch.zeros(1024, dtype=torch.bool)
     labels[:960] = F.pad(tokens[:, 1:], (0, 1)).reshape(-1)
@@ -303,6 +306,7 @@ def test_the_fast_training_pass_is_transformers_own_function() -> None:
     reference = F.cross_entropy(logits.reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1))
     reference.backward()
     assert loss.item() / weights.sum().item() == pytest.approx(reference.item(), abs=2e-3)
-    assert load.sum() == 6 * 4 * 960 and 6 <= balance.item() < 9
+    layers = config.num_hidden_layers
+    assert load.sum() == layers * config.num_experts_per_tok * 960 and layers <= balance.item() < 1.5 * layers
     for name, parameter in model.named_parameters():
         assert F.cosine_similarity(gradients[name].flatten(), parameter.grad.flatten(), 0) > 0.97, name
