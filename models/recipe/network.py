@@ -191,6 +191,7 @@ def training_loss(
     flat = F.pad(tokens.reshape(-1), (0, size - rows * length))
     position = F.pad(torch.arange(length).repeat(rows), (0, size - rows * length))
     decoder: Any = model.model  # torch types what is inside a module as a bare module
+    output: Any = model.get_output_embeddings()
     cos, sin = decoder.rotary_emb(torch.empty(1), position[None])
     cos, sin = cos[0, :, None], sin[0, :, None]
     head = cos.shape[-1]
@@ -224,5 +225,5 @@ def training_loss(
     weight = weights[where]
     weight[len(where) - pad :] = 0
     x = _rms_norm(x[where], decoder.norm.weight, config.rms_norm_eps)
-    loss: Any = _OutputLoss.apply(x, model.get_output_embeddings().weight, labels[where], weight)
+    loss: Any = _OutputLoss.apply(x, output.weight, labels[where], weight)
     return loss, balance, torch.stack(loads)

@@ -24,7 +24,7 @@ from models.recipe.batches import batches
 from models.recipe.memory import keep_freed_memory
 from models.recipe.network import training_loss
 from models.recipe.optimiser import Muon
-from models.recipe.shapes import BALANCE, SHAPES
+from models.recipe.shapes import BALANCE, SHAPES, configuration
 from models.recipe.transplant import weights_from
 
 BATCH, ACCUMULATE = 12_288, 2  # tokens in a pass, passes in a step
@@ -108,7 +108,7 @@ def train(
     run = work / ("run" if shape == "default" else f"run-{shape}")
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(SHAPES[shape](), dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(configuration(shape), dtype=torch.float32)
     opts = optimisers(model)
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
     step, seen, saved = 0, 0, None

@@ -20,7 +20,7 @@ from models.recipe.documents import Block, align, parse_html, parse_man, parse_x
 from models.recipe.extract import Row, read_documents, read_messages
 from models.recipe.optimiser import orthogonalise
 from models.recipe.prepare import DIRECTIONS, conversations, passages
-from models.recipe.shapes import SHAPES
+from models.recipe.shapes import SHAPES, configuration
 from models.recipe.split import document_split, fingerprint, split
 from models.recipe.tokenizer import VOCABULARY
 from models.recipe.train import WAIT, WARM_UP, Schedule, schedule
@@ -291,7 +291,7 @@ def test_the_fast_training_pass_is_transformers_own_function(shape) -> None:
     from models.recipe.network import training_loss
 
     torch.manual_seed(0)
-    config = SHAPES[shape]()
+    config = configuration(shape)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tokens = torch.randint(4, VOCABULARY, (24, 40))
     labels, weights, real = torch.zeros(1024, dtype=torch.long), torch.zeros(1024), torch.zeros(1024, dtype=torch.bool)
