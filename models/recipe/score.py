@@ -1,33 +1,53 @@
 """Score the model on held-out documents, every direction: ``python -m models.recipe.score ARTEFACT WORK``.
 
 ``test`` are documents of the training's own sources that were kept out of training; ``unseen`` are sources of which
-nothing was trained on. Writes ``WORK/scores.json`` and prints a Markdown table with the metrics' signatures.
+nothing was trained on. Writes ``WORK/scores.json`` and prints a Markdown table with the metrics' signatures; its last
+columns are what copying the source and a translation memory of the training text get (models/recipe/baselines.py).
 """
 
 import argparse
 import contextlib
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from models.recipe.baselines import TranslationMemory
 from models.recipe.prepare import DIRECTIONS, oriented
 from runtime.corpus import read_tsv
 from runtime.engines import open_engine
 from runtime.evaluate import Evaluation, evaluate
+from runtime.evaluate import score as score_text
 
 
-def score(artefact: Path, work: Path, limit: int, sets: list[str]) -> dict[str, dict[str, Evaluation]]:
-    """Evaluations by test set and direction, on at most ``limit`` segments each."""
-    results: dict[str, dict[str, Evaluation]] = {}
+@dataclass(frozen=True)
+class Scores:
+    """Of one direction on one test set: the model's, and the chrF++ of two answers that know no translation."""
+
+    model: Evaluation
+    copying: float
+    translation_memory: float
+
+
+def score(artefact: Path, work: Path, limit: int, sets: list[str]) -> dict[str, dict[str, Scores]]:
+    """Scores by test set and direction, on at most ``limit`` segments each."""
+    results: dict[str, dict[str, Scores]] = {}
     with contextlib.closing(open_engine(artefact)) as engine:
-        for name in sets:
-            for pair in DIRECTIONS:
-                other = pair.target if pair.source == "en" else pair.source
-                path = work / "corpus" / f"en-{other}.{name}.tsv"
+        for pair in DIRECTIONS:
+            other = pair.target if pair.source == "en" else pair.source
+            paths = {name: work / "corpus" / f"en-{other}.{name}.tsv" for name in (*sets, "train")}
+            memory = TranslationMemory(oriented(read_tsv(paths.pop("train")), pair))
+            for name, path in paths.items():
                 if path.exists():
                     segments = oriented(read_tsv(path), pair)[:limit]
-                    results.setdefault(name, {})[str(pair)] = result = evaluate(engine, pair, segments)
+                    sources, references = [source for source, _ in segments], [target for _, target in segments]
+                    made = evaluate(engine, pair, segments)
+                    copied, *_ = score_text(sources, references)
+                    recalled, *_ = score_text([memory(source) for source in sources], references)
+                    results.setdefault(name, {})[str(pair)] = Scores(made, copied, recalled)
                     print(
-                        f"| {name} | {pair} | {result.segments} | {result.chrf:.1f} | {result.bleu:.1f} |", flush=True
+                        f"| {name} | {pair} | {made.segments} | {made.chrf:.1f} / {made.bleu:.1f} "
+                        f"| {copied:.1f} | {recalled:.1f} |",
+                        flush=True,
                     )
     return results
 
@@ -40,7 +60,7 @@ if __name__ == "__main__":
     parser.add_argument("--sets", nargs="+", choices=("test", "unseen"), default=["test", "unseen"])
     chosen = parser.parse_args()
     made = score(chosen.artefact, chosen.work, chosen.limit, chosen.sets)
-    plain = {name: {pair: vars(result) for pair, result in rows.items()} for name, rows in made.items()}
+    plain = {name: {pair: asdict(result) for pair, result in rows.items()} for name, rows in made.items()}
     (chosen.work / "scores.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    one = next(iter(made[chosen.sets[0]].values()))
+    one = next(iter(made[chosen.sets[0]].values())).model
     print(one.chrf_signature, one.bleu_signature, sep="\n")

@@ -13,6 +13,7 @@ from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM
 
 from models.recipe import split as splitting
+from models.recipe.baselines import TranslationMemory
 from models.recipe.batches import SHARES, batches
 from models.recipe.clean import LANGUAGES, sentence_pairs
 from models.recipe.code import read_code
@@ -244,6 +245,17 @@ def test_a_token_keeps_its_embedding_and_a_new_one_is_the_mean_of_its_pieces() -
     old, new = vocabulary("ab"), vocabulary("bc", "ab", "abc")
     embeddings = torch.tensor([[1.0], [2.0], [4.0], [16.0]])  # a b c ab
     assert transplant(embeddings, old, new).flatten().tolist() == [1, 2, 4, 3, 16, 10]  # a b c bc ab abc
+
+
+def test_a_translation_memory_answers_with_the_most_similar_segment() -> None:
+    memory = TranslationMemory(
+        [
+            ("Open the file.", "Datei öffnen."),
+            ("Close the file.", "Datei schließen."),
+            ("Print it all.", "Alles drucken."),
+        ]
+    )
+    assert memory("Close this file.") == "Datei schließen." and memory("Print.") == "Alles drucken."
 
 
 def rows_of(tmp_path: Path, length: int = 20) -> None:
