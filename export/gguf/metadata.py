@@ -46,8 +46,9 @@ class Origin:
 
     @property
     def known_pair(self) -> Pair | None:
-        """The pair asked for, or the one that the plan was made for."""
-        return self.pair or (parse_pair(self.about["pair"]) if self.about.get("pair") else None)
+        """The pair asked for, or the one that the plan was made for; None where that is none or several."""
+        planned = self.about.get("pair", "")
+        return self.pair or (parse_pair(planned) if planned and " + " not in planned else None)
 
     @property
     def percent(self) -> int:

@@ -64,6 +64,7 @@ def test_the_file_tells_its_name_licence_base_and_languages(exported: Path) -> N
         (PLAN | {"ratio": 0.7, "model": "models/my model"}, None, "my_model-en-de-p70-Q8_0.gguf"),
         (PLAN | {"ratio": 0.0}, None, "Qwen3-30B-A3B-en-de-Q8_0.gguf"),
         (PLAN, Pair("en", "fr"), "Qwen3-30B-A3B-en-fr-p75-Q8_0.gguf"),
+        (PLAN | {"pair": "en-de + de-en"}, None, "Qwen3-30B-A3B-p75-Q8_0.gguf"),  # of several pairs it is no one's
     ],
 )
 def test_names(tmp_path: Path, about: dict[str, Any], pair: Pair | None, name: str) -> None:
