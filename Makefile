@@ -38,7 +38,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 
 .DELETE_ON_ERROR:
 .SECONDARY:
-.PHONY: help setup export report bench sweep translate model curve peers test test-slow fuzz numbers lint clean preflight
+.PHONY: help setup export report bench sweep translate model curve reproduction peers test test-slow fuzz numbers lint clean preflight
 
 help: ## list the targets
 	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1 [METHOD=least-squares]] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder]"
@@ -142,10 +142,15 @@ model: $(READY) ## train the default model anew from packages into WORK (hours; 
 	@$(SLIMMOE) gguf $(WORK)/run/final --quant F16 -o $(WORK)/model-F16.gguf
 	@$(RECIPE).score $(WORK)/model-F16.gguf $(WORK)
 	@$(RECIPE).specialisation $(WORK)/run/final $(WORK) -o $(WORK)/specialisation.png
+	@$(RECIPE).balance $(WORK)/run/final $(WORK)
 
 curve: $(READY) ## chrF++ by criterion, allocation and ratio, into docs/ (an hour; needs WORK/corpus of make model)
 	@.venv/bin/python -m benchmarks.criteria $(WORK)/corpus --every 2 -o $(WORK)/criteria.jsonl
 	@.venv/bin/python -m benchmarks.criteria_report $(WORK)/criteria.jsonl -o docs/pruning
+
+reproduction: $(READY) ## the paper's experiment in four directions (hours; needs WORK/corpus of make model)
+	@.venv/bin/python -m benchmarks.reproduction $(WORK)/corpus --model $(MODEL) -o $(WORK)/reproduction
+	@.venv/bin/python -m benchmarks.reproduction_report $(WORK)/reproduction -o docs/reproduction.png
 
 .peers/.ready: benchmarks/peers/requirements.txt benchmarks/peers/package.json | $(READY)
 	@.venv/bin/python -m benchmarks.peers.environment
