@@ -37,5 +37,5 @@ if __name__ == "__main__":
     rows = [{"rarest": round(float(row.min()), 3), "busiest": round(float(row.max()), 3)} for row in relative]
     for number, row in enumerate(rows):
         print(f"layer {number}: rarest expert {row['rarest']:.2f} of the mean load, busiest {row['busiest']:.2f}")
-    told = {"tokens": int(load[0].sum()), "layers": rows}
+    told = {"choices": int(load[0].sum()), "layers": rows}
     (chosen.work / "balance.json").write_text(json.dumps(told, indent=1) + "\n")
