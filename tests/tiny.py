@@ -12,6 +12,7 @@ from prune.families import load_family
 
 CONFIGS = Path(__file__).parent / "families"
 TOKENIZER = Path(__file__).parents[1] / "models" / "default"
+VOCABULARY = json.loads((TOKENIZER / "config.json").read_text())["vocab_size"]  # of its tokenizer
 
 
 def write_tiny_checkpoint(
@@ -28,7 +29,7 @@ def write_tiny_checkpoint(
         as_published: tensor names and layout as publishers have them; otherwise as transformers holds them in memory,
             where experts are stacked.
     """
-    values = json.loads((CONFIGS / f"{family}.json").read_text()) | changes
+    values = {"vocab_size": VOCABULARY} | json.loads((CONFIGS / f"{family}.json").read_text()) | changes
     torch.manual_seed(seed)
     config = AutoConfig.for_model(load_family(family).model_type, **values)
     model: Any = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config)

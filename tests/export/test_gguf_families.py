@@ -31,7 +31,7 @@ from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
 from tests.export.warm_converter import WarmConverter
 from tests.prune.test_cut import plan_for
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 BAR = 1e-4  # largest logit difference in float32
 RUNNABLE = [name for name in families() if not load_family(name).gguf.refused]
@@ -83,7 +83,7 @@ class Subject:
 
 def write_subject(folder: Path, family: str, **changes: Any) -> Subject:
     special = SPECIAL.get(family, [])
-    write_tiny_checkpoint(folder, family, **{"vocab_size": 8192 + len(special)} | changes)
+    write_tiny_checkpoint(folder, family, **{"vocab_size": VOCABULARY + len(special)} | changes)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.add_special_tokens(special)
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -20,7 +20,7 @@ from prune.model import load_model, masked
 from prune.plan import Layer, Plan
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 64)]
 
@@ -112,7 +112,7 @@ def test_standard_inputs_suffice(tiny_onnx, quant):
     assert names == ["input_ids", "attention_mask", *cache]
     ids, empty = np.array([IDS]), np.zeros((1, 2, 0, 64), np.float32)
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)} | dict.fromkeys(cache, empty)
-    assert np.asarray(session.run(["logits"], feeds)[0]).shape == (1, len(IDS), 8192)
+    assert np.asarray(session.run(["logits"], feeds)[0]).shape == (1, len(IDS), VOCABULARY)
 
 
 def test_data_files_hold_every_weight_once(tiny_checkpoint, tiny_onnx):
@@ -126,7 +126,7 @@ def test_data_files_hold_every_weight_once(tiny_checkpoint, tiny_onnx):
 def test_folder_is_complete_and_points_to_the_smallest_variant(tiny_checkpoint, tiny_onnx):
     genai = json.loads((tiny_onnx / "genai_config.json").read_text())["model"]
     assert (tiny_onnx / genai["decoder"]["filename"]).name == "model_q4.onnx"
-    assert (genai["type"], genai["vocab_size"], genai["eos_token_id"]) == ("qwen3", 8192, [0])
+    assert (genai["type"], genai["vocab_size"], genai["eos_token_id"]) == ("qwen3", VOCABULARY, [0])
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (tiny_onnx / name).read_bytes() == (tiny_checkpoint / name).read_bytes()
     template = (tiny_checkpoint / "chat_template.jinja").read_text()  # transformers.js wants it there

@@ -30,7 +30,7 @@ from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
 from tests.export.test_onnx_quantise import dequantised
 from tests.prune.test_cut import plan_for
-from tests.tiny import CONFIGS, write_tiny_checkpoint
+from tests.tiny import CONFIGS, VOCABULARY, write_tiny_checkpoint
 
 KNOWN = [name for name in families() if (known := load_family(name).decoder) and not known.has_encoder]
 LENGTHS, STEPS = (24, 17, 9), 32
@@ -70,7 +70,7 @@ def write(family: str, folder: Path, **options: Any) -> Path:
     not all ones."""
     keys = json.loads((CONFIGS / f"{family}.json").read_text())
     inner = {key: 64 for key in keys if key.endswith("intermediate_size")}
-    write_tiny_checkpoint(folder, family, **{"vocab_size": 8192, **inner, **CHANGES.get(family, {}), **options})
+    write_tiny_checkpoint(folder, family, **{"vocab_size": VOCABULARY, **inner, **CHANGES.get(family, {}), **options})
     for shard in sorted(folder.glob("*.safetensors")):
         tensors = load_file(shard)
         for name in sorted(tensors):

@@ -17,7 +17,7 @@ from runtime.corpus import read_segments
 from runtime.errors import RequestError
 from runtime.pairs import Pair
 from tests.prune.test_cut import plan_for
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -65,7 +65,7 @@ def test_the_equations_have_the_solution_of_the_dense_problem() -> None:
 
 @pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss", "deepseek_v3", "granitemoe"])
 def test_hidden_states_come_nearer_to_the_unpruned_model_s_on_other_text(family: str, tmp_path: Path) -> None:
-    source = write_tiny_checkpoint(tmp_path / "source", family, vocab_size=8192)
+    source = write_tiny_checkpoint(tmp_path / "source", family, vocab_size=VOCABULARY)
     layers = len(Checkpoint(source).moe_layers)
     prune(source, plan_for(source, *([0, 2, 5, 7], [1, 3, 4, 6])[:layers]), tmp_path / "cut")
     given, other = text(source, "calibration", 512), text(source, "dev", 4096)
@@ -82,7 +82,7 @@ def test_hidden_states_come_nearer_to_the_unpruned_model_s_on_other_text(family:
 @pytest.mark.parametrize("family", ["granitemoe", "deepseek_v3"])
 def test_a_larger_or_smaller_update_of_the_last_layer_helps_less(family: str, tmp_path: Path) -> None:
     """Granite multiplies what goes into the residual stream, and the update must know."""
-    source = write_tiny_checkpoint(tmp_path / "source", family, vocab_size=8192)
+    source = write_tiny_checkpoint(tmp_path / "source", family, vocab_size=VOCABULARY)
     last = max(Checkpoint(source).moe_layers)
     layers = len(Checkpoint(source).moe_layers)
     prune(source, plan_for(source, *[[0, 2, 5, 7]] * layers), tmp_path / "cut")

@@ -19,7 +19,7 @@ from prune.observe import Observer
 from prune.stats import LayerStats, Stats
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 EN_DE = Pair("en", "de")
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def assert_equal(a: Stats, b: Stats, rtol: float = 1e-4) -> None:
 
 @pytest.mark.parametrize("family", families())
 def test_every_decoder_streams_to_the_same_statistics(family: str, corpus, tmp_path) -> None:
-    folder = write_tiny_checkpoint(tmp_path / "model", family, vocab_size=8192)  # the tokenizer's
+    folder = write_tiny_checkpoint(tmp_path / "model", family, vocab_size=VOCABULARY)  # the tokenizer's
     if Checkpoint(folder).config.get("is_encoder_decoder"):
         with pytest.raises(RequestError, match="only decoder models"):
             calibrate(folder, EN_DE, corpus, quiet=True)

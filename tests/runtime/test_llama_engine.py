@@ -16,6 +16,7 @@ from runtime.engines.llama import LlamaEngine
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
 from runtime.prompts import ChatTemplate
+from tests.tiny import VOCABULARY
 
 TEXTS = [
     "The file could not be opened.",
@@ -66,7 +67,7 @@ def test_broken_utf8_is_replaced(engine: LlamaEngine) -> None:
 # 700 tokens take two batches. llama.cpp multiplies rotary angles up in float32, so its error grows with the position.
 @pytest.mark.parametrize(("length", "bar"), [(1, 1e-4), (40, 1e-4), (700, 1e-3)])
 def test_logits_equal_transformers(engine: LlamaEngine, reference: Any, length: int, bar: float) -> None:
-    ids = np.random.default_rng(length).integers(4, 8192, length).tolist()
+    ids = np.random.default_rng(length).integers(4, VOCABULARY, length).tolist()
     with torch.inference_mode():
         expected = reference(input_ids=torch.tensor([ids])).logits[0].numpy()
     logits = engine.logits(ids)

@@ -14,6 +14,7 @@ from runtime.engines.onnx import OnnxEngine
 from runtime.engines.onnx_check import self_test_file
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
+from tests.tiny import VOCABULARY
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 40)]
 GRAPHS = ("model.onnx", "model_int8.onnx", "model_q4.onnx")
@@ -35,7 +36,7 @@ def test_decoding_step_by_step_equals_one_prefill(tiny_onnx, name):
     engine = OnnxEngine(tiny_onnx / "onnx" / name, threads=1)
     written = engine.generate(IDS, 24).token_ids
     whole = engine.logits([*IDS, *written])
-    assert whole.dtype == np.float32 and whole.shape == (len(IDS) + 24, 8192)
+    assert whole.dtype == np.float32 and whole.shape == (len(IDS) + 24, VOCABULARY)
     steps, whole = engine.decoded_logits(IDS, written), whole[len(IDS) :]
     assert tuple(steps.argmax(-1)[:-1]) == written[1:]
     deviations = np.sqrt(((steps - whole) ** 2).mean(-1)) / whole.std(-1)
