@@ -17,13 +17,14 @@ TYPES ?= Q4_K_M Q8_0 int4 int8
 SWEEP ?= $(OUT)/sweep
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
 WORK ?= runs/recipe
-FIRST ?= 37595dc
+START_COMMIT ?= 37595dc7a815aad6f1205c7306817c65388251ba
 PYTHON ?= python3
 
 READY := .venv/.ready
 SLIMMOE := .venv/bin/slimmoe
 RECIPE := .venv/bin/python -m models.recipe
 BASE := $(OUT)/unpruned
+REPRODUCTION := $(WORK)/reproduction-$(notdir $(MODEL:/=))
 RUN := $(OUT)/$(CRITERION)-$(RATIO)$(if $(RECOVER),-recovered$(if $(filter-out full,$(METHOD)),-$(METHOD)))
 CUT := $(OUT)/$(CRITERION)-$(RATIO)/checkpoint
 FINAL := $(if $(RECOVER),$(RUN)/checkpoint,$(CUT))
@@ -41,7 +42,7 @@ MODEL_FILES := $(wildcard $(MODEL)/config.json $(MODEL)/*.safetensors)
 .PHONY: help setup export report bench sweep translate model curve reproduction peers test test-slow fuzz numbers lint clean preflight
 
 help: ## list the targets
-	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1 [METHOD=least-squares]] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder]"
+	@echo "make export PAIR=en-de RATIO=0.75 [MODEL=folder-or-id] [RECOVER=1 [METHOD=least-squares]] [QUANT=Q4_K_M] [CRITERION=gate] [OUT=folder] [VERIFY=no]"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## environment in .venv, dependencies, llama.cpp
@@ -107,7 +108,7 @@ $(RUN)/verify.json: $(CUT)/config.json $(GGUF) $(ONNX)/config.json
 	@mv $@.part $@
 	@echo "verified: the cut equals the masked model, both formats equal the cut: $@"
 
-$(RUN)/bench.jsonl: $(RUN)/verify.json $(BASE_GGUF) $(BASE_ONNX)/config.json
+$(RUN)/bench.jsonl: $(if $(filter no,$(VERIFY)),$(GGUF) $(ONNX)/config.json,$(RUN)/verify.json) $(BASE_GGUF) $(BASE_ONNX)/config.json
 	@$(SLIMMOE) bench $(BASE_GGUF) $(BASE_ONNX) $(GGUF) $(ONNX) --pair $(PAIR) --test $(TEST) -o $@
 
 $(RUN)/report.md: $(RUN)/bench.jsonl
@@ -132,11 +133,13 @@ sweep: preflight $(READY) ## export and measure at each of RATIOS in four types 
 translate: export ## translate TEXT with the pruned GGUF of PAIR and RATIO
 	@$(SLIMMOE) translate $(GGUF) --pair $(PAIR) "$(TEXT)"
 
-# The training starts from the weights of the first default model, which the commit FIRST holds.
+# The training starts from the weights of the first default model, which START_COMMIT holds.
 model: $(READY) ## train the default model anew from packages into WORK (hours; goes on where it stopped)
 	@$(RECIPE).corpus $(WORK)
 	@$(RECIPE).prepare $(WORK)
-	@mkdir -p $(WORK)/start && git archive $(FIRST) models/default | tar -x -C $(WORK)/start --strip-components=2
+	@mkdir -p $(WORK)/start
+	@git archive $(START_COMMIT) models/default | tar -x -C $(WORK)/start --strip-components=2 || \
+	  { echo "The first model is not in this clone's history.  next: git fetch --unshallow"; exit 1; }
 	@$(RECIPE).train $(WORK) --start $(WORK)/start
 	@cp $(WORK)/model/* $(WORK)/run/final
 	@$(SLIMMOE) gguf $(WORK)/run/final --quant F16 -o $(WORK)/model-F16.gguf
@@ -149,8 +152,10 @@ curve: $(READY) ## chrF++ by criterion, allocation and ratio, into docs/ (an hou
 	@.venv/bin/python -m benchmarks.criteria_report $(WORK)/criteria.jsonl -o docs/pruning
 
 reproduction: $(READY) ## the paper's experiment in four directions (hours; needs WORK/corpus of make model)
-	@.venv/bin/python -m benchmarks.reproduction $(WORK)/corpus --model $(MODEL) -o $(WORK)/reproduction
-	@.venv/bin/python -m benchmarks.reproduction_report $(WORK)/reproduction -o docs/reproduction.png
+	@.venv/bin/python -m benchmarks.reproduction $(WORK)/corpus --model $(MODEL) -o $(REPRODUCTION)
+	@.venv/bin/python -m benchmarks.reproduction_report $(REPRODUCTION) \
+	  $(if $(filter models/default,$(MODEL)),-o docs/reproduction.png,\
+	  -o $(REPRODUCTION)/reproduction.png --numbers $(REPRODUCTION)/compared.jsonl)
 
 .peers/.ready: benchmarks/peers/requirements.txt benchmarks/peers/package.json | $(READY)
 	@.venv/bin/python -m benchmarks.peers.environment

@@ -47,15 +47,15 @@ def corpus_segments(corpus: Path, pair: Pair, split: str) -> Segments:
     return oriented(read_tsv(corpus / f"en-{other}.{split}.tsv"), pair)
 
 
-def sampled_stats(model: Path, corpus: Path, pair: Pair, segments: int) -> Stats:
+def sampled_stats(model: Path, corpus: Path, pair: Pair, segments: int, seed: int = 7) -> Stats:
     """Statistics on a random sample of the pair's training text."""
     rows = corpus_segments(corpus, pair, "train")
-    sample = random.Random(7).sample(rows, min(segments, len(rows)))
+    sample = random.Random(seed).sample(rows, min(segments, len(rows)))
     with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as file:
         file.writelines(f"{source}\t{target}\n" for source, target in sample)
         file.flush()
         stats, _ = calibrate(model, pair, Path(file.name), quiet=True)
-    stats.calibration["corpus"] = f"{segments} segments of {pair}.train"
+    stats.calibration["corpus"] = f"{len(sample)} segments of {pair}.train"
     return stats
 
 

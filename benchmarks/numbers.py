@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import criteria_report, onnx_types, types
+from benchmarks import criteria_report, onnx_types, reproduction_report, types
 from runtime.report import signatures_of, table_of
 from runtime.report.rows import made, ratio
 
@@ -59,6 +59,7 @@ WAYS: dict[str, Callable[[Rows], str]] = {
     "criteria": _criteria,
     "onnx-types": _onnx_types,
     "gguf-types": types.table,
+    **{f"reproduction-{name}": table for name, table in reproduction_report.TABLES.items()},
 }
 
 

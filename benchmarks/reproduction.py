@@ -1,13 +1,14 @@
 """The paper's experiment on one model, in several directions: ``python -m benchmarks.reproduction CORPUS -o FOLDER``.
 
 CORPUS is what ``python -m models.recipe.corpus`` wrote: calibration and SFT take training text, scores are of the
-held-out test documents. Five parts, of which ``--part`` chooses:
+held-out test documents. Four parts, of which ``--part`` chooses:
 
     curve      chrF++ against the ratio by criterion, without SFT (the random criterion with three seeds)
-    recovered  the same after a short SFT, for the first criterion
+    recovered  the same after a short SFT, for the first criterion, and the unpruned model after it
     shared     one plan for several directions, scored in each of them
-    segments   plans of fewer calibration segments
-    (keep-lists are in every row, so their overlap needs no part of its own)
+    segments   plans of fewer calibration segments, three draws of them
+
+Keep-lists are in every row, so their overlap needs no part of its own.
 
 Every variant is cut from one F16 GGUF file (mended ones become one) and decoded greedily by llama.cpp. Rows go to
 FOLDER/rows.jsonl, hypotheses beside it; rows that are there are not measured again, so a stopped run goes on, and parts
@@ -16,19 +17,23 @@ may run side by side.
 
 import argparse
 import contextlib
+import hashlib
 import json
 import random
-import tempfile
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from benchmarks.criteria import corpus_segments, sampled_stats
 from export.gguf import export_gguf
 from export.gguf.cut import cut_gguf
+from prune.checkpoint import Checkpoint
 from prune.cut import prune
 from prune.plan import Plan, make_plan
 from prune.recovery.recover import recover
@@ -36,19 +41,22 @@ from prune.recovery.settings import Settings
 from prune.stats import Stats
 from runtime.bench import processor
 from runtime.compare import keep_hypotheses
+from runtime.corpus import Segments
 from runtime.engines import open_engine, usable_cores
-from runtime.evaluate import score
+from runtime.errors import RequestError, SlimmoeError, WorkError
+from runtime.evaluate import evaluate
+from runtime.files import new_file
 from runtime.pairs import Pair, parse_pair
-from runtime.translate import translate
+from runtime.report.rows import append_row, finished_rows, write_rows
 
 PAIRS = ("en-de", "de-en", "en-fr", "en-ru")
 CRITERIA = ("gate", "frequency", "random")  # the best one by docs/pruning.md, and two to compare it with
 RATIOS = (0.25, 0.5, 0.7, 0.75, 0.9)
-SEEDS = (0, 1, 2)  # of the random criterion
+SEEDS = (0, 1, 2)  # of the random criterion, and of the samples of few calibration segments
 SHARED_RATIOS = (0.5, 0.75)  # of plans for several directions, and of fewer calibration segments
 SIZES = (3, 10, 30, 100, 300, 1000)  # calibration segments
 SEGMENTS = 2000  # calibration segments otherwise
-LEARNT = 60_000  # segments that SFT draws from
+SFT_SEGMENTS, DEV_SEGMENTS = 60_000, 100  # that SFT draws from, and that choose its best step
 PARTS = ("curve", "recovered", "shared", "segments")
 
 
@@ -59,19 +67,30 @@ class Trial:
     part: str
     pair: Pair
     plan: Plan
-    recovered: bool = False
+    sample: int = 0  # which draw of calibration segments
+
+    @property
+    def recovered(self) -> bool:
+        return self.part == "recovered"
 
     @property
     def name(self) -> str:
-        """What it is called in rows; of one model no two trials share it."""
+        """What it is called in rows; of one folder no two trials share it."""
         if not self.plan.ratio:
-            return f"{self.pair} unpruned"
-        told = f"{self.pair} {self.plan.criterion} {self.plan.ratio:g}"
+            return f"{self.pair} unpruned" + " + SFT" * self.recovered
+        text = f"{self.pair} {self.plan.criterion} {self.plan.ratio:g}"
         if self.plan.criterion == "random":
-            told += f" seed {self.plan.seed}"
+            text += f" seed {self.plan.seed}"
         if self.part in ("shared", "segments"):
-            told += f" by {self.plan.calibration['corpus']}"
-        return told + " + SFT" * self.recovered
+            text += f" by {self.plan.calibration['corpus']}"
+        if self.part == "segments":
+            text += f", sample {self.sample}"
+        return text + " + SFT" * self.recovered
+
+
+def _write_tsv(path: Path, segments: Segments) -> Path:
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in segments), encoding="utf-8")
+    return path
 
 
 class Reproduction:
@@ -82,13 +101,44 @@ class Reproduction:
         self.steps, self.threads = steps, threads
         self.rows = folder / "rows.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
+        self._check_request()
+        with self._lock("rows"):
+            if self.rows.exists():
+                write_rows(self.rows, finished_rows(self.rows))
 
-    def stats(self, pair: Pair, segments: int = SEGMENTS) -> Stats:
+    def _lock(self, name: str, timeout: float = -1) -> FileLock:
+        folder = self.folder / "locks"
+        folder.mkdir(exist_ok=True)
+        return FileLock(folder / hashlib.sha256(name.encode()).hexdigest()[:16], timeout=timeout)
+
+    def _check_request(self) -> None:
+        """Refuse a folder whose rows are of another model, other text or another SFT.
+
+        Raises:
+            RequestError: it is one.
+        """
+        digest = hashlib.sha256()
+        for path in sorted(self.corpus.glob("*.tsv")):
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        request = {"weights": Checkpoint(self.model).weights_hash, "corpus": digest.hexdigest(), "steps": self.steps}
+        path = self.folder / "request.json"
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else request
+        for name, value in request.items():
+            if before[name] != value:
+                raise RequestError(
+                    f"{self.folder} holds results of other {name}, which do not compare.",
+                    next_command=f"rm -r {self.folder}   (or another -o)",
+                )
+        with new_file(path) as temporary:
+            temporary.write_text(json.dumps(request, indent=1) + "\n", encoding="utf-8")
+
+    def stats(self, pair: Pair, segments: int = SEGMENTS, sample: int = 0) -> Stats:
         """Statistics of so many training segments, made once."""
-        path = self.folder / "stats" / f"{pair}-{segments}.safetensors"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            sampled_stats(self.model, self.corpus, pair, segments).save(path)
+        path = self.folder / "stats" / f"{pair}-{segments}-{sample}.safetensors"
+        with self._lock(path.name):
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                sampled_stats(self.model, self.corpus, pair, segments, seed=7 + sample).save(path)
         return Stats.load(path)
 
     def curve(self) -> Iterator[Trial]:
@@ -102,14 +152,17 @@ class Reproduction:
                         yield Trial("curve", pair, make_plan(stats, ratio, criterion, seed))
 
     def recovered(self) -> Iterator[Trial]:
-        """Every ratio in every direction, cut by the first criterion and mended."""
-        for ratio in reversed(RATIOS):  # where it matters most comes first
+        """Every ratio in every direction, cut by the first criterion and mended.
+
+        Last the unpruned model after the same SFT: what of a gain is the text, and not the mending.
+        """
+        for ratio in (*reversed(RATIOS), 0.0):  # where it matters most comes first
             for pair in self.pairs:
-                yield Trial("recovered", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), recovered=True)
+                yield Trial("recovered", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]))
 
     def shared(self) -> Iterator[Trial]:
         """One plan for the first two directions, and one for all of them."""
-        for pairs in (self.pairs[:2], self.pairs):
+        for pairs in dict.fromkeys((tuple(self.pairs[:2]), tuple(self.pairs))):
             stats = self.stats(pairs[0])
             for pair in pairs[1:]:
                 stats = stats + self.stats(pair)
@@ -120,83 +173,85 @@ class Reproduction:
                     yield Trial("shared", pair, plan)
 
     def segments(self) -> Iterator[Trial]:
-        """Fewer calibration segments, in the first direction."""
+        """Fewer calibration segments, several draws of them, in the first direction."""
         pair = self.pairs[0]
         for size in SIZES:
-            stats = self.stats(pair, size)
-            for ratio in SHARED_RATIOS:
-                yield Trial("segments", pair, make_plan(stats, ratio, CRITERIA[0]))
+            for sample in SEEDS:
+                for ratio in SHARED_RATIOS:
+                    yield Trial("segments", pair, make_plan(self.stats(pair, size, sample), ratio, CRITERIA[0]), sample)
 
-    def whole(self) -> Path:
+    def unpruned_gguf(self) -> Path:
         """The unpruned model as F16 GGUF, made once."""
         path = self.folder / "unpruned-F16.gguf"
-        return path if path.exists() else export_gguf(self.model, path, "F16", tell=lambda _: None)
+        with self._lock(path.name):
+            return path if path.exists() else export_gguf(self.model, path, "F16", tell=lambda _: None)
 
-    def mended(self, trial: Trial, work: Path) -> tuple[Path, dict[str, Any]]:
-        """The trial cut, trained for a few steps and exported below ``work``; and what is told of the training."""
-        cut = prune(self.model, trial.plan, work / "cut")
-        learnt, dev, mended = work / "learnt.tsv", work / "dev.tsv", work / "mended"
-        rows = corpus_segments(self.corpus, trial.pair, "train")
-        sample = random.Random(7).sample(rows, min(LEARNT, len(rows)))
-        for path, segments in ((learnt, sample), (dev, corpus_segments(self.corpus, trial.pair, "dev")[:100])):
-            path.write_text("".join(f"{source}\t{target}\n" for source, target in segments), encoding="utf-8")
-        recovery = recover(cut, trial.pair, learnt, dev, mended, Settings(steps=self.steps), quiet=True)
-        return export_gguf(mended, work / "mended.gguf", "F16", tell=lambda _: None), recovery
+    def recovered_gguf(self, trial: Trial, work: Path) -> tuple[Path, dict[str, Any]]:
+        """The trial cut, trained for a few steps and exported below ``work``; and what is to be said of the training."""
+        cut = work / "cut"
+        if not cut.exists():
+            prune(self.model, trial.plan, cut)
+        rng = random.Random(7)
+        train, dev = (corpus_segments(self.corpus, trial.pair, split) for split in ("train", "dev"))
+        train = _write_tsv(work / "train.tsv", rng.sample(train, min(SFT_SEGMENTS, len(train))))
+        dev = _write_tsv(work / "dev.tsv", rng.sample(dev, min(DEV_SEGMENTS, len(dev))))
+        recovery = recover(cut, trial.pair, train, dev, work / "recovered", Settings(steps=self.steps), quiet=True)
+        return export_gguf(work / "recovered", work / "recovered.gguf", "F16", tell=lambda _: None), recovery
 
-    def measure(self, trial: Trial) -> dict[str, Any]:
-        """One row: as those of bench.jsonl, without speed and memory."""
-        test = corpus_segments(self.corpus, trial.pair, "test")
-        with tempfile.TemporaryDirectory(dir=self.folder) as temporary:
-            work = Path(temporary)
-            artefact, recovery = self.whole(), None
-            if trial.recovered:
-                artefact, recovery = self.mended(trial, work)
-            elif trial.plan.ratio:
-                artefact = cut_gguf(artefact, trial.plan, work / "cut.gguf")
-            with contextlib.closing(open_engine(artefact, threads=self.threads)) as engine:
-                written, engine_name = translate(engine, trial.pair, [source for source, _ in test]), engine.name
-                hypotheses = [" ".join(translation.text.splitlines()) for translation in written]
-        references = [target for _, target in test]
-        chrf, chrf_signature, bleu, bleu_signature = score(hypotheses, references)
-        plan = trial.plan
-        made = {"criterion": plan.criterion, "ratio": plan.ratio, "seed": plan.seed, "plan": plan.hash}
-        made |= {"recovered": trial.recovered, "recovery": recovery}
+    def measure(self, trial: Trial, work: Path) -> dict[str, Any]:
+        """One row: as those of bench.jsonl, without speed and memory. ``work`` is for what is made on the way."""
+        artefact, recovery, plan = self.unpruned_gguf(), None, trial.plan
+        if trial.recovered:
+            artefact, recovery = self.recovered_gguf(trial, work)
+        elif plan.ratio:
+            artefact = cut_gguf(artefact, plan, work / "cut.gguf")
+        with contextlib.closing(open_engine(artefact, threads=self.threads)) as engine:
+            result = evaluate(engine, trial.pair, corpus_segments(self.corpus, trial.pair, "test"), neural=False)
+            name = engine.name
+        provenance: dict[str, Any] = {}
+        if plan.ratio or trial.recovered:
+            provenance = {"criterion": plan.criterion, "ratio": plan.ratio, "seed": plan.seed, "plan": plan.hash}
+            provenance |= {"recovered": trial.recovered, "recovery": recovery}
         return {
             "part": trial.part, "artefact": trial.name, "pair": str(trial.pair), "type": "F16",
-            "model": str(self.model), "fingerprint": plan.fingerprint,
-            "provenance": made if plan.ratio else {},
-            "keep": [layer.keep for layer in plan.layers], "calibration": plan.calibration,
-            "test": f"{trial.pair}.test", "segments": len(test), "chrf": round(chrf, 2), "bleu": round(bleu, 2),
-            "chrf_signature": chrf_signature, "bleu_signature": bleu_signature,
-            "engine": engine_name, "machine": processor(), "threads": self.threads,
-            "hypotheses": hypotheses, "references": references,
+            "model": str(self.model), "fingerprint": plan.fingerprint, "provenance": provenance,
+            "keep": [layer.keep for layer in plan.layers], "calibration": plan.calibration, "sample": trial.sample,
+            "test": f"{trial.pair}.test", "segments": result.segments, "chrf": result.chrf, "bleu": result.bleu,
+            "chrf_signature": result.chrf_signature, "bleu_signature": result.bleu_signature,
+            "failures": result.failures, "engine": name, "machine": processor(), "threads": self.threads,
+            "hypotheses": result.hypotheses, "references": result.references,
         }  # fmt: skip
 
-    def done(self) -> set[str]:
-        """Names of the trials that have a row.
-
-        Raises:
-            SystemExit: a row is of another model.
-        """
-        lines = self.rows.read_text(encoding="utf-8").splitlines() if self.rows.exists() else []
-        rows = [json.loads(line) for line in lines]
-        mine = self.stats(self.pairs[0]).fingerprint
-        if any(row["fingerprint"] != mine for row in rows):
-            raise SystemExit(f"{self.rows} has rows of another model. Next: another folder for -o.")
-        return {row["artefact"] for row in rows}
+    def _try(self, trial: Trial) -> None:
+        """Measure a trial that has no row yet, unless another process is at it."""
+        with contextlib.suppress(Timeout), self._lock(trial.name, timeout=0):
+            if trial.name in {row["artefact"] for row in finished_rows(self.rows)}:
+                return
+            work = self.folder / "work" / trial.name.replace(" ", "_")
+            work.mkdir(parents=True, exist_ok=True)  # an interrupted SFT goes on in it
+            (work / "cut.gguf").unlink(missing_ok=True)
+            row = keep_hypotheses(self.measure(trial, work), self.folder)
+            with self._lock("rows"):
+                append_row(self.rows, row)
+            shutil.rmtree(work)
 
     def run(self, parts: list[str]) -> None:
-        """Measure what has no row yet."""
-        trials = [trial for part in parts for trial in getattr(self, part)()]
-        for trial in tqdm(trials, "trials"):
-            if trial.name in self.done():  # asked anew each time: another process may have measured it
-                continue
-            row = keep_hypotheses(self.measure(trial), self.folder)
-            with self.rows.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        """Measure what has no row yet.
+
+        Raises:
+            WorkError: some trials failed; the others are done.
+        """
+        failed = []
+        for trial in tqdm([trial for part in parts for trial in getattr(self, part)()], "trials"):
+            try:
+                self._try(trial)
+            except SlimmoeError as error:
+                failed.append(f"{trial.name} ({error.sentence})")
+        if failed:
+            raise WorkError(f"{len(failed)} trials failed: {'; '.join(failed)}")
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -208,7 +263,13 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=200, help="of SFT")
     parser.add_argument("--threads", type=int, default=usable_cores())
     chosen = parser.parse_args()
-    wanted = chosen.pair or [parse_pair(name) for name in PAIRS]
-    Reproduction(chosen.model, chosen.corpus, chosen.output, wanted, chosen.steps, chosen.threads).run(
-        chosen.part or list(PARTS)
-    )
+    pairs = chosen.pair or [parse_pair(name) for name in PAIRS]
+    trials = Reproduction(chosen.model, chosen.corpus, chosen.output, pairs, chosen.steps, chosen.threads)
+    trials.run(chosen.part or list(PARTS))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SlimmoeError as failure:
+        sys.exit(f"{failure}")

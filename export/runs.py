@@ -11,6 +11,7 @@ from prune.conversations import Conversation, make_conversations, read_conversat
 from prune.plan import Plan
 from runtime.corpus import Segments
 from runtime.engines import open_engine
+from runtime.errors import RequestError
 from runtime.pairs import Pair
 
 
@@ -45,10 +46,17 @@ class _CheckpointRun:
         import torch
 
         from prune.checkpoint import Checkpoint
+        from prune.device import lacks_memory
         from prune.model import load_model, masked
 
         if self._model is None:
-            self._model = load_model(self._folder, torch.device("cpu"), getattr(torch, self._dtype_name))
+            device, dtype = torch.device("cpu"), getattr(torch, self._dtype_name)
+            if why := lacks_memory(Checkpoint(self._folder), device, dtype):
+                raise RequestError(
+                    f"{self._folder} cannot be run in {self._dtype_name}: {why}.",
+                    next_command="make export ... VERIFY=no   (or a GGUF file against another one: slimmoe verify --help)",
+                )
+            self._model = load_model(self._folder, device, dtype)
             if self._plan:
                 self._stack.enter_context(masked(self._model, Checkpoint(self._folder), self._plan))
         with torch.inference_mode():
@@ -64,6 +72,9 @@ def run_checkpoint(folder: Path, dtype_name: str, plan: Plan | None = None) -> I
     """A Hugging Face folder in plain transformers; with a plan, as if it were cut by it (prune.model.masked).
 
     The model is in memory from its first logits until the context ends.
+
+    Raises:
+        RequestError: at the first logits, where the memory lacks that it takes.
     """
     with contextlib.closing(_CheckpointRun(folder, dtype_name, plan)) as run:
         yield run

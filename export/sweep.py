@@ -12,7 +12,6 @@ not at all (runtime/files.py), and a row is written as soon as it is measured.
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from runtime.corpus import read_segments
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.files import new_file
 from runtime.pairs import Pair
+from runtime.report.rows import append_row, finished_rows, write_rows
 
 Tell = Callable[[str], object]
 Row = dict[str, Any]
@@ -190,19 +190,6 @@ def key_of(variant: Variant, kind: str) -> str:
     return f"{variant.home} {variant.name} {kind}"
 
 
-def _read_rows(path: Path) -> list[Row]:
-    """The finished rows. The last line may be half of one, if the process was killed while it wrote."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-def _write_rows(path: Path, rows: list[Row]) -> None:
-    with new_file(path) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
 def one_by_one(sweep: Sweep, todo: Todo) -> Results:
     """Keys and rows, one after the other in this process."""
     for variant, kind in todo:
@@ -239,9 +226,9 @@ def _run(sweep: Sweep, tell: Tell, results: Callable[[Sweep, Todo], Results]) ->
     for leftover in sweep.folder.rglob(".*.part"):  # of a process that was killed while it wrote
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     path = sweep.folder / "bench.jsonl"
-    rows = _read_rows(path)
+    rows = finished_rows(path)
     if path.exists():
-        _write_rows(path, rows)
+        write_rows(path, rows)
     done = {row["run"] for row in rows}
     wanted = list(itertools.product(variants(sweep), sweep.types))
     todo = [each for each in wanted if key_of(*each) not in done]
@@ -253,18 +240,14 @@ def _run(sweep: Sweep, tell: Tell, results: Callable[[Sweep, Todo], Results]) ->
             failed.append(f"{key} ({row.sentence})")
             tell(f"[{number}/{len(wanted)}] {key}: failed: {row.sentence}")
             continue
-        kept = keep_hypotheses(row, sweep.folder)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(kept) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_row(path, keep_hypotheses(row, sweep.folder))
         tell(
             f"[{number}/{len(wanted)}] {key}: chrF++ {row['chrf']:.1f}, {row['decode_tokens_per_second']:.0f} tokens/s, "
             f"{row['size_bytes'] / 1e6:.1f} MB"
         )
     order = {key_of(*each): number for number, each in enumerate(wanted)}
-    rows = sorted(_read_rows(path), key=lambda row: order.get(row["run"], len(order)))
-    _write_rows(path, compare(rows, sweep.folder))
+    rows = sorted(finished_rows(path), key=lambda row: order.get(row["run"], len(order)))
+    write_rows(path, compare(rows, sweep.folder))
     if failed:
         raise WorkError(f"{len(failed)} of {len(wanted)} runs failed: {'; '.join(failed)}")
-    return _read_rows(path)
+    return finished_rows(path)

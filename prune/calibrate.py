@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from prune.checkpoint import Checkpoint
 from prune.conversations import Batch, about_text, batches, read_conversations, up_to
-from prune.device import choose_device, choose_dtype
+from prune.device import choose_device, choose_dtype, lacks_memory
 from prune.model import load_model
 from prune.observe import Observer
 from prune.resume import SAVE_SECONDS, Partial, start_afresh
 from prune.stats import LayerStats, Routing, Stats
-from prune.stream import stream_sums
+from prune.stream import can_stream, stream_sums
 from runtime.corpus import read_segments
 from runtime.errors import RequestError
 from runtime.pairs import Pair
@@ -40,14 +40,15 @@ def calibrate(
     corpus: Path,
     limit: int | None = None,
     quiet: bool = False,
-    stream: bool = False,
+    stream: bool | None = None,
     output: Path | None = None,
 ) -> tuple[Stats, str]:
     """Statistics of the model in ``folder`` on a corpus, and the device and type with the reasons for them.
 
     Args:
         limit: stop after this many tokens; None: the whole corpus.
-        stream: one layer's weights in memory at a time, hidden states on disk beside ``output``.
+        stream: one layer's weights in memory at a time, hidden states on disk beside ``output``; None: where the whole
+            model does not fit into the memory that is left.
         output: where to write the statistics. The run then resumes. None: nothing is written, nothing resumes.
 
     Raises:
@@ -66,6 +67,10 @@ def calibrate(
     dtype, why_dtype = choose_dtype(device, stored)
     dtype_name = str(dtype).removeprefix("torch.")
     where = f"{device.type} ({why_device}) in {dtype_name} ({why_dtype})"
+    if stream is None:
+        why_stream = lacks_memory(checkpoint, device, dtype)
+        stream = bool(why_stream) and can_stream(checkpoint)
+        where += f", layer by layer ({why_stream})" if stream else ""
     quiet = quiet or not state.is_main_process
     if not quiet:
         print(f"calibrating on {where}", file=sys.stderr)

@@ -100,6 +100,11 @@ class Checkpoint:
             self.tensors |= _read_header(self.folder / name)
         self._maps: dict[str, mmap.mmap] = {}
 
+    @property
+    def weights(self) -> int:
+        """Numbers that are stored; several weights that are packed into one count once."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
     @cached_property
     def _stacks(self) -> dict[str, tuple[int, int]]:
         """Prefix of each stack of layers: the number of its first layer, and one past its last."""

@@ -68,8 +68,9 @@ def calibrate(
     corpus: OwnCorpus = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="stop after so many tokens")] = None,
     stream: Annotated[
-        bool, typer.Option("--stream", help="layer by layer, for a checkpoint larger than memory; needs disk space")
-    ] = False,
+        bool | None,
+        typer.Option(help="layer by layer, on disk between layers (default: where the model does not fit into memory)"),
+    ] = None,
     imatrix: Annotated[
         Path | None, typer.Option(help="an importance matrix by llama-imatrix: its counts, for frequency alone")
     ] = None,
@@ -82,7 +83,7 @@ def calibrate(
 
     Stats.check_output(output)
     if imatrix is not None:
-        if tokens is not None or stream or corpus is not None:
+        if tokens is not None or stream is not None or corpus is not None:
             raise RequestError(
                 "An importance matrix is read as it is: --corpus, --tokens and --stream are for running the model.",
                 next_command=f"slimmoe calibrate {model} --pair {pair} --imatrix {imatrix} -o {output}",

@@ -2,6 +2,11 @@
 
 import torch
 
+from prune.checkpoint import Checkpoint
+from runtime.memory_limit import memory_left
+
+_ROOM = 1.1  # memory that a model's weights and what is computed with them take, per byte of the weights
+
 
 def choose_device() -> tuple[torch.device, str]:
     """The best device of this machine, and why."""
@@ -21,3 +26,10 @@ def choose_dtype(device: torch.device, stored: str) -> tuple[torch.dtype, str]:
     if stored == "BF16":
         return torch.bfloat16, "as the checkpoint is stored"
     return torch.float32, f"the checkpoint is stored as {stored}"
+
+
+def lacks_memory(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> str:
+    """Why the whole model cannot be held on ``device`` in ``dtype``: how much it takes and what is left. Empty if it can."""
+    size = _ROOM * dtype.itemsize * checkpoint.weights
+    left = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_left()
+    return f"it takes {size / 1e9:.1f} GB of memory and {left / 1e9:.1f} GB are left" if size > left else ""

@@ -39,6 +39,13 @@ _M_MMAP_THRESHOLD = -3  # of mallopt, see malloc.h
 _STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
+def can_stream(checkpoint: Checkpoint) -> bool:
+    """Whether its weights are numbers as they lie in the files: a quantised checkpoint's are not."""
+    return all(t.dtype in _STORED for t in checkpoint.tensors.values()) and not checkpoint.config.get(
+        "quantization_config"
+    )
+
+
 class _Reached(Exception):
     """Ends a forward pass where we have what we want."""
 
@@ -54,8 +61,7 @@ class LayerwiseModel:
     """
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        odd = next((t.dtype for t in checkpoint.tensors.values() if t.dtype not in _STORED), None)
-        if odd or checkpoint.config.get("quantization_config"):
+        if not can_stream(checkpoint):
             raise RequestError(f"{checkpoint.folder} is quantised; --stream needs a bf16, f16 or f32 checkpoint.")
         logging.disable_progress_bar()
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype

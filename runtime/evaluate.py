@@ -91,8 +91,12 @@ def _meaning(hypotheses: list[str], references: list[str], failures: list[set[st
     return round(sum(cosines) / len(cosines), 4)
 
 
-def assess(translations: list[Translation], references: list[str], pair: Pair) -> Evaluation:
-    """Score what an engine wrote, segment by segment, against the references."""
+def assess(translations: list[Translation], references: list[str], pair: Pair, neural: bool = True) -> Evaluation:
+    """Score what an engine wrote, segment by segment, against the references.
+
+    Args:
+        neural: with the scores of meaning and COMET, where they are there and asked for; they take a model each.
+    """
     # Line breaks become spaces, so that hypotheses can be stored one a line and scored again to the same digits.
     hypotheses = [" ".join(translation.text.splitlines()) for translation in translations]
     references = [" ".join(reference.splitlines()) for reference in references]
@@ -113,18 +117,19 @@ def assess(translations: list[Translation], references: list[str], pair: Pair) -
         hypotheses=hypotheses,
         references=references,
     )
-    if meaning.can_score(pair.target):
+    if neural and meaning.can_score(pair.target):
         result.meaning = _meaning(hypotheses, references, failures)
         result.meaning_signature = meaning.signature()
-    if comet.wanted():
+    if neural and comet.wanted():
         sources = [translation.source for translation in translations]
         value, result.comet_signature = comet.comet_score(sources, hypotheses, references)
         result.comet = round(value, 4)
     return result
 
 
-def evaluate(engine: Engine, pair: Pair, segments: Segments) -> Evaluation:
-    """Translate the source side greedily and score it against the target side."""
-    comet.require()
+def evaluate(engine: Engine, pair: Pair, segments: Segments, neural: bool = True) -> Evaluation:
+    """Translate the source side greedily and score it against the target side; ``neural`` as in ``assess``."""
+    if neural:
+        comet.require()
     translations = list(translate(engine, pair, [source for source, _ in segments]))
-    return assess(translations, [target for _, target in segments], pair)
+    return assess(translations, [target for _, target in segments], pair, neural)

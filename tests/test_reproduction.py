@@ -1,6 +1,7 @@
 """The paper's experiment on a tiny random model: every part runs, goes on, and becomes tables and a picture."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from benchmarks import reproduction, reproduction_report
 from runtime.compare import compare
 from runtime.corpus import read_segments
+from runtime.errors import RequestError
 from runtime.pairs import Pair
+from tests.tiny import write_tiny_checkpoint
 
 PAIRS = [Pair("en", "de"), Pair("de", "en")]
 
@@ -34,7 +37,7 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     assert trials.rows.read_text().startswith(before)
     rows = [json.loads(line) for line in trials.rows.read_text().splitlines()]
     count = {part: sum(row["part"] == part for row in rows) for part in reproduction.PARTS}
-    assert count == {"curve": 2 * (1 + 2 * 3), "recovered": 4, "shared": 2, "segments": 1}
+    assert count == {"curve": 2 * (1 + 2 * 3), "recovered": 6, "shared": 2, "segments": 2}
 
     compared = compare(rows, trials.folder)
     random = [row["chrf"] for row in compared if row["artefact"].startswith("en-de random 0.75")]
@@ -43,16 +46,31 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     keeps = [row["keep"] for row in compared if row["artefact"] in ("en-de gate 0.5", "de-en gate 0.5")]
     both = sum(len({*a} & {*b}) for a, b in zip(*keeps)) / sum(map(len, keeps[0]))
     assert f"| en-de and de-en | {both:.0%} |" in reproduction_report.overlap(compared)
-    assert "| 3 |" in reproduction_report.segments(compared)
+    assert reproduction_report.segments(compared).splitlines()[2].startswith("| 3 | ")
     assert "en-de + de-en" in reproduction_report.shared(compared).splitlines()[0]
     claims = reproduction_report.claims(compared).splitlines()
-    assert len(claims) == 6 and claims[2].endswith("of 2 |") and claims[3].endswith("0 of 0 |")
+    assert len(claims) == 7 and claims[2].endswith("of 2 |") and claims[3].endswith("0 of 0 |")
+    assert claims[6].startswith("| nothing cut, after SFT |") and "-" not in claims[6].split(" | ")[2]
+    part = [row for row in compared if row["part"] == "curve" and row["pair"] == "en-de"]
+    assert all(table(part) for table in reproduction_report.TABLES.values())
+    reproduction_report.draw(part, tmp_path / "curve.png")
     reproduction_report.draw(compared, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10_000
 
 
 def test_rows_of_another_model_are_not_mixed(corpus, tiny_checkpoint, tmp_path) -> None:
+    model = shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    reproduction.Reproduction(model, corpus, tmp_path / "out", PAIRS, steps=1, threads=1)
+    with pytest.raises(RequestError, match="steps"):
+        reproduction.Reproduction(model, corpus, tmp_path / "out", PAIRS, steps=2, threads=1)
+    shutil.rmtree(model)
+    write_tiny_checkpoint(model, seed=1)
+    with pytest.raises(RequestError, match="weights"):
+        reproduction.Reproduction(model, corpus, tmp_path / "out", PAIRS, steps=1, threads=1)
+
+
+def test_half_a_row_of_a_killed_process_is_measured_again(corpus, tiny_checkpoint, tmp_path) -> None:
     trials = reproduction.Reproduction(tiny_checkpoint, corpus, tmp_path / "out", PAIRS, steps=1, threads=1)
-    trials.rows.write_text(json.dumps({"fingerprint": "another", "artefact": "en-de unpruned"}) + "\n")
-    with pytest.raises(SystemExit, match="another folder"):
-        trials.run(["curve"])
+    trials.rows.write_text('{"artefact": "en-de unpruned"}\n{"artefact": "de-en unpr')
+    trials = reproduction.Reproduction(tiny_checkpoint, corpus, tmp_path / "out", PAIRS, steps=1, threads=1)
+    assert trials.rows.read_text() == '{"artefact": "en-de unpruned"}\n'

@@ -13,7 +13,8 @@ BUCKETS = 1 << 20
 def _grams(text: str) -> np.ndarray:
     """The distinct character 4-grams of a text as bucket numbers."""
     padded = f" {text.lower()} "
-    return np.unique([zlib.crc32(padded[i : i + GRAM].encode()) % BUCKETS for i in range(len(padded) - GRAM + 1)])
+    found = [zlib.crc32(padded[i : i + GRAM].encode()) % BUCKETS for i in range(len(padded) - GRAM + 1)]
+    return np.unique(np.array(found, dtype=np.int64))
 
 
 class TranslationMemory:

@@ -17,6 +17,7 @@ from runtime.corpus import read_tsv
 from runtime.engines import open_engine
 from runtime.evaluate import Evaluation, evaluate
 from runtime.evaluate import score as score_text
+from runtime.files import new_file
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,12 @@ class Scores:
     translation_memory: float
 
 
-def score(artefact: Path, work: Path, limit: int, sets: list[str]) -> dict[str, dict[str, Scores]]:
-    """Scores by test set and direction, on at most ``limit`` segments each."""
-    results: dict[str, dict[str, Scores]] = {}
+Results = dict[str, dict[str, Scores]]  # by test set and direction
+
+
+def score(artefact: Path, work: Path, limit: int, sets: list[str]) -> Results:
+    """Scores by test set and direction, on at most ``limit`` segments each; written to ``WORK/scores.json`` as they come."""
+    results: Results = {}
     with contextlib.closing(open_engine(artefact)) as engine:
         for pair in DIRECTIONS:
             other = pair.target if pair.source == "en" else pair.source
@@ -40,15 +44,18 @@ def score(artefact: Path, work: Path, limit: int, sets: list[str]) -> dict[str, 
                 if path.exists():
                     segments = oriented(read_tsv(path), pair)[:limit]
                     sources, references = [source for source, _ in segments], [target for _, target in segments]
-                    made = evaluate(engine, pair, segments)
+                    found = evaluate(engine, pair, segments)
                     copied, *_ = score_text(sources, references)
                     recalled, *_ = score_text([memory(source) for source in sources], references)
-                    results.setdefault(name, {})[str(pair)] = Scores(made, copied, recalled)
+                    results.setdefault(name, {})[str(pair)] = Scores(found, copied, recalled)
                     print(
-                        f"| {name} | {pair} | {made.segments} | {made.chrf:.1f} / {made.bleu:.1f} "
+                        f"| {name} | {pair} | {found.segments} | {found.chrf:.1f} / {found.bleu:.1f} "
                         f"| {copied:.1f} | {recalled:.1f} |",
                         flush=True,
                     )
+            plain = {name: {pair: asdict(scores) for pair, scores in rows.items()} for name, rows in results.items()}
+            with new_file(work / "scores.json") as temporary:
+                temporary.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return results
 
 
@@ -59,8 +66,9 @@ if __name__ == "__main__":
     parser.add_argument("--limit", type=int, default=1000)
     parser.add_argument("--sets", nargs="+", choices=("test", "unseen"), default=["test", "unseen"])
     chosen = parser.parse_args()
-    made = score(chosen.artefact, chosen.work, chosen.limit, chosen.sets)
-    plain = {name: {pair: asdict(result) for pair, result in rows.items()} for name, rows in made.items()}
-    (chosen.work / "scores.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    one = next(iter(made[chosen.sets[0]].values())).model
+    print(
+        "| set | direction | segments | chrF++ / BLEU | copying | translation memory |\n|---|---|---:|---:|---:|---:|"
+    )
+    all_scores = score(chosen.artefact, chosen.work, chosen.limit, chosen.sets)
+    one = next(scores.model for rows in all_scores.values() for scores in rows.values())
     print(one.chrf_signature, one.bleu_signature, sep="\n")

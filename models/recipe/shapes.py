@@ -22,7 +22,7 @@ _COMMON: dict[str, Any] = dict(
     initializer_range=0.02,
 )
 SHAPES: dict[str, dict[str, Any]] = {
-    # 42 M parameters, of them 38 M in experts; 7 M active for a token. Every row is divisible by 256.
+    # 42 M parameters, of them 38 M in experts; 6 M active for a token without the embedding. Every row is divisible by 256.
     "default": _COMMON
     | dict(
         model_type="qwen3_moe",

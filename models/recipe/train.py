@@ -6,12 +6,13 @@ AVX2, if nothing else runs.
 
 The learning rate rises, stays, and falls to zero over the last part. ``--finish`` lets it fall from where the run is,
 so that a run may be ended at any time; ``--tokens`` on a run that goes on sets a new end. ``--start MODEL`` begins from
-the weights of another model of this shape, whose vocabulary may be another: its layers wait until the embeddings have
-found their places.
+the weights of another model of this shape, whose vocabulary may be another: its attention and experts wait until the
+embeddings have found their places.
 """
 
 import argparse
 import csv
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -26,6 +27,7 @@ from models.recipe.network import training_loss
 from models.recipe.optimiser import Muon
 from models.recipe.shapes import BALANCE, SHAPES, configuration
 from models.recipe.transplant import weights_from
+from runtime.files import new_file, new_folder
 
 BATCH, ACCUMULATE = 12_288, 2  # tokens in a pass, passes in a step
 WARM_UP = 1e6  # tokens over which the learning rate rises
@@ -34,6 +36,7 @@ DECAY = 0.35  # share of all tokens over which it falls linearly to zero
 TOKENS = 160e6
 MUON_RATE, ADAM_RATE = 0.02, 4e-3
 SAVE_SECONDS = 300
+LOWEST = 0.05  # of the learning rate, from which a run may still be prolonged
 
 
 def optimisers(model: PreTrainedModel) -> list[torch.optim.Optimizer]:
@@ -66,18 +69,26 @@ class Schedule(NamedTuple):
 def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | None) -> Schedule:
     """The schedule of a run that starts or goes on after ``seen`` tokens.
 
-    A decay that has begun is never undone: it goes on from its present height to the end asked for.
+    A decay that has begun is never undone: it goes on from its present height to the end asked for. A run that has come
+    to its end keeps its schedule.
 
     Raises:
-        SystemExit: the end asked for is behind, or there is nothing to finish.
+        SystemExit: the end asked for is behind, the rate has fallen too far to go on, or there is nothing to finish.
     """
     decaying = saved is not None and seen > saved.begin
     end = tokens or (saved.end if saved else TOKENS)
+    if saved and seen >= saved.end == end:
+        return saved
+    if saved and decaying and end > saved.end and saved(seen) < LOWEST:
+        raise SystemExit(
+            f"The learning rate has fallen to {saved(seen):.0%}: more tokens would teach nothing. "
+            "Next: a new WORK, with --start WORK/run/final."
+        )
     if finish and not decaying:
         if not seen:
             raise SystemExit("No run to finish yet. Next: the same command without --finish.")
         end = seen / (1 - DECAY)
-    if end < seen:
+    if end <= seen:
         raise SystemExit(f"{seen / 1e6:.1f} M tokens were seen already. Next: the same command with --finish.")
     wait = saved.wait if saved else 0.0
     if saved and decaying:
@@ -85,10 +96,12 @@ def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | No
     return Schedule(max((1 - DECAY) * end, seen), end, wait=wait)
 
 
-def save(path: Path, state: dict) -> None:
-    """Write a checkpoint whole or not at all."""
-    torch.save(state, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+def _trim(log: Path, step: int) -> None:
+    """Drop the rows of steps after the checkpoint: they are done again."""
+    if log.exists():
+        rows = log.read_text().splitlines(keepends=True)
+        with new_file(log) as temporary:
+            temporary.write_text("".join(row for row in rows if int(row.split(",")[0]) <= step))
 
 
 def train(
@@ -132,6 +145,7 @@ def train(
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))  # finish the step, save, leave
+    _trim(run / "loss.csv", step)
     with open(run / "loss.csv", "a", newline="") as file:
         log = csv.writer(file)
         while seen < plan.end and not stopped:
@@ -172,11 +186,14 @@ def train(
                 saved_at = time.time()
                 states = [opt.state_dict() for opt in opts]
                 progress = {"step": step, "seen": seen, "schedule": tuple(plan)}
-                save(checkpoint, {"model": model.state_dict(), "optimisers": states, **progress})
-    if stopped:
+                with new_file(checkpoint) as temporary:
+                    torch.save({"model": model.state_dict(), "optimisers": states, **progress}, temporary)
+    if seen < plan.end:
         print(f"stopped at step {step}; the same command goes on from here", flush=True)
         return
-    model.bfloat16().save_pretrained(run / "final", max_shard_size="47MB")
+    shutil.rmtree(run / "final", ignore_errors=True)
+    with new_folder(run / "final") as temporary:
+        model.bfloat16().save_pretrained(temporary, max_shard_size="47MB")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Start from a model with another vocabulary: its layers as they are, its embeddings carried over token by token."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer
@@ -15,10 +15,10 @@ def transplant(embeddings: Tensor, old: Tokenizer, new: Tokenizer) -> Tensor:
     A token that both know is copied; another one is the mean of the pieces that the old vocabulary splits it into
     (fast vocabulary transfer; Gee et al. 2022, "Fast Vocabulary Transfer for Language Model Compression", section 2).
     """
-    known = old.get_vocab()
-    made = embeddings.new_empty(new.get_vocab_size(), embeddings.shape[1])
+    known, model = old.get_vocab(), cast(Any, old.model)
+    made = embeddings.new_zeros(new.get_vocab_size(), embeddings.shape[1])
     for token, row in new.get_vocab().items():
-        model: Any = old.model  # its tokenize() splits by the merges alone: a token is no text to be pre-tokenised
+        # The model's tokenize() splits by the merges alone: a token is no text to be pre-tokenised.
         pieces = [known[token]] if token in known else [piece.id for piece in model.tokenize(token)]
         made[row] = embeddings[pieces].mean(0)
     return made

@@ -44,10 +44,9 @@ def _check_teacher(plan: Plan, teacher: Path | None, settings: Settings) -> Chec
 
 def _require_room(checkpoint: Checkpoint, output: Path, settings: Settings) -> None:
     stored = sum(tensor.stop - tensor.start for tensor in checkpoint.tensors.values())
-    weights = sum(int(np.prod(tensor.shape)) for tensor in checkpoint.tensors.values())
     # Training: best, last and the checkpoint being written, of float32 weights and the two moments of AdamW.
     each = 4 if settings.method == LEAST_SQUARES else 3 * 12
-    require_space(output, stored + each * weights)
+    require_space(output, stored + each * checkpoint.weights)
 
 
 def _open_work(output: Path, signature: dict[str, Any]) -> tuple[Path, Path | None]:

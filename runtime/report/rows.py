@@ -5,12 +5,14 @@ no scores, no speed and no engine.
 """
 
 import json
+import os
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import RequestError
+from runtime.files import new_file
 
 Row = dict[str, Any]
 _ENGINES = {"onnxruntime": "ONNX RT"}  # short enough for a table of 80 columns
@@ -48,6 +50,31 @@ def _json_lines(path: Path) -> list[Row]:
         for number, line in lines
         if line.strip()
     ]
+
+
+def finished_rows(path: Path) -> list[Row]:
+    """The rows that a benchmark has written so far; none where there is no file.
+
+    The last line may be half of one, if the process was killed while it wrote: it is left out.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write all rows anew, whole or not at all."""
+    with new_file(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Add a row; when this returns, it is on the disk."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _json(path: Path) -> dict[str, Any]:

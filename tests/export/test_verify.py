@@ -61,6 +61,12 @@ def test_a_cut_equals_its_masked_source_and_no_other(tiny_checkpoint, other, tmp
         verify(tmp_path / "cut", other, DEV, PAIR)
 
 
+def test_a_model_that_does_not_fit_into_memory_is_a_sentence(tiny_checkpoint, monkeypatch) -> None:
+    monkeypatch.setattr("prune.device.memory_left", lambda: 1000)
+    with run_checkpoint(tiny_checkpoint, "float64") as run, pytest.raises(RequestError, match="in float64: it takes"):
+        run.logits([1, 2, 3])
+
+
 def test_a_cut_with_other_experts_than_its_plan_s_fails(tiny_checkpoint, tmp_path) -> None:
     prune(tiny_checkpoint, plan_for(tiny_checkpoint, *KEEP), tmp_path / "cut")
     plan_for(tiny_checkpoint, [0, 1, 3], [5, 6, 7]).save(tmp_path / "cut" / "slimmoe.json")

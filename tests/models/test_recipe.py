@@ -216,6 +216,11 @@ def test_a_run_is_finished_from_where_it_is_and_goes_on_falling_when_resumed() -
     assert lowered(40e6) == 1 and lowered(42.5e6) == pytest.approx(0.5)
     with pytest.raises(SystemExit, match="--finish"):
         schedule(40_000_000, 30e6, False, first)
+    with pytest.raises(SystemExit, match="--finish"):
+        schedule(40_000_000, 40e6, False, first)
+    assert schedule(160_010_000, None, False, first) == first == schedule(160_010_000, None, True, first)
+    with pytest.raises(SystemExit, match="--start"):
+        schedule(160_010_000, 200e6, False, first)
     with pytest.raises(SystemExit, match="No run"):
         schedule(0, None, True, None)
 

@@ -55,6 +55,14 @@ def test_every_decoder_streams_to_the_same_statistics(family: str, corpus, tmp_p
     assert_equal(streamed, whole)
 
 
+def test_a_model_that_does_not_fit_into_memory_is_streamed_unasked(tiny_checkpoint, corpus, monkeypatch) -> None:
+    size = 4 * Checkpoint(tiny_checkpoint).weights
+    for left, streamed in ((2 * size, False), (size, True)):
+        monkeypatch.setattr("prune.device.memory_left", lambda left=left: left)
+        _, where = calibrate(tiny_checkpoint, EN_DE, corpus, quiet=True)
+        assert ("layer by layer" in where) == streamed
+
+
 class Killed(BaseException):
     pass
 
