@@ -20,7 +20,7 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from models.recipe.prepare import DIRECTIONS, oriented
+from models.recipe.prepare import DIRECTIONS, corpus_segments
 from prune.budget import ALLOCATIONS
 from prune.calibrate import calibrate
 from prune.checkpoint import Checkpoint
@@ -29,7 +29,6 @@ from prune.model import load_model, masked
 from prune.plan import Plan, make_plan
 from prune.stats import Stats
 from runtime.bench import processor
-from runtime.corpus import Segments, read_tsv
 from runtime.engines import usable_cores
 from runtime.evaluate import score
 from runtime.pairs import Pair, parse_pair
@@ -39,12 +38,6 @@ from runtime.translate import output_limit
 RATIOS = (0.25, 0.5, 0.7, 0.75, 0.9)
 SEEDS = (0, 1, 2)  # of the random criterion
 ROWS = 72  # segments that are decoded together
-
-
-def corpus_segments(corpus: Path, pair: Pair, split: str) -> Segments:
-    """A split of the recipe's corpus, in the direction of ``pair``."""
-    other = pair.target if pair.source == "en" else pair.source
-    return oriented(read_tsv(corpus / f"en-{other}.{split}.tsv"), pair)
 
 
 def sampled_stats(model: Path, corpus: Path, pair: Pair, segments: int, seed: int = 7) -> Stats:

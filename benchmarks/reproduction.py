@@ -30,9 +30,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from benchmarks.criteria import corpus_segments, sampled_stats
+from benchmarks.criteria import sampled_stats
 from export.gguf import export_gguf
 from export.gguf.cut import cut_gguf
+from models.recipe.prepare import corpus_segments
 from prune.checkpoint import Checkpoint
 from prune.cut import prune
 from prune.plan import Plan, make_plan

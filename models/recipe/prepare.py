@@ -53,8 +53,14 @@ def _cut(path: Path, tokenizer: Tokenizer, texts: list[str]) -> int:
     return _store(path, rows, [0] * len(rows))
 
 
-def oriented(segments: Segments, pair: Pair) -> Segments:
-    """(source, target) for ``pair`` from (English, other)."""
+def corpus_file(corpus: Path, pair: Pair, split: str) -> Path:
+    """Where a split of ``pair``'s text is, which it shares with the other direction."""
+    return corpus / f"en-{pair.target if pair.source == 'en' else pair.source}.{split}.tsv"
+
+
+def corpus_segments(corpus: Path, pair: Pair, split: str) -> Segments:
+    """A split of the corpus as (source, target) for ``pair``; files have (English, other)."""
+    segments = read_tsv(corpus_file(corpus, pair, split))
     return segments if pair.source == "en" else [(other, english) for english, other in segments]
 
 
@@ -76,8 +82,7 @@ def prepare(corpus: Path, folder: Path, output: Path) -> dict[str, int]:
     output.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
     for pair in DIRECTIONS:
-        other = pair.target if pair.source == "en" else pair.source
-        segments = oriented(read_tsv(corpus / f"en-{other}.train.tsv"), pair)
+        segments = corpus_segments(corpus, pair, "train")
         counts[str(pair)] = conversations(output / f"{pair}.npz", tokenizer, template, pair, segments)
     for language in ("en", *LANGUAGES):
         other = "de" if language == "en" else language  # English is that of the pair with the most text

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models.recipe.baselines import TranslationMemory
-from models.recipe.prepare import DIRECTIONS, oriented
-from runtime.corpus import read_tsv
+from models.recipe.prepare import DIRECTIONS, corpus_file, corpus_segments
 from runtime.engines import open_engine
 from runtime.evaluate import Evaluation, evaluate
 from runtime.evaluate import score as score_text
@@ -35,14 +34,13 @@ Results = dict[str, dict[str, Scores]]  # by test set and direction
 def score(artefact: Path, work: Path, limit: int, sets: list[str]) -> Results:
     """Scores by test set and direction, on at most ``limit`` segments each; written to ``WORK/scores.json`` as they come."""
     results: Results = {}
+    corpus = work / "corpus"
     with contextlib.closing(open_engine(artefact)) as engine:
         for pair in DIRECTIONS:
-            other = pair.target if pair.source == "en" else pair.source
-            paths = {name: work / "corpus" / f"en-{other}.{name}.tsv" for name in (*sets, "train")}
-            memory = TranslationMemory(oriented(read_tsv(paths.pop("train")), pair))
-            for name, path in paths.items():
-                if path.exists():
-                    segments = oriented(read_tsv(path), pair)[:limit]
+            memory = TranslationMemory(corpus_segments(corpus, pair, "train"))
+            for name in sets:
+                if corpus_file(corpus, pair, name).exists():
+                    segments = corpus_segments(corpus, pair, name)[:limit]
                     sources, references = [source for source, _ in segments], [target for _, target in segments]
                     found = evaluate(engine, pair, segments)
                     copied, *_ = score_text(sources, references)

@@ -15,11 +15,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from models.recipe.prepare import DIRECTIONS, oriented
+from models.recipe.prepare import DIRECTIONS, corpus_segments
 from prune.calibrate import calibrate
 from prune.plan import make_plan
 from prune.stats import Stats
-from runtime.corpus import read_tsv
 
 RESPONSE = 1  # row of the sums, see prune.stats.ROLES
 
@@ -28,8 +27,7 @@ def measure(model: Path, work: Path) -> dict[str, Stats]:
     """Statistics by direction, on dev documents."""
     found = {}
     for pair in DIRECTIONS:
-        other = pair.target if pair.source == "en" else pair.source
-        segments = oriented(read_tsv(work / "corpus" / f"en-{other}.dev.tsv"), pair)
+        segments = corpus_segments(work / "corpus", pair, "dev")
         with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="utf-8") as file:
             file.writelines(f"{a}\t{b}\n" for a, b in segments)
             file.flush()
