@@ -16,6 +16,7 @@ TEXT ?= The file could not be opened.
 TYPES ?= Q4_K_M Q8_0 int4 int8
 SWEEP ?= $(OUT)/sweep
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
+VERIFY ?= yes
 WORK ?= runs/recipe
 START_COMMIT ?= 37595dc7a815aad6f1205c7306817c65388251ba
 PYTHON ?= python3
