@@ -51,14 +51,15 @@ class _CheckpointRun:
 
         if self._model is None:
             device, dtype = torch.device("cpu"), getattr(torch, self._dtype_name)
-            if why := lacks_memory(Checkpoint(self._folder), device, dtype):
+            checkpoint = Checkpoint(self._folder)
+            if why := lacks_memory(checkpoint, device, dtype):
                 raise RequestError(
                     f"{self._folder} cannot be run in {self._dtype_name}: {why}.",
                     next_command="make export ... VERIFY=no   (or a GGUF file against another one: slimmoe verify --help)",
                 )
             self._model = load_model(self._folder, device, dtype)
             if self._plan:
-                self._stack.enter_context(masked(self._model, Checkpoint(self._folder), self._plan))
+                self._stack.enter_context(masked(self._model, checkpoint, self._plan))
         with torch.inference_mode():
             return self._model(input_ids=torch.tensor([token_ids]), use_cache=False).logits[0].numpy()
 

@@ -64,6 +64,11 @@ class Pair:
         return LANGUAGES[self.target]
 
 
+def planned_pair(text: str) -> Pair | None:
+    """The pair that a plan was made for; None where that is none, or several (``en-de + de-en``)."""
+    return parse_pair(text) if text and " + " not in text else None
+
+
 def parse_pair(text: str) -> Pair:
     """Read ``en-de``.
 

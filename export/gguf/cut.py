@@ -25,7 +25,7 @@ from prune.shape import NEVER, PADDING, Shape, check_plan, cut_shape, padding_so
 from runtime.errors import RequestError, WorkError
 from runtime.files import new_file, require_space
 from runtime.gguf_header import Tensor
-from runtime.pairs import parse_pair
+from runtime.pairs import planned_pair
 
 _EVERY_EXPERT = ("ffn_down_exps.weight",), ("ffn_up_exps.weight", "ffn_gate_up_exps.weight")
 
@@ -227,6 +227,6 @@ def cut_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
     require_space(output, sum(piece.size for piece in pieces) + model.file.metadata_end)
     with new_file(output) as temporary, temporary.open("wb", buffering=0) as target:
         _write(model, pieces, metadata, target)
-    if " + " not in plan.pair:  # a Modelfile has one direction
-        add_modelfile(output, lambda: modelfile_of(model.file, output.name, parse_pair(plan.pair)))
+    if pair := planned_pair(plan.pair):  # a Modelfile has one direction
+        add_modelfile(output, lambda: modelfile_of(model.file, output.name, pair))
     return output

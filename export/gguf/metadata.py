@@ -12,7 +12,7 @@ from gguf import Metadata
 from export.gguf.provenance import provenance
 from prune.plan import Plan
 from runtime.errors import WorkError
-from runtime.pairs import Pair, parse_pair
+from runtime.pairs import Pair, planned_pair
 
 _HUB_CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/")
 
@@ -47,8 +47,7 @@ class Origin:
     @property
     def known_pair(self) -> Pair | None:
         """The pair asked for, or the one that the plan was made for; None where that is none or several."""
-        planned = self.about.get("pair", "")
-        return self.pair or (parse_pair(planned) if planned and " + " not in planned else None)
+        return self.pair or planned_pair(self.about.get("pair", ""))
 
     @property
     def percent(self) -> int:
