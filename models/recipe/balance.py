@@ -22,7 +22,7 @@ def loads(model: Path, tokens: Path, passes: int, seed: int = 1) -> Tensor:
     """Tokens routed to each expert, [layers, experts]."""
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     with torch.inference_mode():
-        found = [training_loss(loaded, *batch)[2] for batch in itertools.islice(batches(tokens, BATCH, seed), passes)]
+        found = [training_loss(loaded, batch).loads for batch in itertools.islice(batches(tokens, BATCH, seed), passes)]
     return torch.stack(found).sum(0)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -41,35 +42,57 @@ class Kind:
         return taken
 
 
-def _batch(rows: list[tuple[np.ndarray, int]], length: int, size: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
-    """tokens [B, T], next ids [size], loss weights [size], real-token mask [size]."""
+class Row(NamedTuple):
+    """One conversation or piece of text; ``kind`` is the place of its kind in SHARES."""
+
+    ids: np.ndarray
+    prompt: int
+    kind: int
+
+
+class Batch(NamedTuple):
+    """``tokens`` [B, T]; of each of the N places of the flat size its next id, loss weight, whether a token is there, kind."""
+
+    tokens: Tensor
+    labels: Tensor
+    weights: Tensor
+    real: Tensor
+    kinds: Tensor
+
+
+def _batch(rows: list[Row], length: int, size: int, rng: np.random.Generator) -> Batch:
     tokens, weights = np.zeros((len(rows), length), np.int64), np.zeros((len(rows), length), np.float32)
-    real = np.zeros((len(rows), length), bool)
-    for i, (ids, prompt) in enumerate(rows):
+    real, kinds = np.zeros((len(rows), length), bool), np.zeros((len(rows), length), np.int64)
+    for i, (ids, prompt, kind) in enumerate(rows):
         tokens[i, : len(ids)] = ids
         real[i, : len(ids)] = True
+        kinds[i] = kind
         weights[i, : len(ids) - 1] = 1.0
         if prompt > 1:
             weights[i, : prompt - 1] = rng.random(prompt - 1) < PROMPT_SHARE
     labels = np.zeros_like(tokens)
     labels[:, :-1] = tokens[:, 1:]
     pad = (0, size - tokens.size)
-    flat = (np.pad(array.reshape(-1), pad) for array in (labels, weights, real))
-    return torch.from_numpy(tokens), *map(torch.from_numpy, flat)
+    flat = (np.pad(array.reshape(-1), pad) for array in (labels, weights, real, kinds))
+    return Batch(torch.from_numpy(tokens), *map(torch.from_numpy, flat))
 
 
-def batches(folder: Path, size: int, seed: int) -> Iterator[tuple[Tensor, ...]]:
-    """Batches of at most ``size`` tokens, padding included; see ``_batch`` for their parts."""
+def batches(folder: Path, size: int, seed: int) -> Iterator[Batch]:
+    """Batches of at most ``size`` tokens, padding included."""
     rng = np.random.default_rng(seed)
     kinds = {name: Kind(folder / f"{name}.npz", rng) for name in SHARES}
     weights = np.array([share / kinds[name].mean_length for name, share in SHARES.items()])
     while True:
         counts = rng.multinomial(POOL, weights / weights.sum())
-        pool = [row for name, count in zip(SHARES, counts) for row in kinds[name].take(count)]
-        pool.sort(key=lambda row: len(row[0]))
+        pool = [
+            Row(*row, number)
+            for number, (name, count) in enumerate(zip(SHARES, counts))
+            for row in kinds[name].take(count)
+        ]
+        pool.sort(key=lambda row: len(row.ids))
         made = []
         while pool:
-            length = -(-len(pool[-1][0]) // 8) * 8
+            length = -(-len(pool[-1].ids) // 8) * 8
             rows = pool[-(size // length) :]
             del pool[-(size // length) :]
             made.append((rows, length))

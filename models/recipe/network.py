@@ -8,14 +8,17 @@ magnitude faster on a CPU with AMX, because everything but attention works on on
 - the output layer's loss and gradient are computed chunk by chunk, and only where there is a loss.
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from models.recipe.batches import Batch
 from models.recipe.precision import COMPUTE
+from models.recipe.shapes import SQUAD
 
 CHUNK = 1024  # rows of logits in flight in the output layer
 ROWS = 128  # an expert's rows are padded to a multiple of this
@@ -171,21 +174,42 @@ class _OutputLoss(torch.autograd.Function):
         return d_x * gradients[0], d_weight * gradients[0], None, None
 
 
-def training_loss(
-    model: PreTrainedModel, tokens: Tensor, labels: Tensor, weights: Tensor, real: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss of one batch of right-padded rows.
+def balance_loss(probabilities: Tensor, load: Tensor) -> Tensor:
+    """Switch Transformer, arXiv 2101.03961, section 2.2: E * sum of load share times mean probability; 1 when balanced."""
+    return len(load) * (load / load.sum() * probabilities.mean(0)).sum()
 
-    Args:
-        model: its parameters are read and get gradients (float32).
-        tokens: ids [B, T]; B * T may be short of the flat size by less than a row.
-        labels: next ids [N], N the flat size; ``weights`` [N] the loss weight of each (0: none); ``real`` [N]
-            marks tokens that are not padding.
 
-    Returns:
-        the summed loss, the summed router balance loss over layers (Switch Transformer, arXiv 2101.03961, section
-        2.2: E * sum of load share times mean probability, 1 when balanced), and the load [layers, E] in tokens.
+def spread_loss(probabilities: Tensor, kinds: Tensor) -> Tensor:
+    """How far the kinds of text spread over more than their SQUAD of experts: the mean over tokens, in nats.
+
+    The entropy H(expert | kind), the part of Mod-Squad's mutual information (arXiv 2212.08066, section 3.3) that balance
+    leaves free. It is counted from log(SQUAD * E) up, so that a kind is not driven into fewer experts than that.
     """
+    count = torch.bincount(kinds)
+    sums = probabilities.new_zeros(len(count), probabilities.shape[1]).index_add(0, kinds, probabilities)
+    mean = sums / count.clamp(min=1)[:, None]
+    entropy = -torch.xlogy(mean, mean.clamp(min=1e-9)).sum(-1)
+    return (count / count.sum() * F.relu(entropy - math.log(SQUAD * probabilities.shape[1]))).sum()
+
+
+class Losses(NamedTuple):
+    """Of one batch: the weighted cross-entropy summed over tokens, both router losses summed over layers, and the load.
+
+    ``loads`` [layers, experts] are in tokens.
+    """
+
+    text: Tensor
+    balance: Tensor
+    spread: Tensor
+    loads: Tensor
+
+
+def training_loss(model: PreTrainedModel, batch: Batch) -> Losses:
+    """Losses of one batch of right-padded rows; the model's float32 parameters get gradients.
+
+    Its rows times their length may be short of the flat size by less than a row.
+    """
+    tokens, labels, weights, real, kinds = batch
     config, size = model.config, labels.shape[0]
     rows, length = tokens.shape
     flat = F.pad(tokens.reshape(-1), (0, size - rows * length))
@@ -196,7 +220,7 @@ def training_loss(
     cos, sin = cos[0, :, None], sin[0, :, None]
     head = cos.shape[-1]
     x = F.embedding(flat, decoder.embed_tokens.weight).to(COMPUTE)
-    balance, loads = torch.zeros(()), []
+    balance, spread, loads = torch.zeros(()), torch.zeros(()), []
     for layer in decoder.layers:
         attention, moe = layer.self_attn, layer.mlp
         q, k, v = _queries_keys_values(
@@ -216,8 +240,9 @@ def training_loss(
         outputs = _Experts.apply(normed, index, experts.gate_up_proj.to(COMPUTE), experts.down_proj.to(COMPUTE))
         x = _combine(x, outputs, gates)
         load = torch.bincount(index[real].reshape(-1), minlength=config.num_experts)
-        share, mean = load / load.sum(), (probabilities * real[:, None]).sum(0) / real.sum()
-        balance = balance + config.num_experts * (share * mean).sum()
+        probabilities = probabilities[real]
+        balance = balance + balance_loss(probabilities, load)
+        spread = spread + spread_loss(probabilities, kinds[real])
         loads.append(load)
     where = weights.nonzero()[:, 0]
     pad = -len(where) % CHUNK  # whole chunks only: one compiled shape
@@ -226,4 +251,4 @@ def training_loss(
     weight[len(where) - pad :] = 0
     x = _rms_norm(x[where], decoder.norm.weight, config.rms_norm_eps)
     loss: Any = _OutputLoss.apply(x, output.weight, labels[where], weight)
-    return loss, balance, torch.stack(loads)
+    return Losses(loss, balance, spread, torch.stack(loads))

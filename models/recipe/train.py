@@ -25,7 +25,7 @@ from models.recipe.batches import batches
 from models.recipe.memory import keep_freed_memory
 from models.recipe.network import training_loss
 from models.recipe.optimiser import Muon
-from models.recipe.shapes import BALANCE, SHAPES, configuration
+from models.recipe.shapes import BALANCE, SHAPES, SPREAD, configuration
 from models.recipe.transplant import weights_from
 from runtime.files import new_file, new_folder
 
@@ -154,16 +154,18 @@ def train(
                 for group, rate in zip(opt.param_groups, base, strict=True):
                     group["lr"] = rate * factor
             parts = [next(stream) for _ in range(ACCUMULATE)]
-            scale = 1 / sum(float(part[2].sum()) for part in parts)
-            loss_sum = balance_sum = 0.0
+            scale = 1 / sum(float(part.weights.sum()) for part in parts)
+            loss_sum = balance_sum = spread_sum = 0.0
             load = torch.zeros(())
-            for ids, labels, weights, real in parts:
-                loss, balance, loads = training_loss(model, ids, labels, weights, real)
-                (loss * scale + BALANCE / ACCUMULATE * balance).backward()
-                loss_sum += loss.item() * scale
-                balance_sum += balance.item() / ACCUMULATE / len(loads)
-                load = load + loads
-                seen += int(real.sum())
+            for part in parts:
+                losses = training_loss(model, part)
+                router = BALANCE * losses.balance + SPREAD * losses.spread
+                (losses.text * scale + router / ACCUMULATE).backward()
+                loss_sum += losses.text.item() * scale
+                balance_sum += losses.balance.item() / ACCUMULATE / len(losses.loads)
+                spread_sum += losses.spread.item() / ACCUMULATE / len(losses.loads)
+                load = load + losses.loads
+                seen += int(part.real.sum())
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for opt in opts:
                 opt.step()
@@ -172,14 +174,15 @@ def train(
             if step % 10 == 0:
                 rarest = float((load / load.mean(-1, keepdim=True)).min())
                 speed = (seen - first) / (time.time() - started)
-                log.writerow([step, seen, f"{loss_sum:.4f}", f"{balance_sum:.4f}", f"{rarest:.3f}", f"{speed:.0f}"])
+                figures = (f"{loss_sum:.4f}", f"{balance_sum:.4f}", f"{spread_sum:.4f}", f"{rarest:.3f}", f"{speed:.0f}")
+                log.writerow([step, seen, *figures])
                 file.flush()
                 if time.time() - shown > 20:
                     shown = time.time()
                     left = (plan.end - seen) / speed / 60
                     print(
                         f"step {step}  {seen / 1e6:.2f} M tokens  loss {loss_sum:.3f}  balance {balance_sum:.3f}  "
-                        f"rarest expert {rarest:.2f} of the mean  {speed:.0f} tokens/s  {left:.0f} min left",
+                        f"spread {spread_sum:.3f}  rarest expert {rarest:.2f} of the mean  {speed:.0f} tokens/s  {left:.0f} min left",
                         flush=True,
                     )
             if time.time() - saved_at > SAVE_SECONDS or seen >= plan.end or stopped:

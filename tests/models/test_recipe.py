@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import math
 import tarfile
 from pathlib import Path
 
@@ -274,13 +275,17 @@ def rows_of(tmp_path: Path, length: int = 20) -> None:
 
 def test_batches_are_of_fixed_size_and_weigh_every_response_token(tmp_path) -> None:
     rows_of(tmp_path)
-    tokens, labels, weights, real = next(batches(tmp_path, 512, seed=0))
-    assert labels.shape == weights.shape == real.shape == (512,)
+    tokens, labels, weights, real, kinds = next(batches(tmp_path, 512, seed=0))
+    assert labels.shape == weights.shape == real.shape == kinds.shape == (512,)
     rows, length = tokens.shape
     grid = weights[: rows * length].view(rows, length)
     assert (grid[:, 7:19] == 1).all() and (grid[:, 19:] == 0).all()
     assert torch.equal(labels[: rows * length].view(rows, length)[:, :19], tokens[:, 1:20])
     assert int(real.sum()) == rows * 20
+    of_rows = kinds[: rows * length].view(rows, length)
+    assert (of_rows == of_rows[:, :1]).all()
+    prompted = torch.tensor([name in map(str, DIRECTIONS) for name in SHARES])
+    assert torch.equal(prompted[of_rows[:, 0]], grid[:, :7].mean(-1) < 1)
 
 
 def test_shares_are_of_tokens_and_cover_every_direction_and_language() -> None:
@@ -297,14 +302,30 @@ def test_long_rows_are_drawn_less_often_so_that_a_share_is_one_of_tokens(tmp_pat
     stream = batches(tmp_path, 4096, seed=0)
     code = total = 0
     for _ in range(120):
-        tokens, _, _, real = next(stream)
-        code, total = code + int((tokens == 7).sum()), total + int(real.sum())
+        batch = next(stream)
+        code, total = code + int((batch.tokens == 7).sum()), total + int(batch.real.sum())
     assert 0.10 < code / total < 0.20
+
+
+def test_router_losses_ask_for_even_load_over_all_text_and_a_squad_of_experts_for_each_kind() -> None:
+    from models.recipe.network import balance_loss, spread_loss
+
+    squads = torch.eye(4).repeat_interleave(2, 1).repeat(8, 1) / 2  # 32 tokens of 4 kinds, 2 of 8 experts for each
+    kinds = torch.arange(4).repeat(8)
+    assert balance_loss(squads, squads.sum(0)).item() == pytest.approx(1)
+    assert spread_loss(squads, kinds).item() == pytest.approx(0)
+    everywhere = torch.full((32, 8), 1 / 8)
+    assert spread_loss(everywhere, kinds).item() == pytest.approx(math.log(4))
+    assert spread_loss(everywhere, kinds * 0).item() == pytest.approx(math.log(4))
+    assert spread_loss(squads, kinds * 0).item() == pytest.approx(math.log(4))
+    same = torch.eye(8)[:2].repeat(16, 1)
+    assert balance_loss(same, same.sum(0)).item() == pytest.approx(4)
 
 
 @pytest.mark.slow  # compiling the elementwise parts takes about a minute
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_fast_training_pass_is_transformers_own_function(shape) -> None:
+    from models.recipe.batches import Batch
     from models.recipe.network import training_loss
 
     torch.manual_seed(0)
@@ -315,7 +336,7 @@ def test_the_fast_training_pass_is_transformers_own_function(shape) -> None:
     labels[:960] = F.pad(tokens[:, 1:], (0, 1)).reshape(-1)
     weights[:960] = F.pad(torch.ones(24, 39), (0, 1)).reshape(-1)
     real[:960] = True
-    loss, balance, load = training_loss(model, tokens, labels, weights, real)
+    loss, balance, spread, load = training_loss(model, Batch(tokens, labels, weights, real, torch.zeros_like(labels)))
     (loss / weights.sum()).backward()
     gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
@@ -325,5 +346,6 @@ def test_the_fast_training_pass_is_transformers_own_function(shape) -> None:
     assert loss.item() / weights.sum().item() == pytest.approx(reference.item(), abs=2e-3)
     layers = config.num_hidden_layers
     assert load.sum() == layers * config.num_experts_per_tok * 960 and layers <= balance.item() < 1.5 * layers
+    assert 1.2 * layers < spread.item() <= math.log(4) * layers
     for name, parameter in model.named_parameters():
         assert F.cosine_similarity(gradients[name].flatten(), parameter.grad.flatten(), 0) > 0.97, name
