@@ -179,17 +179,19 @@ def balance_loss(probabilities: Tensor, load: Tensor) -> Tensor:
     return len(load) * (load / load.sum() * probabilities.mean(0)).sum()
 
 
-def spread_loss(probabilities: Tensor, kinds: Tensor) -> Tensor:
-    """How far the kinds of text spread over more than their SQUAD of experts: the mean over tokens, in nats.
+def specialisation_loss(probabilities: Tensor, kinds: Tensor) -> Tensor:
+    """What the mutual information of kinds of text and experts lacks, in nats (Mod-Squad, arXiv 2212.08066, section 3.3).
 
-    The entropy H(expert | kind), the part of Mod-Squad's mutual information (arXiv 2212.08066, section 3.3) that balance
-    leaves free. It is counted from log(SQUAD * E) up, so that a kind is not driven into fewer experts than that.
+    It has two parts: how far H(expert | kind), the mean over tokens, is above log(SQUAD * E), so that a kind is not driven
+    into fewer experts than its squad; and how far H(expert) over all text is below log E, so that the kinds do not
+    agree on the same few.
     """
-    count = torch.bincount(kinds)
-    sums = probabilities.new_zeros(len(count), probabilities.shape[1]).index_add(0, kinds, probabilities)
-    mean = sums / count.clamp(min=1)[:, None]
-    entropy = -torch.xlogy(mean, mean.clamp(min=1e-9)).sum(-1)
-    return (count / count.sum() * F.relu(entropy - math.log(SQUAD * probabilities.shape[1]))).sum()
+    experts, count = probabilities.shape[1], torch.bincount(kinds)
+    sums = probabilities.new_zeros(len(count), experts).index_add(0, kinds, probabilities)
+    means = torch.cat((sums / count.clamp(min=1)[:, None], probabilities.mean(0, keepdim=True)))
+    entropies = -torch.xlogy(means, means.clamp(min=1e-9)).sum(-1)
+    spread = count / count.sum() * F.relu(entropies[:-1] - math.log(SQUAD * experts))
+    return spread.sum() + math.log(experts) - entropies[-1]
 
 
 class Losses(NamedTuple):
@@ -200,7 +202,7 @@ class Losses(NamedTuple):
 
     text: Tensor
     balance: Tensor
-    spread: Tensor
+    specialisation: Tensor
     loads: Tensor
 
 
@@ -220,7 +222,7 @@ def training_loss(model: PreTrainedModel, batch: Batch) -> Losses:
     cos, sin = cos[0, :, None], sin[0, :, None]
     head = cos.shape[-1]
     x = F.embedding(flat, decoder.embed_tokens.weight).to(COMPUTE)
-    balance, spread, loads = torch.zeros(()), torch.zeros(()), []
+    balance, specialisation, loads = torch.zeros(()), torch.zeros(()), []
     for layer in decoder.layers:
         attention, moe = layer.self_attn, layer.mlp
         q, k, v = _queries_keys_values(
@@ -242,7 +244,7 @@ def training_loss(model: PreTrainedModel, batch: Batch) -> Losses:
         load = torch.bincount(index[real].reshape(-1), minlength=config.num_experts)
         probabilities = probabilities[real]
         balance = balance + balance_loss(probabilities, load)
-        spread = spread + spread_loss(probabilities, kinds[real])
+        specialisation = specialisation + specialisation_loss(probabilities, kinds[real])
         loads.append(load)
     where = weights.nonzero()[:, 0]
     pad = -len(where) % CHUNK  # whole chunks only: one compiled shape
@@ -251,4 +253,4 @@ def training_loss(model: PreTrainedModel, batch: Batch) -> Losses:
     weight[len(where) - pad :] = 0
     x = _rms_norm(x[where], decoder.norm.weight, config.rms_norm_eps)
     loss: Any = _OutputLoss.apply(x, output.weight, labels[where], weight)
-    return Losses(loss, balance, spread, torch.stack(loads))
+    return Losses(loss, balance, specialisation, torch.stack(loads))

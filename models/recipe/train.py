@@ -25,7 +25,7 @@ from models.recipe.batches import batches
 from models.recipe.memory import keep_freed_memory
 from models.recipe.network import training_loss
 from models.recipe.optimiser import Muon
-from models.recipe.shapes import BALANCE, SHAPES, SPREAD, configuration
+from models.recipe.shapes import BALANCE, SHAPES, SPECIALISATION, configuration
 from models.recipe.transplant import weights_from
 from runtime.files import new_file, new_folder
 
@@ -155,15 +155,15 @@ def train(
                     group["lr"] = rate * factor
             parts = [next(stream) for _ in range(ACCUMULATE)]
             scale = 1 / sum(float(part.weights.sum()) for part in parts)
-            loss_sum = balance_sum = spread_sum = 0.0
+            loss_sum = balance_sum = special_sum = 0.0
             load = torch.zeros(())
             for part in parts:
                 losses = training_loss(model, part)
-                router = BALANCE * losses.balance + SPREAD * losses.spread
+                router = BALANCE * losses.balance + SPECIALISATION * losses.specialisation
                 (losses.text * scale + router / ACCUMULATE).backward()
                 loss_sum += losses.text.item() * scale
                 balance_sum += losses.balance.item() / ACCUMULATE / len(losses.loads)
-                spread_sum += losses.spread.item() / ACCUMULATE / len(losses.loads)
+                special_sum += losses.specialisation.item() / ACCUMULATE / len(losses.loads)
                 load = load + losses.loads
                 seen += int(part.real.sum())
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -174,7 +174,13 @@ def train(
             if step % 10 == 0:
                 rarest = float((load / load.mean(-1, keepdim=True)).min())
                 speed = (seen - first) / (time.time() - started)
-                figures = (f"{loss_sum:.4f}", f"{balance_sum:.4f}", f"{spread_sum:.4f}", f"{rarest:.3f}", f"{speed:.0f}")
+                figures = (
+                    f"{loss_sum:.4f}",
+                    f"{balance_sum:.4f}",
+                    f"{special_sum:.4f}",
+                    f"{rarest:.3f}",
+                    f"{speed:.0f}",
+                )
                 log.writerow([step, seen, *figures])
                 file.flush()
                 if time.time() - shown > 20:
@@ -182,7 +188,8 @@ def train(
                     left = (plan.end - seen) / speed / 60
                     print(
                         f"step {step}  {seen / 1e6:.2f} M tokens  loss {loss_sum:.3f}  balance {balance_sum:.3f}  "
-                        f"spread {spread_sum:.3f}  rarest expert {rarest:.2f} of the mean  {speed:.0f} tokens/s  {left:.0f} min left",
+                        f"specialisation {special_sum:.3f}  rarest expert {rarest:.2f} of the mean  "
+                        f"{speed:.0f} tokens/s  {left:.0f} min left",
                         flush=True,
                     )
             if time.time() - saved_at > SAVE_SECONDS or seen >= plan.end or stopped:
