@@ -21,7 +21,7 @@ FAILURES = ("empty", "unfinished", "copied", "wrong language", "preamble", "loop
 # and has a word for translation, in the languages that models chat in.
 _PREAMBLE = re.compile(
     r"[^:\n]{0,80}(\btranslat|\bübersetz|\btraduc|\btraduç|\btraduz|\bvertal|\bvertaal|\bperevod|перевод|翻译|翻訳|译文|"
-    r"\b(english|german|french|spanish|italian|portuguese|dutch) version\b)[^:\n]{0,60}[:：]",
+    r"\b(english|german|french|spanish|italian|portuguese|dutch|polish|russian) version\b)[^:\n]{0,60}[:：]",
     re.IGNORECASE,
 )
 

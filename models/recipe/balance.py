@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from models.recipe.batches import batches
-from models.recipe.network import training_loss
+from models.recipe.network import new_usage, training_loss
 from models.recipe.train import BATCH
 
 
@@ -22,7 +22,11 @@ def loads(model: Path, tokens: Path, passes: int, seed: int = 1) -> Tensor:
     """Tokens routed to each expert, [layers, experts]."""
     loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     with torch.inference_mode():
-        found = [training_loss(loaded, batch).loads for batch in itertools.islice(batches(tokens, BATCH, seed), passes)]
+        usage = new_usage(loaded)
+        found = [
+            training_loss(loaded, batch, usage).loads
+            for batch in itertools.islice(batches(tokens, BATCH, seed), passes)
+        ]
     return torch.stack(found).sum(0)
 
 

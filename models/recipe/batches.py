@@ -59,6 +59,9 @@ class Batch(NamedTuple):
     real: Tensor
     kinds: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(*(part.to(device) for part in self))
+
 
 def _batch(rows: list[Row], length: int, size: int, rng: np.random.Generator) -> Batch:
     tokens, weights = np.zeros((len(rows), length), np.int64), np.zeros((len(rows), length), np.float32)

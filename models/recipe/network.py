@@ -52,7 +52,7 @@ def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """q [B, heads, T, head], k and v [B, kv_heads, T, head]. For T of a sentence, plain products beat the fused kernel."""
     group, length = q.shape[1] // k.shape[1], q.shape[2]
     k, v = (h.repeat_interleave(group, 1) for h in (k, v))
-    future = torch.full((length, length), float("-inf"), dtype=q.dtype).triu(1)
+    future = torch.full((length, length), float("-inf"), dtype=q.dtype, device=q.device).triu(1)
     return torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT + future, -1) @ v
 
 
@@ -105,10 +105,9 @@ class _Experts(torch.autograd.Function):
         padded = (count + ROWS - 1) // ROWS * ROWS
         shift = (padded.cumsum(0) - padded) - (count.cumsum(0) - count)
         slot = torch.empty_like(order)  # where a (token, choice) stands among the rows
-        slot[order] = torch.arange(len(flat)) + shift[flat[order]]
-        origin = torch.zeros(len(flat) + experts * ROWS, dtype=torch.long).index_copy_(
-            0, slot, torch.arange(len(flat)) // width
-        )
+        place = torch.arange(len(flat), device=x.device)
+        slot[order] = place + shift[flat[order]]
+        origin = slot.new_zeros(len(flat) + experts * ROWS).index_copy_(0, slot, place // width)
         bounds = [0, *padded.cumsum(0).tolist()]
         rows = x[origin]
         hidden = rows.new_empty(rows.shape[0], gate_up.shape[1])
@@ -147,7 +146,7 @@ def _chunk_loss(logits, labels, weights):
     log_sum = torch.logsumexp(wide, -1)
     loss = ((log_sum - wide.gather(1, labels[:, None])[:, 0]) * weights).sum()
     gradient = torch.exp(wide - log_sum[:, None])
-    ids = torch.arange(wide.shape[1])
+    ids = torch.arange(wide.shape[1], device=wide.device)
     gradient = (gradient - (ids[None, :] == labels[:, None])) * weights[:, None]
     return loss, gradient.to(logits.dtype)
 
@@ -157,7 +156,7 @@ class _OutputLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        total, narrow = torch.zeros(()), weight.to(x.dtype)
+        total, narrow = torch.zeros((), device=x.device), weight.to(x.dtype)
         d_x, d_weight = torch.empty_like(x), torch.zeros_like(weight)
         for start in range(0, x.shape[0], CHUNK):
             part = slice(start, start + CHUNK)
@@ -174,24 +173,47 @@ class _OutputLoss(torch.autograd.Function):
         return d_x * gradients[0], d_weight * gradients[0], None, None
 
 
-def balance_loss(probabilities: Tensor, load: Tensor) -> Tensor:
+class Usage:
+    """How a layer's experts are used over all text: running means over some hundred thousand tokens.
+
+    Rows of a batch are alike in length, so most of a batch may be of one kind. To balance each batch by itself would spread
+    every kind over all experts; the load has to be even over all text (Qiu et al. 2025, arXiv 2501.11873).
+    """
+
+    def __init__(self, experts: int, keep: float = 0.9, device: torch.device | None = None) -> None:
+        self.load = torch.full((experts,), 1 / experts, device=device)  # share of the choices
+        self.probability = self.load
+        self._keep = keep
+
+    def update(self, load: Tensor, probability: Tensor) -> None:
+        """Count in a batch's load, in tokens or as a share, and its mean probabilities."""
+        self.load = torch.lerp(load / load.sum(), self.load, self._keep)
+        self.probability = torch.lerp(probability.detach(), self.probability, self._keep)
+
+
+def new_usage(model: PreTrainedModel) -> list[Usage]:
+    """One for each layer, before anything was routed."""
+    return [Usage(model.config.num_experts, device=model.device) for _ in range(model.config.num_hidden_layers)]
+
+
+def balance_loss(probability: Tensor, usage: Usage) -> Tensor:
     """Switch Transformer, arXiv 2101.03961, section 2.2: E * sum of load share times mean probability; 1 when balanced."""
-    return len(load) * (load / load.sum() * probabilities.mean(0)).sum()
+    return len(probability) * (usage.load * probability).sum()
 
 
-def specialisation_loss(probabilities: Tensor, kinds: Tensor) -> Tensor:
+def specialisation_loss(probabilities: Tensor, kinds: Tensor, usage: Usage) -> Tensor:
     """What the mutual information of kinds of text and experts lacks, in nats (Mod-Squad, arXiv 2212.08066, section 3.3).
 
-    It has two parts: how far H(expert | kind), the mean over tokens, is above log(SQUAD * E), so that a kind is not driven
+    Its two parts: how far H(expert | kind), the mean over tokens, is above log(SQUAD * E), so that a kind is not driven
     into fewer experts than its squad; and how far H(expert) over all text is below log E, so that the kinds do not
-    agree on the same few.
+    agree on the same few. The second has the gradient of its definition, with the log of the probability over all text.
     """
     experts, count = probabilities.shape[1], torch.bincount(kinds)
     sums = probabilities.new_zeros(len(count), experts).index_add(0, kinds, probabilities)
-    means = torch.cat((sums / count.clamp(min=1)[:, None], probabilities.mean(0, keepdim=True)))
-    entropies = -torch.xlogy(means, means.clamp(min=1e-9)).sum(-1)
-    spread = count / count.sum() * F.relu(entropies[:-1] - math.log(SQUAD * experts))
-    return spread.sum() + math.log(experts) - entropies[-1]
+    means = sums / count.clamp(min=1)[:, None]
+    spread = F.relu(-torch.xlogy(means, means.clamp(min=1e-9)).sum(-1) - math.log(SQUAD * experts))
+    agreement = (probabilities.mean(0) * torch.log(experts * usage.probability.clamp(min=1e-9))).sum()
+    return (count / count.sum() * spread).sum() + agreement
 
 
 class Losses(NamedTuple):
@@ -206,24 +228,26 @@ class Losses(NamedTuple):
     loads: Tensor
 
 
-def training_loss(model: PreTrainedModel, batch: Batch) -> Losses:
+def training_loss(model: PreTrainedModel, batch: Batch, usage: list[Usage]) -> Losses:
     """Losses of one batch of right-padded rows; the model's float32 parameters get gradients.
 
-    Its rows times their length may be short of the flat size by less than a row.
+    Its rows times their length may be short of the flat size by less than a row. The batch is counted in each layer's
+    ``usage`` first.
     """
     tokens, labels, weights, real, kinds = batch
     config, size = model.config, labels.shape[0]
     rows, length = tokens.shape
     flat = F.pad(tokens.reshape(-1), (0, size - rows * length))
-    position = F.pad(torch.arange(length).repeat(rows), (0, size - rows * length))
+    position = F.pad(torch.arange(length, device=flat.device).repeat(rows), (0, size - rows * length))
     decoder: Any = model.model  # torch types what is inside a module as a bare module
     output: Any = model.get_output_embeddings()
-    cos, sin = decoder.rotary_emb(torch.empty(1), position[None])
+    cos, sin = decoder.rotary_emb(torch.empty(1, device=flat.device), position[None])
     cos, sin = cos[0, :, None], sin[0, :, None]
     head = cos.shape[-1]
     x = F.embedding(flat, decoder.embed_tokens.weight).to(COMPUTE)
-    balance, specialisation, loads = torch.zeros(()), torch.zeros(()), []
-    for layer in decoder.layers:
+    balance = specialisation = torch.zeros((), device=flat.device)
+    loads = []
+    for layer, used in zip(decoder.layers, usage, strict=True):
         attention, moe = layer.self_attn, layer.mlp
         q, k, v = _queries_keys_values(
             x, layer.input_layernorm.weight, attention.q_proj.weight, attention.k_proj.weight,
@@ -243,12 +267,13 @@ def training_loss(model: PreTrainedModel, batch: Batch) -> Losses:
         x = _combine(x, outputs, gates)
         load = torch.bincount(index[real].reshape(-1), minlength=config.num_experts)
         probabilities = probabilities[real]
-        balance = balance + balance_loss(probabilities, load)
-        specialisation = specialisation + specialisation_loss(probabilities, kinds[real])
+        used.update(load, probabilities.mean(0))
+        balance = balance + balance_loss(probabilities.mean(0), used)
+        specialisation = specialisation + specialisation_loss(probabilities, kinds[real], used)
         loads.append(load)
     where = weights.nonzero()[:, 0]
     pad = -len(where) % CHUNK  # whole chunks only: one compiled shape
-    where = torch.cat((where, torch.zeros(pad, dtype=where.dtype)))
+    where = F.pad(where, (0, pad))
     weight = weights[where]
     weight[len(where) - pad :] = 0
     x = _rms_norm(x[where], decoder.norm.weight, config.rms_norm_eps)
