@@ -27,7 +27,7 @@ def loads(model: Path, tokens: Path, passes: int, seed: int = 1) -> Tensor:
             training_loss(loaded, batch, usage).loads
             for batch in itertools.islice(batches(tokens, BATCH, seed), passes)
         ]
-    return torch.stack(found).sum(0)
+    return torch.stack(found).sum(0).double()
 
 
 if __name__ == "__main__":
