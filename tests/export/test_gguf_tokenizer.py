@@ -83,7 +83,14 @@ def test_a_published_pattern_is_recognised_and_gives_the_same_ids(
 ) -> None:
     folder = write_tokenizer(tmp_path / "x", as_published(known), clean_up_tokenization_spaces=known.cleans)
     assert recognise(folder) == known.name
-    result = compare(vocabulary(known.name), folder, SAMPLE)
+    texts = list(SAMPLE)
+    if known.name == "falcon":
+        # It looks for digits after bytes became characters, where some bytes are digits: 0xB2, the end of Cyrillic's в,
+        # is written ². llama.cpp looks for them in the text. A vocabulary that has merges across such bytes shows it.
+        cyrillic = "Привет мир, "
+        assert compare(vocabulary(known.name), folder, [cyrillic]).different
+        texts = [text.replace(cyrillic, "") for text in texts]
+    result = compare(vocabulary(known.name), folder, texts)
     assert not result.different, result
 
 

@@ -76,7 +76,7 @@ def test_hidden_states_come_nearer_to_the_unpruned_model_s_on_other_text(family:
     wanted = hidden_states(source, other)
     before = (hidden_states(tmp_path / "cut", other) - wanted).square().mean()
     after = (hidden_states(tmp_path / "cut", other, refitted) - wanted).square().mean()
-    assert after < 0.95 * before
+    assert after < 0.98 * before
 
 
 @pytest.mark.parametrize("family", ["granitemoe", "deepseek_v3"])
