@@ -267,8 +267,9 @@ def training_loss(model: PreTrainedModel, batch: Batch, usage: list[Usage]) -> L
         x = _combine(x, outputs, gates)
         load = torch.bincount(index[real].reshape(-1), minlength=config.num_experts)
         probabilities = probabilities[real]
-        used.update(load, probabilities.mean(0))
-        balance = balance + balance_loss(probabilities.mean(0), used)
+        mean = probabilities.mean(0)
+        used.update(load, mean)
+        balance = balance + balance_loss(mean, used)
         specialisation = specialisation + specialisation_loss(probabilities, kinds[real], used)
         loads.append(load)
     where = weights.nonzero()[:, 0]

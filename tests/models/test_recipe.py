@@ -362,7 +362,7 @@ def test_the_fast_training_pass_is_transformers_own_function(shape) -> None:
     reference.backward()
     assert loss.item() / weights.sum().item() == pytest.approx(reference.item(), abs=2e-3)
     layers = config.num_hidden_layers
-    assert load.sum() == layers * config.num_experts_per_tok * 960 and 0.9 * layers < balance.item() < 1.5 * layers
+    assert load.sum() == layers * config.num_experts_per_tok * 960 and layers <= balance.item() < 1.5 * layers
     assert 1.2 * layers < specialisation.item() < 1.6 * layers
     for name, parameter in model.named_parameters():
         assert F.cosine_similarity(gradients[name].flatten(), parameter.grad.flatten(), 0) > 0.97, name

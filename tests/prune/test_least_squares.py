@@ -65,7 +65,7 @@ def test_the_equations_have_the_solution_of_the_dense_problem() -> None:
 
 @pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss", "deepseek_v3", "granitemoe"])
 def test_hidden_states_come_nearer_to_the_unpruned_model_s_on_other_text(family: str, tmp_path: Path) -> None:
-    source = write_tiny_checkpoint(tmp_path / "source", family, vocab_size=VOCABULARY)
+    source = write_tiny_checkpoint(tmp_path / "source", family, seed=1, vocab_size=VOCABULARY)
     layers = len(Checkpoint(source).moe_layers)
     prune(source, plan_for(source, *([0, 2, 5, 7], [1, 3, 4, 6])[:layers]), tmp_path / "cut")
     given, other = text(source, "calibration", 512), text(source, "dev", 4096)
@@ -76,7 +76,7 @@ def test_hidden_states_come_nearer_to_the_unpruned_model_s_on_other_text(family:
     wanted = hidden_states(source, other)
     before = (hidden_states(tmp_path / "cut", other) - wanted).square().mean()
     after = (hidden_states(tmp_path / "cut", other, refitted) - wanted).square().mean()
-    assert after < 0.98 * before
+    assert after < 0.95 * before
 
 
 @pytest.mark.parametrize("family", ["granitemoe", "deepseek_v3"])
