@@ -1,10 +1,11 @@
 """The paper's experiment on one model, in several directions: ``python -m benchmarks.reproduction CORPUS -o FOLDER``.
 
 CORPUS is what ``python -m models.recipe.corpus`` wrote: calibration and SFT take training text, scores are of the
-held-out test documents. Four parts, of which ``--part`` chooses:
+held-out test documents. Five parts, of which ``--part`` chooses:
 
     curve      chrF++ against the ratio by criterion, without SFT (the random criterion with three seeds)
     recovered  the same after a short SFT, for the first criterion, and the unpruned model after it
+    methods    other ways to mend the first direction: least squares alone, and before SFT
     shared     one plan for several directions, scored in each of them
     segments   plans of fewer calibration segments, three draws of them
 
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -38,7 +40,7 @@ from prune.checkpoint import Checkpoint
 from prune.cut import prune
 from prune.plan import Plan, make_plan
 from prune.recovery.recover import recover
-from prune.recovery.settings import Settings
+from prune.recovery.settings import LEAST_SQUARES, Settings
 from prune.stats import Stats
 from runtime.bench import processor
 from runtime.compare import keep_hypotheses
@@ -58,7 +60,10 @@ SHARED_RATIOS = (0.5, 0.75)  # of plans for several directions, and of fewer cal
 SIZES = (3, 10, 30, 100, 300, 1000)  # calibration segments
 SEGMENTS = 2000  # calibration segments otherwise
 SFT_SEGMENTS, DEV_SEGMENTS = 60_000, 100  # that SFT draws from, and that choose its best step
-PARTS = ("curve", "recovered", "shared", "segments")
+METHOD_RATIOS = (0.5, 0.7, 0.75, 0.9)
+METHODS = ((LEAST_SQUARES,), (LEAST_SQUARES, "full"))  # one after the other, besides SFT alone
+CALLED = {LEAST_SQUARES: "least squares", "full": "SFT"}
+PARTS = ("curve", "recovered", "methods", "shared", "segments")
 
 
 @dataclass(frozen=True)
@@ -69,16 +74,13 @@ class Trial:
     pair: Pair
     plan: Plan
     sample: int = 0  # which draw of calibration segments
-
-    @property
-    def recovered(self) -> bool:
-        return self.part == "recovered"
+    methods: tuple[str, ...] = ()  # of recovery, in this order
 
     @property
     def name(self) -> str:
         """What it is called in rows; of one folder no two trials share it."""
         if not self.plan.ratio:
-            return f"{self.pair} unpruned" + " + SFT" * self.recovered
+            return f"{self.pair} unpruned" + self._mended
         text = f"{self.pair} {self.plan.criterion} {self.plan.ratio:g}"
         if self.plan.criterion == "random":
             text += f" seed {self.plan.seed}"
@@ -86,7 +88,11 @@ class Trial:
             text += f" by {self.plan.calibration['corpus']}"
         if self.part == "segments":
             text += f", sample {self.sample}"
-        return text + " + SFT" * self.recovered
+        return text + self._mended
+
+    @property
+    def _mended(self) -> str:
+        return "".join(f" + {CALLED[method]}" for method in self.methods)
 
 
 def _write_tsv(path: Path, segments: Segments) -> Path:
@@ -155,11 +161,22 @@ class Reproduction:
     def recovered(self) -> Iterator[Trial]:
         """Every ratio in every direction, cut by the first criterion and mended.
 
-        Last the unpruned model after the same SFT: what of a gain is the text, and not the mending.
+        First the unpruned models, which shares are of; last they after the same SFT: what of a gain is the text, and
+        not the mending.
         """
+        for pair in self.pairs:
+            yield Trial("curve", pair, make_plan(self.stats(pair), 0.0))
         for ratio in (*reversed(RATIOS), 0.0):  # where it matters most comes first
             for pair in self.pairs:
-                yield Trial("recovered", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]))
+                yield Trial("recovered", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), methods=("full",))
+
+    def methods(self) -> Iterator[Trial]:
+        """The first direction, cut by the first criterion and mended in each other way."""
+        pair = self.pairs[0]
+        yield Trial("curve", pair, make_plan(self.stats(pair), 0.0))
+        for ratio in reversed(METHOD_RATIOS):
+            for methods in METHODS:
+                yield Trial("methods", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), methods=methods)
 
     def shared(self) -> Iterator[Trial]:
         """One plan for the first two directions, and one for all of them."""
@@ -188,21 +205,29 @@ class Reproduction:
             return path if path.exists() else export_gguf(self.model, path, "F16", tell=lambda _: None)
 
     def recovered_gguf(self, trial: Trial, work: Path) -> tuple[Path, dict[str, Any]]:
-        """The trial cut, trained for a few steps and exported below ``work``; and what is to be said of the training."""
-        cut = work / "cut"
-        if not cut.exists():
-            prune(self.model, trial.plan, cut)
+        """The trial cut, mended and exported below ``work``; and what is to be said of the mending."""
+        folder = work / "cut"
+        if not folder.exists():
+            prune(self.model, trial.plan, folder)
         rng = random.Random(7)
         train, dev = (corpus_segments(self.corpus, trial.pair, split) for split in ("train", "dev"))
         train = _write_tsv(work / "train.tsv", rng.sample(train, min(SFT_SEGMENTS, len(train))))
         dev = _write_tsv(work / "dev.tsv", rng.sample(dev, min(DEV_SEGMENTS, len(dev))))
-        recovery = recover(cut, trial.pair, train, dev, work / "recovered", Settings(steps=self.steps), quiet=True)
-        return export_gguf(work / "recovered", work / "recovered.gguf", "F16", tell=lambda _: None), recovery
+        for method in trial.methods:
+            before, folder = folder, work / method
+            if folder.exists():
+                continue
+            by_training = method != LEAST_SQUARES
+            settings = Settings(method=method, steps=self.steps if by_training else None)
+            teacher = None if by_training else self.model
+            recover(before, trial.pair, train, dev, folder, settings, teacher, quiet=True)
+        recovery = json.loads((folder / "slimmoe.json").read_text(encoding="utf-8"))["recovery"]
+        return export_gguf(folder, work / "recovered.gguf", "F16", tell=lambda _: None), recovery
 
     def measure(self, trial: Trial, work: Path) -> dict[str, Any]:
         """One row: as those of bench.jsonl, without speed and memory. ``work`` is for what is made on the way."""
         artefact, recovery, plan = self.unpruned_gguf(), None, trial.plan
-        if trial.recovered:
+        if trial.methods:
             artefact, recovery = self.recovered_gguf(trial, work)
         elif plan.ratio:
             artefact = cut_gguf(artefact, plan, work / "cut.gguf")
@@ -210,9 +235,9 @@ class Reproduction:
             result = evaluate(engine, trial.pair, corpus_segments(self.corpus, trial.pair, "test"), neural=False)
             name = engine.name
         provenance: dict[str, Any] = {}
-        if plan.ratio or trial.recovered:
+        if plan.ratio or trial.methods:
             provenance = {"criterion": plan.criterion, "ratio": plan.ratio, "seed": plan.seed, "plan": plan.hash}
-            provenance |= {"recovered": trial.recovered, "recovery": recovery}
+            provenance |= {"recovered": bool(trial.methods), "recovery": recovery}
         return {
             "part": trial.part, "artefact": trial.name, "pair": str(trial.pair), "type": "F16",
             "model": str(self.model), "fingerprint": plan.fingerprint, "provenance": provenance,
@@ -264,6 +289,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of SFT")
     parser.add_argument("--threads", type=int, default=usable_cores())
     chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
     pairs = chosen.pair or [parse_pair(name) for name in PAIRS]
     trials = Reproduction(chosen.model, chosen.corpus, chosen.output, pairs, chosen.steps, chosen.threads)
     trials.run(chosen.part or list(PARTS))

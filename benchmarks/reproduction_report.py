@@ -1,8 +1,9 @@
 """Tables and picture of benchmarks.reproduction: ``python -m benchmarks.reproduction_report FOLDER -o docs/reproduction.png``.
 
 Rows get their paired bootstrap against the unpruned model (runtime/compare.py) and are written to ``--numbers``, from
-which benchmarks.numbers makes the tables of docs/reproduction.md; each of them is a function below. What is not measured
-yet is a dash.
+which benchmarks.numbers makes the tables of docs/reproduction.md; each of them is a function below. Rows of the same model
+that are there already and not in FOLDER stay, so that one part may be measured again alone. What is not measured yet is a
+dash.
 """
 
 import argparse
@@ -124,6 +125,28 @@ def claims(rows: Rows) -> str:
     return _table(["the paper", "bar", *pairs, "met in"], lines, 2)
 
 
+def methods(rows: Rows) -> str:
+    """Ways to mend, one line for each: chrF++ and BLEU, share of unpruned chrF++, processor time; by ratio."""
+    lines: dict[str, dict[float, str]] = {}
+    found = _of(rows, "methods")
+    pairs, ratios = {row["pair"] for row in found}, _ratios(found)
+    for part in ("curve", "recovered", "methods"):
+        for row in _of(rows, part, criterion=_criteria(rows)[0]):
+            if row["pair"] not in pairs or ratio(row) not in ratios:
+                continue
+            _, *names = row["artefact"].split(" + ")
+            chain, stage = [], made(row, "recovery")
+            while stage:  # each stage names the one before it
+                chain.append(stage)
+                stage = stage.get("after")
+            minutes = sum(stage["seconds"] for stage in chain) * row["threads"] / 60
+            share = row["against_unpruned"]["share"]
+            cell = f"{_cell([row])}, {share:.1%}" + (f", {minutes:.0f} min" if chain else "")
+            lines.setdefault(" + ".join(names) or "nothing", {})[ratio(row)] = cell
+    header = [f"mended by ({', '.join(pairs)})", *(f"{share:.0%} cut" for share in ratios)]
+    return _table(header, [[name, *(cells.get(share, "-") for share in ratios)] for name, cells in lines.items()])
+
+
 def _common(a: Row, b: Row) -> float:
     """Share of a's kept experts that b keeps as well, mean over layers."""
     return statistics.mean(len({*x} & {*y}) / len(x) for x, y in zip(a["keep"], b["keep"], strict=True))
@@ -172,7 +195,14 @@ def segments(rows: Rows) -> str:
     return _table([f"calibration segments ({', '.join(pairs)})", *header], lines)
 
 
-TABLES = {"claims": claims, "curve": curve, "overlap": overlap, "shared": shared, "segments": segments}
+TABLES = {
+    "claims": claims,
+    "curve": curve,
+    "methods": methods,
+    "overlap": overlap,
+    "shared": shared,
+    "segments": segments,
+}
 
 
 def draw(rows: Rows, path: Path) -> None:
@@ -206,6 +236,13 @@ def draw(rows: Rows, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def with_known(compared: Rows, known: Rows) -> Rows:
+    """The rows, among those known rows of the same model that they do not replace."""
+    models = {row["fingerprint"] for row in compared}
+    by_name = {row["artefact"]: row for row in known if row["fingerprint"] in models}
+    return list((by_name | {row["artefact"]: row for row in compared}).values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -213,9 +250,10 @@ def main() -> None:
     parser.add_argument("--numbers", type=Path, default=NUMBERS)
     chosen = parser.parse_args()
     rows = finished_rows(chosen.folder / "rows.jsonl")
-    if len(_unpruned(rows)) == 0 or not _criteria(rows):
+    known = finished_rows(chosen.numbers) if chosen.numbers.exists() else []
+    compared = with_known(compare(rows, chosen.folder), known)
+    if len(_unpruned(compared)) == 0 or not _criteria(compared):
         sys.exit(f"{chosen.folder} has no curve yet. Next: python -m benchmarks.reproduction CORPUS -o {chosen.folder}")
-    compared = compare(rows, chosen.folder)
     told = [table(compared) for table in TABLES.values()]
     draw(compared, chosen.output)
     write_rows(chosen.numbers, compared)

@@ -30,6 +30,7 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     for name, few in {"RATIOS": (0.5, 0.75), "CRITERIA": ("gate", "random"), "SEEDS": (0, 1), "SIZES": (3,)}.items():
         monkeypatch.setattr(reproduction, name, few)
     monkeypatch.setattr(reproduction, "SHARED_RATIOS", (0.5,))
+    monkeypatch.setattr(reproduction, "METHOD_RATIOS", (0.5, 0.75))
     trials = reproduction.Reproduction(tiny_checkpoint, corpus, tmp_path / "out", PAIRS, steps=1, threads=1)
     trials.run(["curve"])
     before = trials.rows.read_text()
@@ -37,7 +38,7 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     assert trials.rows.read_text().startswith(before)
     rows = [json.loads(line) for line in trials.rows.read_text().splitlines()]
     count = {part: sum(row["part"] == part for row in rows) for part in reproduction.PARTS}
-    assert count == {"curve": 2 * (1 + 2 * 3), "recovered": 6, "shared": 2, "segments": 2}
+    assert count == {"curve": 2 * (1 + 2 * 3), "recovered": 6, "methods": 4, "shared": 2, "segments": 2}
 
     compared = compare(rows, trials.folder)
     random = [row["chrf"] for row in compared if row["artefact"].startswith("en-de random 0.75")]
@@ -47,12 +48,20 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     both = sum(len({*a} & {*b}) for a, b in zip(*keeps)) / sum(map(len, keeps[0]))
     assert f"| en-de and de-en | {both:.0%} |" in reproduction_report.overlap(compared)
     assert reproduction_report.segments(compared).splitlines()[2].startswith("| 3 | ")
+    ways = [line.split(" | ")[0] for line in reproduction_report.methods(compared).splitlines()[2:]]
+    assert ways == ["| nothing", "| SFT", "| least squares", "| least squares + SFT"]
     assert "en-de + de-en" in reproduction_report.shared(compared).splitlines()[0]
     claims = reproduction_report.claims(compared).splitlines()
     assert len(claims) == 7 and claims[2].endswith("of 2 |") and claims[3].endswith("0 of 0 |")
     assert claims[6].startswith("| nothing cut, after SFT |") and "-" not in claims[6].split(" | ")[2]
     part = [row for row in compared if row["part"] == "curve" and row["pair"] == "en-de"]
     assert all(table(part) for table in reproduction_report.TABLES.values())
+    mended = [row | {"new": True} for row in compared if row["part"] == "recovered"]
+    merged = reproduction_report.with_known(
+        mended, [*compared, {"artefact": "other", "fingerprint": "of another model"}]
+    )
+    assert [row["artefact"] for row in merged] == [row["artefact"] for row in compared]
+    assert sum("new" in row for row in merged) == len(mended) == 6
     reproduction_report.draw(part, tmp_path / "curve.png")
     reproduction_report.draw(compared, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10_000

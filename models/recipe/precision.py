@@ -1,14 +1,7 @@
-"""The type that training computes in: bf16 where the processor has instructions for it, else float32.
-
-Without them torch converts bf16 to float32 and back around every product: measured on AVX2, nine times slower.
-"""
+"""The type that training computes in: bf16 where there are instructions for it, else float32."""
 
 import torch
 
+from prune.device import choose_device, has_fast_bf16
 
-def has_fast_bf16() -> bool:
-    """Whether a GPU, AMX or AVX-512 BF16 is there."""
-    return torch.cuda.is_available() or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-
-
-COMPUTE = torch.bfloat16 if has_fast_bf16() else torch.float32
+COMPUTE = torch.bfloat16 if has_fast_bf16(choose_device()[0]) else torch.float32

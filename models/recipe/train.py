@@ -22,11 +22,11 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from models.recipe.batches import batches
-from models.recipe.memory import keep_freed_memory
 from models.recipe.network import new_usage, training_loss
 from models.recipe.optimiser import Muon
 from models.recipe.shapes import BALANCE, SHAPES, SPECIALISATION, configuration
 from models.recipe.transplant import weights_from
+from prune.memory import keep_freed_memory
 from runtime.files import new_file, new_folder
 
 BATCH, ACCUMULATE = 12_288, 2  # tokens in a pass, passes in a step

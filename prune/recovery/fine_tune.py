@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from prune.memory import keep_freed_memory
 from prune.model import load_model
 from prune.recovery.lora import add_lora
 from prune.recovery.objective import Objective, Teacher, routers_of
@@ -19,6 +20,7 @@ def fine_tune(task: Task) -> Mended:
     """
     checkpoint, settings, rate = task.checkpoint, task.settings, task.rate
     assert rate is not None
+    keep_freed_memory()
     model: Any = load_model(checkpoint.folder, CPU, torch.float32)
     routers = routers_of(model, checkpoint)
     student = add_lora(model, checkpoint, settings) if settings.method == "lora" else model
@@ -27,7 +29,7 @@ def fine_tune(task: Task) -> Mended:
     options, teacher = arguments(task.work, settings, task.steps, rate, task.device.type == "cpu"), None
     if task.source is not None:
         teacher = Teacher(load_model(task.source.folder, options.device, torch.float32), task.source, task.plan)
-    objective = Objective(student, routers, settings, teacher).to(options.device)
+    objective = Objective(student, routers, settings, teacher, task.dtype).to(options.device)
     before = objective.mean_loss(task.held_out, options.device)
     trainer = RecoveryTrainer(objective, task.learnt, task.held_out, options, task.quiet)
     best_step, after = train(trainer, settings, task.resume)

@@ -96,12 +96,29 @@ class Teacher:
 
 
 class Objective(nn.Module):
-    """The student and its loss; a module, so that gradients are averaged over processes as usual."""
+    """The student and its loss; a module, so that gradients are averaged over processes as usual.
 
-    def __init__(self, student: Any, routers: Routers, settings: Settings, teacher: Teacher | None = None) -> None:
+    ``dtype``: what the loss is computed in. The student keeps float32 weights, which the optimiser moves in steps that
+    a shorter type would round away, and its copy in ``dtype`` passes the gradients on to them.
+    """
+
+    def __init__(
+        self,
+        student: Any,
+        routers: Routers,
+        settings: Settings,
+        teacher: Teacher | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         self.student = student
-        self._routers, self._settings, self._teacher = dict(routers), settings, teacher
+        self._routers, self._settings, self._teacher, self._dtype = dict(routers), settings, teacher, dtype
+
+    def _compute(self, **inputs: Any) -> Any:
+        if self._dtype == torch.float32:
+            return self.student(**inputs)
+        copy = {name: weight.to(self._dtype) for name, weight in self.student.named_parameters()}
+        return torch.func.functional_call(self.student, copy, (), inputs)
 
     def forward(self, ids: Tensor, mask: Tensor, response: Tensor) -> dict[str, Tensor]:
         """The loss of a batch (see ``Batch``).
@@ -111,7 +128,7 @@ class Objective(nn.Module):
         """
         batch = Batch(ids, mask, response)
         if self._teacher is None:
-            loss = F.cross_entropy(*response_logits(self.student, batch))
+            loss = F.cross_entropy(*response_logits(self._compute, batch))
         else:
             loss = self._distil(batch, self._teacher)
         if not torch.isfinite(loss):
@@ -121,7 +138,7 @@ class Objective(nn.Module):
     def _distil(self, batch: Batch, teacher: Teacher) -> Tensor:
         settings = self._settings
         with _listen(self._routers) as heard:
-            logits, wanted = response_logits(self.student, batch)
+            logits, wanted = response_logits(self._compute, batch)
         reference, routed = teacher.answer(batch)
         loss = (1 - settings.logit_weight) * F.cross_entropy(logits, wanted)
         loss = loss + settings.logit_weight * logit_divergence(logits, reference, settings.temperature)
@@ -131,7 +148,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def mean_loss(self, batches: list[Batch], device: torch.device) -> float:
-        """Mean cross-entropy per response token (nats), in evaluation mode."""
+        """Mean cross-entropy per response token (nats), in evaluation mode and float32."""
         training, total, count = self.training, 0.0, 0
         self.eval()
         for batch in batches:

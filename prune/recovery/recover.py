@@ -13,7 +13,7 @@ from accelerate import PartialState
 
 from prune.checkpoint import Checkpoint
 from prune.conversations import Batch, Conversation, batches, read_conversations
-from prune.device import choose_device
+from prune.device import choose_device, choose_training_dtype
 from prune.model import load_model
 from prune.plan import Plan
 from prune.recovery.fine_tune import fine_tune
@@ -139,18 +139,20 @@ def recover(
     }
     said |= asdict(settings) | {"steps": steps, "rate": rate}
     device, _ = choose_device()
+    dtype, dtype_reason = choose_training_dtype(device, settings.method)
+    said["dtype"] = str(dtype).removeprefix("torch.")
     state = PartialState(cpu=device.type == "cpu")  # without the word, processes on CPUs would not find each other
     with state.main_process_first():
         work, resume = _open_work(output, said | {"weights": checkpoint.weights_hash, "segments": len(train_set)})
     if not quiet and state.is_main_process:
         told = f"recovery: {steps} steps ({steps_reason})"
         if rate is not None:
-            told += f", learning rate {rate:.2g} ({rate_reason})"
+            told += f", learning rate {rate:.2g} ({rate_reason}), in {said['dtype']} ({dtype_reason})"
         print(told, flush=True)
         if resume is not None:
             print(f"recovery: going on from {resume.name}", flush=True)
 
-    task = Task(checkpoint, source, plan, learnt, held_out, settings, steps, rate, device, work, resume, quiet)
+    task = Task(checkpoint, source, plan, learnt, held_out, settings, steps, rate, device, dtype, work, resume, quiet)
     mended = (least_squares if settings.method == LEAST_SQUARES else fine_tune)(task)
     student, after, best_step = mended.model, mended.loss_after, mended.best_step
     if after >= mended.loss_before:  # nothing was gained: the weights stay what they were

@@ -18,7 +18,8 @@ CPU = torch.device("cpu")
 class Task:
     """One recovery of ``checkpoint``, which was cut from ``source`` (None: not at hand) by ``plan``.
 
-    ``work`` is the folder of an unfinished run, ``resume`` the Trainer checkpoint in it to go on from.
+    Training computes its loss in ``dtype``. ``work`` is the folder of an unfinished run, ``resume`` the Trainer
+    checkpoint in it to go on from.
     """
 
     checkpoint: Checkpoint
@@ -30,6 +31,7 @@ class Task:
     steps: int
     rate: float | None
     device: torch.device
+    dtype: torch.dtype
     work: Path
     resume: Path | None
     quiet: bool

@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM
 from prune.checkpoint import Checkpoint
 from prune.conversations import batches, read_conversations
 from prune.cut import prune
+from prune.families import families
 from prune.model import load_model
 from prune.plan import Plan
-from prune.recovery.objective import logit_divergence, response_logits, router_loss
+from prune.recovery.objective import Objective, logit_divergence, response_logits, router_loss
 from prune.recovery.recover import recover
 from prune.recovery.settings import EPOCHS, MOST_STEPS, Settings
 from prune.recovery.trainer import newest_checkpoint
@@ -153,6 +154,25 @@ def test_response_logits_are_those_of_the_whole_forward_pass(cut, corpus) -> Non
         whole = model(input_ids=batch.ids, attention_mask=batch.mask).logits[:, :-1][batch.response[:, 1:]]
     assert torch.equal(wanted, batch.ids[batch.response])
     assert (logits - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("family", [name for name in families() if name != "nllb_moe"])
+def test_bf16_gives_the_loss_and_float32_gradients_in_every_family(family, tmp_path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "model", family)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(4, 500, (3, 40), generator=generator)
+    response = (torch.arange(40) >= 20).expand_as(ids)
+    losses, slopes = [], []
+    for dtype in (torch.float32, torch.bfloat16):
+        objective = Objective(load_model(folder, CPU, torch.float32), {}, Settings(), dtype=dtype).train()
+        loss = objective(ids, torch.ones_like(ids), response)["loss"]
+        loss.backward()
+        losses.append(loss.item())
+        gradients = [weight.grad for weight in objective.parameters() if weight.grad is not None]
+        assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in gradients)
+        slopes.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    assert losses[1] != losses[0] and abs(losses[1] - losses[0]) < 0.02 * losses[0]
+    assert F.cosine_similarity(*slopes, dim=0) > 0.95
 
 
 def test_a_killed_recovery_goes_on_from_its_last_checkpoint(cut, corpus, tmp_path) -> None:
