@@ -5,7 +5,7 @@ held-out test documents. Five parts, of which ``--part`` chooses:
 
     curve      chrF++ against the ratio by criterion, without SFT (the random criterion with three seeds)
     recovered  the same after a short SFT, for the first criterion, and the unpruned model after it
-    methods    other ways to mend the first direction: least squares alone, and before SFT
+    methods    other ways to mend the first direction: a longer SFT, least squares alone, and before SFT
     shared     one plan for several directions, scored in each of them
     segments   plans of fewer calibration segments, three draws of them
 
@@ -60,10 +60,26 @@ SHARED_RATIOS = (0.5, 0.75)  # of plans for several directions, and of fewer cal
 SIZES = (3, 10, 30, 100, 300, 1000)  # calibration segments
 SEGMENTS = 2000  # calibration segments otherwise
 SFT_SEGMENTS, DEV_SEGMENTS = 60_000, 100  # that SFT draws from, and that choose its best step
-METHOD_RATIOS = (0.5, 0.7, 0.75, 0.9)
-METHODS = ((LEAST_SQUARES,), (LEAST_SQUARES, "full"))  # one after the other, besides SFT alone
-CALLED = {LEAST_SQUARES: "least squares", "full": "SFT"}
 PARTS = ("curve", "recovered", "methods", "shared", "segments")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One way to mend. SFT is of ``length`` times the steps that were asked for."""
+
+    method: str
+    length: int = 1
+
+    @property
+    def name(self) -> str:
+        if self.method == LEAST_SQUARES:
+            return "least squares"
+        return "SFT" if self.length == 1 else f"{self.length} x SFT"
+
+
+SFT, LONG_SFT, REFIT = Stage("full"), Stage("full", 4), Stage(LEAST_SQUARES)
+# by ratio, in the first direction and besides SFT; those of one after the other
+METHODS = {0.9: ((LONG_SFT,), (REFIT, SFT)), 0.75: ((LONG_SFT,), (REFIT, SFT)), 0.7: ((REFIT,),), 0.5: ((REFIT,),)}
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,7 @@ class Trial:
     pair: Pair
     plan: Plan
     sample: int = 0  # which draw of calibration segments
-    methods: tuple[str, ...] = ()  # of recovery, in this order
+    stages: tuple[Stage, ...] = ()  # of recovery, in this order
 
     @property
     def name(self) -> str:
@@ -92,7 +108,7 @@ class Trial:
 
     @property
     def _mended(self) -> str:
-        return "".join(f" + {CALLED[method]}" for method in self.methods)
+        return "".join(f" + {stage.name}" for stage in self.stages)
 
 
 def _write_tsv(path: Path, segments: Segments) -> Path:
@@ -168,15 +184,15 @@ class Reproduction:
             yield Trial("curve", pair, make_plan(self.stats(pair), 0.0))
         for ratio in (*reversed(RATIOS), 0.0):  # where it matters most comes first
             for pair in self.pairs:
-                yield Trial("recovered", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), methods=("full",))
+                yield Trial("recovered", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), stages=(SFT,))
 
     def methods(self) -> Iterator[Trial]:
         """The first direction, cut by the first criterion and mended in each other way."""
         pair = self.pairs[0]
         yield Trial("curve", pair, make_plan(self.stats(pair), 0.0))
-        for ratio in reversed(METHOD_RATIOS):
-            for methods in METHODS:
-                yield Trial("methods", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), methods=methods)
+        for ratio, ways in METHODS.items():
+            for stages in ways:
+                yield Trial("methods", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), stages=stages)
 
     def shared(self) -> Iterator[Trial]:
         """One plan for the first two directions, and one for all of them."""
@@ -213,21 +229,20 @@ class Reproduction:
         train, dev = (corpus_segments(self.corpus, trial.pair, split) for split in ("train", "dev"))
         train = _write_tsv(work / "train.tsv", rng.sample(train, min(SFT_SEGMENTS, len(train))))
         dev = _write_tsv(work / "dev.tsv", rng.sample(dev, min(DEV_SEGMENTS, len(dev))))
-        for method in trial.methods:
-            before, folder = folder, work / method
+        for number, stage in enumerate(trial.stages):
+            before, folder = folder, work / f"{number}-{stage.method}"
             if folder.exists():
                 continue
-            by_training = method != LEAST_SQUARES
-            settings = Settings(method=method, steps=self.steps if by_training else None)
-            teacher = None if by_training else self.model
-            recover(before, trial.pair, train, dev, folder, settings, teacher, quiet=True)
+            trains = stage.method != LEAST_SQUARES
+            settings = Settings(method=stage.method, steps=self.steps * stage.length if trains else None)
+            recover(before, trial.pair, train, dev, folder, settings, None if trains else self.model, quiet=True)
         recovery = json.loads((folder / "slimmoe.json").read_text(encoding="utf-8"))["recovery"]
         return export_gguf(folder, work / "recovered.gguf", "F16", tell=lambda _: None), recovery
 
     def measure(self, trial: Trial, work: Path) -> dict[str, Any]:
         """One row: as those of bench.jsonl, without speed and memory. ``work`` is for what is made on the way."""
         artefact, recovery, plan = self.unpruned_gguf(), None, trial.plan
-        if trial.methods:
+        if trial.stages:
             artefact, recovery = self.recovered_gguf(trial, work)
         elif plan.ratio:
             artefact = cut_gguf(artefact, plan, work / "cut.gguf")
@@ -235,9 +250,9 @@ class Reproduction:
             result = evaluate(engine, trial.pair, corpus_segments(self.corpus, trial.pair, "test"), neural=False)
             name = engine.name
         provenance: dict[str, Any] = {}
-        if plan.ratio or trial.methods:
+        if plan.ratio or trial.stages:
             provenance = {"criterion": plan.criterion, "ratio": plan.ratio, "seed": plan.seed, "plan": plan.hash}
-            provenance |= {"recovered": bool(trial.methods), "recovery": recovery}
+            provenance |= {"recovered": bool(trial.stages), "recovery": recovery}
         return {
             "part": trial.part, "artefact": trial.name, "pair": str(trial.pair), "type": "F16",
             "model": str(self.model), "fingerprint": plan.fingerprint, "provenance": provenance,

@@ -30,7 +30,7 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     for name, few in {"RATIOS": (0.5, 0.75), "CRITERIA": ("gate", "random"), "SEEDS": (0, 1), "SIZES": (3,)}.items():
         monkeypatch.setattr(reproduction, name, few)
     monkeypatch.setattr(reproduction, "SHARED_RATIOS", (0.5,))
-    monkeypatch.setattr(reproduction, "METHOD_RATIOS", (0.5, 0.75))
+    monkeypatch.setattr(reproduction, "METHODS", {0.75: reproduction.METHODS[0.75], 0.5: reproduction.METHODS[0.5]})
     trials = reproduction.Reproduction(tiny_checkpoint, corpus, tmp_path / "out", PAIRS, steps=1, threads=1)
     trials.run(["curve"])
     before = trials.rows.read_text()
@@ -38,7 +38,7 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     assert trials.rows.read_text().startswith(before)
     rows = [json.loads(line) for line in trials.rows.read_text().splitlines()]
     count = {part: sum(row["part"] == part for row in rows) for part in reproduction.PARTS}
-    assert count == {"curve": 2 * (1 + 2 * 3), "recovered": 6, "methods": 4, "shared": 2, "segments": 2}
+    assert count == {"curve": 2 * (1 + 2 * 3), "recovered": 6, "methods": 3, "shared": 2, "segments": 2}
 
     compared = compare(rows, trials.folder)
     random = [row["chrf"] for row in compared if row["artefact"].startswith("en-de random 0.75")]
@@ -49,7 +49,7 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     assert f"| en-de and de-en | {both:.0%} |" in reproduction_report.overlap(compared)
     assert reproduction_report.segments(compared).splitlines()[2].startswith("| 3 | ")
     ways = [line.split(" | ")[0] for line in reproduction_report.methods(compared).splitlines()[2:]]
-    assert ways == ["| nothing", "| SFT", "| least squares", "| least squares + SFT"]
+    assert ways == ["| nothing", "| SFT", "| 4 x SFT", "| least squares + SFT", "| least squares"]
     assert "en-de + de-en" in reproduction_report.shared(compared).splitlines()[0]
     claims = reproduction_report.claims(compared).splitlines()
     assert len(claims) == 7 and claims[2].endswith("of 2 |") and claims[3].endswith("0 of 0 |")
