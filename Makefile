@@ -148,7 +148,7 @@ model: $(READY) ## train the default model anew from packages into WORK (hours; 
 	@$(RECIPE).specialisation $(WORK)/run/final $(WORK) -o $(WORK)/specialisation.png
 	@$(RECIPE).balance $(WORK)/run/final $(WORK)
 
-curve: $(READY) ## chrF++ by criterion, allocation and ratio, into docs/ (an hour; needs WORK/corpus of make model)
+curve: $(READY) ## chrF++ by criterion, allocation and ratio, into docs/ (half an hour; needs WORK/corpus of make model)
 	@.venv/bin/python -m benchmarks.criteria $(WORK)/corpus --every 2 -o $(WORK)/criteria.jsonl
 	@.venv/bin/python -m benchmarks.criteria_report $(WORK)/criteria.jsonl -o docs/pruning
 

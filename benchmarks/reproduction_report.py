@@ -83,8 +83,8 @@ def _facts(rows: Rows) -> str:
     names = ("engine", "machine", "chrf_signature", "bleu_signature")
     found = ["; ".join(dict.fromkeys(str(row[name]) for row in rows)) for name in names]
     segments = ", ".join(f"{pair} {row['segments']}" for pair, row in _unpruned(rows).items())
-    steps = {recovery["steps"] for row in rows if (recovery := made(row, "recovery"))}
-    sft = f" SFT: {' or '.join(map(str, sorted(steps)))} steps." if steps else ""
+    steps = [made(row, "recovery")["steps"] for row in _of(rows, "recovered")]
+    sft = f" SFT: {max(steps)} steps, fewer where the dev loss stopped falling." if steps else ""
     return f"Held-out test segments: {segments}. Greedy, F16.{sft} {'; '.join(found)}."
 
 
@@ -217,13 +217,15 @@ def draw(rows: Rows, path: Path) -> None:
     for axis, (pair, base) in zip(grid[0], bases.items()):
         axis.axhline(100, color="0.6", linewidth=0.8)
         lines = {name: _of(rows, "curve", pair=pair, criterion=name) for name in criteria}
-        lines[f"{criteria[0]} + SFT"] = [row for row in _of(rows, "recovered", pair=pair) if ratio(row)]
+        lines[f"{criteria[0]} + SFT"] = _of(rows, "recovered", pair=pair)
         for number, (name, found) in enumerate(lines.items()):
             shares = _ratios(found)
             cells = [[100 * row["chrf"] / base["chrf"] for row in _at(found, share)] for share in shares]
             style = {"color": "0.3", "linestyle": ":"} if name == "random" else {"color": f"C{number}"}
             at = [100 * share for share in shares]
-            axis.plot([0, *at], [100, *map(statistics.mean, cells)], marker=".", linewidth=1.4, label=name, **style)
+            unpruned = next(iter(_at(found, 0)), base)  # after SFT, the control
+            values = [100 * unpruned["chrf"] / base["chrf"], *map(statistics.mean, cells)]
+            axis.plot([0, *at], values, marker=".", linewidth=1.4, label=name, **style)
             if any(len(cell) > 1 for cell in cells):
                 axis.fill_between(at, [*map(min, cells)], [*map(max, cells)], color="0.3", alpha=0.15, linewidth=0)
         for claim in CLAIMS:

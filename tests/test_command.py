@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from models.recipe.prepare import DIRECTIONS
+from runtime.pairs import Pair
+from runtime.report.rows import finished_rows, ratio
+
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300, **options)
+def run(*arguments: str, timeout: float = 300, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=timeout, **options)
 
 
 def slimmoe(*arguments: str) -> subprocess.CompletedProcess:
@@ -81,6 +85,21 @@ def test_every_make_target_has_its_line_of_help() -> None:
     result = run("make", "help")
     for target in ("export", "setup", "test", "lint", "bench", "sweep", "report", "translate"):
         assert f"make {target} " in result.stdout
+
+
+@pytest.mark.slow  # minutes for each
+@pytest.mark.parametrize("pair", DIRECTIONS, ids=str)
+def test_the_whole_way_for_every_direction_of_the_default_model(pair: Pair, tmp_path) -> None:
+    result = run("make", "export", f"PAIR={pair}", "RATIO=0.75", f"OUT={tmp_path / 'out'}", timeout=1800)
+    assert result.returncode == 0, result.stderr
+    run_folder = tmp_path / "out" / "gate-0.75"
+    assert "75% cut" in (run_folder / "report.md").read_text()
+    rows = finished_rows(run_folder / "bench.jsonl")
+    unpruned, cut = ([row for row in rows if bool(ratio(row)) == is_cut] for is_cut in (False, True))
+    assert len(unpruned) == len(cut) == 2
+    for before, after in zip(unpruned, cut):
+        assert after["size_bytes"] < before["size_bytes"] / 2
+        assert after["chrf"] > 0.7 * before["chrf"] > 0.7 * 25  # copying the source has 25 at most
 
 
 def test_no_compiler_is_one_sentence(tmp_path) -> None:

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from prune.checkpoint import Checkpoint
 from prune.conversations import batches, read_conversations
 from prune.cut import prune
+from prune.device import choose_training_dtype, has_fast_bf16
 from prune.families import families
 from prune.model import load_model
 from prune.plan import Plan
@@ -173,6 +174,13 @@ def test_bf16_gives_the_loss_and_float32_gradients_in_every_family(family, tmp_p
         slopes.append(torch.cat([gradient.flatten() for gradient in gradients]))
     assert losses[1] != losses[0] and abs(losses[1] - losses[0]) < 0.02 * losses[0]
     assert F.cosine_similarity(*slopes, dim=0) > 0.95
+
+
+def test_only_training_of_all_weights_computes_in_bf16() -> None:
+    for method in ("lora", "least-squares"):
+        assert choose_training_dtype(CPU, method) == (torch.float32, "the exact type")
+    dtype, reason = choose_training_dtype(CPU, "full")
+    assert dtype == (torch.bfloat16 if has_fast_bf16(CPU) else torch.float32) and "cpu" in reason
 
 
 def test_a_killed_recovery_goes_on_from_its_last_checkpoint(cut, corpus, tmp_path) -> None:
