@@ -239,7 +239,7 @@ def draw(rows: Rows, path: Path) -> None:
 
 
 def with_known(compared: Rows, known: Rows) -> Rows:
-    """The rows, among those known rows of the same model that they do not replace."""
+    """Known rows of the same model, each replaced by the new row of its name where there is one, and the other new rows."""
     models = {row["fingerprint"] for row in compared}
     by_name = {row["artefact"]: row for row in known if row["fingerprint"] in models}
     return list((by_name | {row["artefact"]: row for row in compared}).values())

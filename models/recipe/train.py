@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from models.recipe.batches import batches
 from models.recipe.network import new_usage, training_loss
 from models.recipe.optimiser import Muon
+from models.recipe.precision import DEVICE
 from models.recipe.shapes import BALANCE, SHAPES, SPECIALISATION, configuration
 from models.recipe.transplant import weights_from
 from prune.memory import keep_freed_memory
@@ -119,19 +120,18 @@ def train(
     other than the default one has ``WORK/run-SHAPE`` for its own.
     """
     keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size, accumulate = (GPU_BATCH, 1) if device.type == "cuda" else (BATCH, ACCUMULATE)
+    size, accumulate = (GPU_BATCH, 1) if DEVICE.type == "cuda" else (BATCH, ACCUMULATE)
     run = work / ("run" if shape == "default" else f"run-{shape}")
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    with device:
+    with DEVICE:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(configuration(shape), dtype=torch.float32)
     opts = optimisers(model)
     rates = [[group["lr"] for group in opt.param_groups] for opt in opts]
     step, seen, saved = 0, 0, None
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        state = torch.load(checkpoint, weights_only=True, map_location=DEVICE)
         model.load_state_dict(state["model"])
         for opt, values in zip(opts, state["optimisers"], strict=True):
             opt.load_state_dict(values)
@@ -159,7 +159,7 @@ def train(
                 factor = plan(seen, matrices=isinstance(opt, Muon))
                 for group, rate in zip(opt.param_groups, base, strict=True):
                     group["lr"] = rate * factor
-            parts = [next(stream).to(device) for _ in range(accumulate)]
+            parts = [next(stream).to(DEVICE) for _ in range(accumulate)]
             scale = 1 / sum(float(part.weights.sum()) for part in parts)
             loss_sum = balance_sum = special_sum = 0.0
             for part in parts:
