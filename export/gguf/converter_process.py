@@ -8,6 +8,7 @@ needs the name of a pre-tokenisation.
 import json
 import runpy
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
     from gguf import GGUFValueType, Metadata
 
     known_pre_tokenizer, known_metadata = TextModel.get_vocab_base_pre, ModelBase.prepare_metadata
-    known_config = ModelBase.load_hparams
+    known_config, known_tensors = ModelBase.load_hparams, ModelBase.get_tensors
     load_metadata = Metadata.load
 
     def get_vocab_base_pre(self: Any, tokenizer: Any) -> str:
@@ -105,8 +106,15 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
     def load_hparams(*arguments: Any, **options: Any) -> dict[str, Any]:
         return _complete(known_config(*arguments, **options), extra["defaults"], extra["fixed"])
 
+    def get_tensors(self: Any) -> Iterator[tuple[str, Any]]:
+        tied = extra["separate_output"] and self.hparams.get("tie_word_embeddings")
+        for name, tensor in known_tensors(self):
+            yield name, tensor
+            if tied and name == "model.embed_tokens.weight":
+                yield "lm_head.weight", tensor
+
     TextModel.get_vocab_base_pre, ModelBase.prepare_metadata = get_vocab_base_pre, prepare_metadata
-    ModelBase.load_hparams = staticmethod(load_hparams)
+    ModelBase.load_hparams, ModelBase.get_tensors = staticmethod(load_hparams), get_tensors
     _let_every_class_read_transformers_folders(Path(folder))
     Metadata.load = staticmethod(load)
     sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", output, "--outtype", outtype]

@@ -63,6 +63,7 @@ class Gguf:
     rope_fixed: dict[str, Any] = field(
         default_factory=dict
     )  # the same of rope_parameters; others compute nearly the same
+    separate_output: bool = False  # its code wants output weights of their own where the embedding serves as them
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,13 @@ def test_exactly_eight_experts_stay(tmp_path: Path) -> None:
     assert_export_computes_the_cut(subject, subject.plan([0, 1, 2, 3, 5, 7, 9, 11], [*range(4, 12)]), tmp_path)
 
 
+@pytest.mark.parametrize("family", RUNNABLE)
+def test_the_embedding_may_be_the_output(family: str, tmp_path: Path) -> None:
+    subject = write_subject(tmp_path / "source", family, tie_word_embeddings=True)
+    assert not any("lm_head" in name for name in subject.checkpoint.tensors)
+    assert_export_computes_the_cut(subject, subject.plan(*HALF), tmp_path)
+
+
 @pytest.mark.parametrize("family", sorted(set(families()) - set(RUNNABLE)))
 def test_families_that_llama_cpp_computes_otherwise_are_refused(family: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"has no GGUF: llama\.cpp"):
