@@ -18,6 +18,7 @@ SWEEP ?= $(OUT)/sweep
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
 VERIFY ?= yes
 WORK ?= runs/recipe
+TOKENS ?=
 START_COMMIT ?= 37595dc7a815aad6f1205c7306817c65388251ba
 PYTHON ?= python3
 
@@ -134,15 +135,15 @@ sweep: preflight $(READY) ## export and measure at each of RATIOS in four types 
 translate: export ## translate TEXT with the pruned GGUF of PAIR and RATIO
 	@$(SLIMMOE) translate $(GGUF) --pair $(PAIR) "$(TEXT)"
 
-# The training starts from the weights of the first default model, which START_COMMIT holds.
+# The training starts from the weights of the first default model, which START_COMMIT holds. TOKENS=2e5 tries every step
+# of it in half an hour.
 model: $(READY) ## train the default model anew from packages into WORK (hours; goes on where it stopped)
 	@$(RECIPE).corpus $(WORK)
 	@$(RECIPE).prepare $(WORK)
 	@mkdir -p $(WORK)/start
 	@git archive $(START_COMMIT) models/default | tar -x -C $(WORK)/start --strip-components=2 || \
 	  { echo "The first model is not in this clone's history.  next: git fetch --unshallow"; exit 1; }
-	@$(RECIPE).train $(WORK) --start $(WORK)/start
-	@cp $(WORK)/model/* $(WORK)/run/final
+	@$(RECIPE).train $(WORK) --start $(WORK)/start $(if $(TOKENS),--tokens $(TOKENS))
 	@$(SLIMMOE) gguf $(WORK)/run/final --quant F16 -o $(WORK)/model-F16.gguf
 	@$(RECIPE).score $(WORK)/model-F16.gguf $(WORK)
 	@$(RECIPE).specialisation $(WORK)/run/final $(WORK) -o $(WORK)/specialisation.png

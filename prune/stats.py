@@ -167,7 +167,8 @@ class Stats:
             WorkError: the file is damaged.
         """
         again = "slimmoe calibrate MODEL --pair en-de -o stats.safetensors"
-        if not Path(path).is_file():
+        path = Path(path)
+        if not path.is_file():
             raise RequestError(f"There is no statistics file {path}.", next_command=again)
         if not (known := _format_of(path)):
             raise RequestError(f"{path} is not a statistics file ({FORMAT}).", next_command=again)
@@ -189,7 +190,7 @@ class Stats:
 def _format_of(path: Path) -> str:
     """What the header of a safetensors file says of its format, ``slimmoe-stats/2`` for instance; empty for other files."""
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length <= path.stat().st_size else {}
             return str(header.get("__metadata__", {}).get("format", ""))

@@ -208,6 +208,7 @@ def train(
     shutil.rmtree(run / "final", ignore_errors=True)
     with new_folder(run / "final") as temporary:
         model.bfloat16().save_pretrained(temporary, max_shard_size="47MB")
+        shutil.copytree(work / "model", temporary, dirs_exist_ok=True)  # tokenizer and chat template
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ def fine_tune(task: Task) -> Mended:
     assert rate is not None
     keep_freed_memory()
     model: Any = load_model(checkpoint.folder, CPU, torch.float32)
+    if task.device.type == "cpu":  # conversations are short: plain products beat the fused attention's backward pass
+        model.set_attn_implementation("eager")
     routers = routers_of(model, checkpoint)
     student = add_lora(model, checkpoint, settings) if settings.method == "lora" else model
     for router in routers.values():  # of LoRA's base model too: routers are small, and trained whole

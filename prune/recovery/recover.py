@@ -103,7 +103,8 @@ def recover(
     """Mend the checkpoint in ``folder`` and write the weights with the lowest dev loss to ``output``.
 
     Checkpoints lie in ``.<output>.recovery`` beside the output until the work is done; the same call goes on from the
-    last one. Runs under ``accelerate launch`` or ``torchrun``: each process takes other batches of ``settings.batch_tokens``.
+    last one. Runs under ``accelerate launch`` or ``torchrun``: the processes share a step of ``settings.batch_tokens``, so
+    that more of them are faster and train alike.
 
     Args:
         teacher: the unpruned model, for least squares, or for distillation of its logits and routers; None: cross-entropy
@@ -125,11 +126,12 @@ def recover(
     require_new(output)
     source = _check_teacher(plan, teacher, settings)
     _require_room(checkpoint, output, settings)
-    learnt = _make_batches(
-        train_set := read_conversations(folder, read_segments(corpus, pair), pair), settings.batch_tokens, settings.seed
-    )
+    device, _ = choose_device()
+    state = PartialState(cpu=device.type == "cpu")  # without the word, processes on CPUs would not find each other
+    train_set = read_conversations(folder, read_segments(corpus, pair), pair)
+    learnt = _make_batches(train_set, settings.batch_tokens // state.num_processes, settings.seed)
     held_out = list(batches(read_conversations(folder, read_segments(dev, pair), pair), 2 * settings.batch_tokens))
-    steps, steps_reason = settings.choose_steps(len(learnt))
+    steps, steps_reason = settings.choose_steps(-(-len(learnt) // state.num_processes))
     rate, rate_reason = settings.choose_rate(int(checkpoint.config["hidden_size"]))
     said = {
         "corpus": str(corpus),
@@ -137,11 +139,9 @@ def recover(
         "pair": str(pair),
         "teacher": None if source is None else str(teacher),
     }
-    said |= asdict(settings) | {"steps": steps, "rate": rate}
-    device, _ = choose_device()
+    said |= asdict(settings) | {"steps": steps, "rate": rate, "processes": state.num_processes}
     dtype, dtype_reason = choose_training_dtype(device, settings.method)
     said["dtype"] = str(dtype).removeprefix("torch.")
-    state = PartialState(cpu=device.type == "cpu")  # without the word, processes on CPUs would not find each other
     with state.main_process_first():
         work, resume = _open_work(output, said | {"weights": checkpoint.weights_hash, "segments": len(train_set)})
     if not quiet and state.is_main_process:

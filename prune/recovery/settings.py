@@ -6,7 +6,7 @@ from runtime.errors import RequestError
 
 LEAST_SQUARES = "least-squares"
 METHODS = ("full", "lora", LEAST_SQUARES)
-BATCH_TOKENS = 2048  # of a step on one process, padding included
+BATCH_TOKENS = 2048  # of a step, over all processes, padding included
 EPOCHS, MOST_STEPS = 10, 400  # of the default model without 75 %: six minutes of two cores with AVX-512 BF16
 MOST_BATCHES = 150  # for least squares; each is seen once
 CHECKS = 10  # times in a run that the dev loss is measured and a checkpoint is written

@@ -208,6 +208,27 @@ def test_a_killed_recovery_goes_on_from_its_last_checkpoint(cut, corpus, tmp_pat
     assert not work.exists()
 
 
+@pytest.mark.slow
+def test_two_processes_share_each_step_and_train_as_one(cut, corpus, tmp_path) -> None:
+    (tmp_path / "corpus.tsv").write_text((corpus.read_text() + "\n") * 40)  # more than one step
+    arguments = [
+        *("recover", str(cut), "--pair", "en-de", "--corpus", str(tmp_path / "corpus.tsv"), "--dev", str(corpus)),
+        *("--steps", "20", "--rate", "0.003"),
+    ]
+    two = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "slimmoe")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    told = {}
+    for module, name in ((("slimmoe",), "one"), (two, "two")):
+        command = (sys.executable, "-m", *module, *arguments, "-o", str(tmp_path / name))
+        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("recovery: 20 steps") == 1
+        told[name] = json.loads((tmp_path / name / "slimmoe.json").read_text())["recovery"]
+    gained = told["one"]["dev_loss_before"] - told["one"]["dev_loss_after"]
+    assert told["two"]["processes"] == 2 and gained > 0
+    assert told["two"]["dev_loss_after"] == pytest.approx(told["one"]["dev_loss_after"], abs=gained / 10)
+
+
 def test_a_loss_that_is_no_number_is_refused(tiny_checkpoint, corpus, tmp_path) -> None:
     prune(tiny_checkpoint, plan_for(tiny_checkpoint, [0, 1], [0, 1]), tmp_path / "cut")
     checkpoint = Checkpoint(tmp_path / "cut")
