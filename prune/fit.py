@@ -7,7 +7,7 @@ the larger types that llama.cpp's mixes give to some tensors are followed (llama
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -167,17 +167,19 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choi
     config, weights = checkpoint.config, read_weights(checkpoint)
     most, layers = max(checkpoint.moe_layers.values()), int(config["num_hidden_layers"])
     tied = bool(config.get("tie_word_embeddings")) or not any(item.role == "output" for item in weights)
+    weights = [item for item in weights if not (tied and item.role == "output")]
+    copied = [replace(item, role="output") for item in weights if item.role == "embedding"]
     seen: set[int] = set()
     for ratio in RATIOS:
         if round(most * (1 - ratio)) < 1 or (kept := kept_count(most, ratio)) in seen:
             continue
         seen.add(kept)
         for name in TYPES:
-            choose, format = _type_of(name, layers, tied), "ONNX" if name.startswith("int") else "GGUF"
+            format = "ONNX" if name.startswith("int") else "GGUF"
+            copies = tied and format == "GGUF" and checkpoint.family.gguf.separate_output
+            choose = _type_of(name, layers, tied and not copies)
             bits = total = 0.0
-            for item in weights:
-                if item.role == "output" and tied:
-                    continue
+            for item in [*weights, *copied] if copies else weights:
                 kind, count = choose(item), item.count
                 if item.routed:
                     count = (

@@ -13,7 +13,7 @@ from prune.cut import prune
 from prune.fit import RATIOS, TYPES, cache_bytes, fit
 from runtime.bench import file_size
 from tests.prune.test_cut import plan_for
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "models" / "default"
@@ -31,6 +31,14 @@ def half(tmp_path_factory) -> Path:
 def test_the_file_size_of_a_gguf_is_foretold(kind: str, half: Path, tmp_path) -> None:
     (foretold,) = (c for c in fit(Checkpoint(DEFAULT), 2**33).choices if (c.ratio, c.type) == (0.5, kind))
     size = export_gguf(half, tmp_path / "model.gguf", kind).stat().st_size
+    assert foretold.file_bytes == pytest.approx(size, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q8_0"])
+def test_a_second_copy_of_the_embedding_is_counted_where_llama_cpp_needs_one(kind: str, tmp_path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "model", "olmoe", tie_word_embeddings=True, vocab_size=VOCABULARY)
+    (foretold,) = (c for c in fit(Checkpoint(folder), 2**33).choices if (c.ratio, c.type) == (0, kind))
+    size = export_gguf(folder, tmp_path / "model.gguf", kind).stat().st_size
     assert foretold.file_bytes == pytest.approx(size, rel=0.05)
 
 
