@@ -135,8 +135,8 @@ sweep: preflight $(READY) ## export and measure at each of RATIOS in four types 
 translate: export ## translate TEXT with the pruned GGUF of PAIR and RATIO
 	@$(SLIMMOE) translate $(GGUF) --pair $(PAIR) "$(TEXT)"
 
-# The training starts from the weights of the first default model, which START_COMMIT holds. TOKENS=2e5 tries every step
-# of it in half an hour.
+# The training starts from the weights of the first default model, which START_COMMIT holds. WORK=runs/trial TOKENS=2e5
+# tries every step of it without the hours; a run that has ended does not go on, so it has a folder of its own.
 model: $(READY) ## train the default model anew from packages into WORK (hours; goes on where it stopped)
 	@$(RECIPE).corpus $(WORK)
 	@$(RECIPE).prepare $(WORK)

@@ -109,6 +109,8 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
     def get_tensors(self: Any) -> Iterator[tuple[str, Any]]:
         tied = extra["separate_output"] and self.hparams.get("tie_word_embeddings")
         for name, tensor in known_tensors(self):
+            if tied and name == "lm_head.weight":
+                continue  # a stored copy, which transformers does not read either
             yield name, tensor
             if tied and name == "model.embed_tokens.weight":
                 yield "lm_head.weight", tensor

@@ -14,7 +14,6 @@ import numpy as np
 import psutil
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -199,13 +198,9 @@ def least_squares(task: Task) -> Mended:
     """The cut model with all its experts' output matrices refitted on ``task.steps`` batches.
 
     Raises:
-        RequestError: see ``refit``; several processes.
+        RequestError: see ``refit``.
     """
     assert task.source is not None
-    if PartialState().num_processes > 1:
-        raise RequestError(
-            "Least squares runs in one process.", next_command="slimmoe recover ...   (without torchrun)"
-        )
     order = np.random.default_rng(task.settings.seed).permutation(len(task.learnt))[: task.steps]
     chosen = [task.learnt[i] for i in order]
     model: Any = load_model(task.checkpoint.folder, CPU, torch.float32)

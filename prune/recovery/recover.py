@@ -59,7 +59,7 @@ def _open_work(output: Path, signature: dict[str, Any]) -> tuple[Path, Path | No
     known, text = work / "settings.json", json.dumps(signature, indent=1) + "\n"
     if known.exists() and known.read_text(encoding="utf-8") != text:
         raise RequestError(
-            f"{work} holds an unfinished recovery with other settings.",
+            f"{work} holds an unfinished recovery with other settings or another number of processes.",
             next_command=f"rm -r {work}   (or the same settings, to go on with it)",
         )
     if not known.exists():
@@ -104,7 +104,7 @@ def recover(
 
     Checkpoints lie in ``.<output>.recovery`` beside the output until the work is done; the same call goes on from the
     last one. Runs under ``accelerate launch`` or ``torchrun``: the processes share a step of ``settings.batch_tokens``, so
-    that more of them are faster and train alike.
+    that more of them are faster and train much alike (the loss is the mean of their means).
 
     Args:
         teacher: the unpruned model, for least squares, or for distillation of its logits and routers; None: cross-entropy
@@ -128,6 +128,10 @@ def recover(
     _require_room(checkpoint, output, settings)
     device, _ = choose_device()
     state = PartialState(cpu=device.type == "cpu")  # without the word, processes on CPUs would not find each other
+    if settings.method == LEAST_SQUARES and state.num_processes > 1:
+        raise RequestError(
+            "Least squares runs in one process.", next_command="slimmoe recover ...   (without torchrun)"
+        )
     train_set = read_conversations(folder, read_segments(corpus, pair), pair)
     learnt = _make_batches(train_set, settings.batch_tokens // state.num_processes, settings.seed)
     held_out = list(batches(read_conversations(folder, read_segments(dev, pair), pair), 2 * settings.batch_tokens))

@@ -209,7 +209,7 @@ def test_a_killed_recovery_goes_on_from_its_last_checkpoint(cut, corpus, tmp_pat
 
 
 @pytest.mark.slow
-def test_two_processes_share_each_step_and_train_as_one(cut, corpus, tmp_path) -> None:
+def test_two_processes_share_each_step_and_train_as_one(tiny_checkpoint, cut, corpus, tmp_path) -> None:
     (tmp_path / "corpus.tsv").write_text((corpus.read_text() + "\n") * 40)  # more than one step
     arguments = [
         *("recover", str(cut), "--pair", "en-de", "--corpus", str(tmp_path / "corpus.tsv"), "--dev", str(corpus)),
@@ -224,6 +224,21 @@ def test_two_processes_share_each_step_and_train_as_one(cut, corpus, tmp_path) -
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("recovery: 20 steps") == 1
         told[name] = json.loads((tmp_path / name / "slimmoe.json").read_text())["recovery"]
+    refused = (
+        sys.executable,
+        "-m",
+        *two,
+        *arguments[:-4],
+        "--method",
+        "least-squares",
+        "--teacher",
+        str(tiny_checkpoint),
+    )
+    result = subprocess.run(
+        [*refused, "-o", str(tmp_path / "three")], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert "Least squares runs in one process." in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.tsv", "one", "two"]
     gained = told["one"]["dev_loss_before"] - told["one"]["dev_loss_after"]
     assert told["two"]["processes"] == 2 and gained > 0
     assert told["two"]["dev_loss_after"] == pytest.approx(told["one"]["dev_loss_after"], abs=gained / 10)
