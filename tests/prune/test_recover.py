@@ -25,6 +25,7 @@ from prune.recovery.trainer import newest_checkpoint
 from runtime.corpus import read_segments
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
+from tests.processes import run_slimmoe
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
 
@@ -211,32 +212,16 @@ def test_a_killed_recovery_goes_on_from_its_last_checkpoint(cut, corpus, tmp_pat
 @pytest.mark.slow
 def test_two_processes_share_each_step_and_train_as_one(tiny_checkpoint, cut, corpus, tmp_path) -> None:
     (tmp_path / "corpus.tsv").write_text((corpus.read_text() + "\n") * 40)  # more than one step
-    arguments = [
-        *("recover", str(cut), "--pair", "en-de", "--corpus", str(tmp_path / "corpus.tsv"), "--dev", str(corpus)),
-        *("--steps", "20", "--rate", "0.003"),
-    ]
-    two = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "slimmoe")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    arguments = ["recover", str(cut), "--pair", "en-de", "--corpus", str(tmp_path / "corpus.tsv"), "--dev", str(corpus)]
+    sft = ("--steps", "20", "--rate", "0.003")
     told = {}
-    for module, name in ((("slimmoe",), "one"), (two, "two")):
-        command = (sys.executable, "-m", *module, *arguments, "-o", str(tmp_path / name))
-        result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    for processes, name in ((1, "one"), (2, "two")):
+        result = run_slimmoe(*arguments, *sft, "-o", str(tmp_path / name), processes=processes)
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("recovery: 20 steps") == 1
         told[name] = json.loads((tmp_path / name / "slimmoe.json").read_text())["recovery"]
-    refused = (
-        sys.executable,
-        "-m",
-        *two,
-        *arguments[:-4],
-        "--method",
-        "least-squares",
-        "--teacher",
-        str(tiny_checkpoint),
-    )
-    result = subprocess.run(
-        [*refused, "-o", str(tmp_path / "three")], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    refit = ("--method", "least-squares", "--teacher", str(tiny_checkpoint))
+    result = run_slimmoe(*arguments, *refit, "-o", str(tmp_path / "three"), processes=2)
     assert "Least squares runs in one process." in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.tsv", "one", "two"]
     gained = told["one"]["dev_loss_before"] - told["one"]["dev_loss_after"]

@@ -2,9 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ from prune.observe import Observer
 from prune.stats import LayerStats, Stats
 from runtime.errors import RequestError, WorkError
 from runtime.pairs import Pair
+from tests.processes import run_slimmoe
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 EN_DE = Pair("en", "de")
@@ -134,16 +132,8 @@ def test_a_quantised_checkpoint_does_not_stream(corpus, tmp_path) -> None:
 @pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["in memory", "layers"])
 def test_two_processes_give_the_statistics_of_one(stream: tuple[str, ...], tiny_checkpoint, tmp_path) -> None:
     arguments = ("calibrate", str(tiny_checkpoint), "--pair", "en-de", *stream)
-    two = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "slimmoe")
-    for module, name in ((("slimmoe",), "one"), (two, "two")):
-        command = (sys.executable, "-m", *module, *arguments, "-o", str(tmp_path / name))
-        result = subprocess.run(
-            command,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        )
+    for processes, name in ((1, "one"), (2, "two")):
+        result = run_slimmoe(*arguments, "-o", str(tmp_path / name), processes=processes)
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("calibrated on") == 1
     one, both = Stats.load(tmp_path / "one"), Stats.load(tmp_path / "two")
