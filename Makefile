@@ -1,5 +1,28 @@
 # slimmoe: `make export PAIR=en-de RATIO=0.75` does everything, set-up included. `make help` lists the rest.
 
+# Values become paths and words of shell commands, so what make or a shell would expand, split or run is refused before
+# anything reads it. $(value) is the text as it was given; TEXT is free, and goes to the command by the environment.
+define NEWLINE :=
+
+
+endef
+HASH := \#
+UNSAFE := ' " ` $$ ; & | < > ( ) { } [ ] * ? ~ ! \ $(HASH) %
+NAMES := PAIR RATIO RATIOS MODEL QUANT CRITERION CORPUS DEV TEST STEPS METHOD MINUTES TYPES SWEEP OUT VERIFY WORK TOKENS \
+  START_COMMIT PYTHON RECOVER RAY
+ONE_WORD := $(filter-out RATIOS TYPES,$(NAMES))
+MAY_BE_EMPTY := STEPS TOKENS RECOVER RAY SWEEP RATIOS TYPES
+given = $(filter command environment,$(firstword $(origin $(1))))
+refused = $(error $(1) has $(2), which is not taken here: use letters, digits and . _ - / : only)
+check = $(foreach c,$(UNSAFE),$(if $(findstring $(c),$(value $(1))),$(call refused,$(1),the character $(c))))\
+  $(if $(findstring $(NEWLINE),$(value $(1))),$(call refused,$(1),a line break))\
+  $(if $(filter -%,$(value $(1))),$(call refused,$(1),a leading hyphen))\
+  $(if $(filter $(1),$(ONE_WORD)),$(if $(word 2,a$(value $(1))b),$(call refused,$(1),a blank)))\
+  $(if $(strip $(value $(1))),,$(if $(filter $(1),$(MAY_BE_EMPTY)),,$(call refused,$(1),no value)))
+$(foreach name,$(NAMES),$(if $(call given,$(name)),$(call check,$(name))))
+override TEXT := $(if $(call given,TEXT),$(value TEXT),The file could not be opened.)
+export TEXT
+
 PAIR ?= en-de
 RATIO ?= 0.75
 RATIOS ?= 0 0.25 0.5 0.7 0.75 0.9
@@ -12,7 +35,6 @@ TEST ?= data/test
 STEPS ?=
 METHOD ?= full
 MINUTES ?= 5
-TEXT ?= The file could not be opened.
 TYPES ?= Q4_K_M Q8_0 int4 int8
 SWEEP ?= $(OUT)/sweep
 OUT ?= runs/$(notdir $(MODEL:/=))-$(PAIR)
@@ -32,7 +54,7 @@ CUT := $(OUT)/$(CRITERION)-$(RATIO)/checkpoint
 FINAL := $(if $(RECOVER),$(RUN)/checkpoint,$(CUT))
 NAME := $(notdir $(MODEL:/=))-$(PAIR)
 # p75 for a ratio of 0.75; nothing where nothing is cut
-SHARE := $(shell awk 'BEGIN { share = sprintf("%.0f", 100 * ARGV[1]); if (share != 0) print "-p" share }' '$(RATIO)' 2>/dev/null)
+SHARE = $(shell awk 'BEGIN { share = sprintf("%.0f", 100 * ARGV[1]); if (share != 0) print "-p" share }' '$(RATIO)' 2>/dev/null)
 GGUF := $(RUN)/$(NAME)$(SHARE)-$(QUANT).gguf
 ONNX := $(RUN)/onnx
 BASE_GGUF := $(BASE)/$(NAME)-$(QUANT).gguf
@@ -133,7 +155,7 @@ sweep: preflight $(READY) ## export and measure at each of RATIOS in four types 
 	@$(SLIMMOE) report $(SWEEP) -o $(SWEEP)/report.html
 
 translate: export ## translate TEXT with the pruned GGUF of PAIR and RATIO
-	@$(SLIMMOE) translate $(GGUF) --pair $(PAIR) "$(TEXT)"
+	@$(SLIMMOE) translate $(GGUF) --pair $(PAIR) -- "$$TEXT"
 
 # The training starts from the weights of the first default model, which START_COMMIT holds. WORK=runs/trial TOKENS=2e5
 # tries every step of it without the hours; a run that has ended does not go on, so it has a folder of its own.

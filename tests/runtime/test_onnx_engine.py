@@ -1,7 +1,10 @@
 """The ONNX engine: decoding in place, stopping, and sentences for what is broken."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -285,3 +288,14 @@ def test_a_self_test_leaves_no_trace(tiny_onnx, folder):
     assert (
         len(OnnxEngine(tiny_onnx, threads=1, context=6).generate(IDS[:3], 9).token_ids) == 3
     )  # fits no whole self-test
+
+
+def test_loading_a_graph_writes_nothing_under_home(tiny_onnx, tmp_path) -> None:
+    """onnxruntime 1.32 keeps a device id and a log of its use there, unless it is told not to."""
+    code = (
+        f"from runtime.engines import open_engine; open_engine(__import__('pathlib').Path({str(tiny_onnx)!r})).close()"
+    )
+    environment = os.environ | {"HOME": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], env=environment, check=True)
+    assert not list(tmp_path.rglob("*"))
