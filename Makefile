@@ -71,11 +71,11 @@ help: ## list the targets
 
 setup: $(READY) ## environment in .venv, dependencies, llama.cpp
 
-$(READY): pyproject.toml constraints.txt runtime/setup.py runtime/build_llama.py
-	@$(PYTHON) -m runtime.setup
+$(READY): pyproject.toml constraints.txt tools/setup.py tools/build_llama.py
+	@$(PYTHON) -m tools.setup
 
 preflight:
-	@$(PYTHON) -m prune.preflight --pair "$(PAIR)" --ratio "$(RATIO)" --model "$(MODEL)"
+	@$(PYTHON) -m tools.preflight --pair "$(PAIR)" --ratio "$(RATIO)" --model "$(MODEL)"
 
 export: preflight $(READY) ## prune for PAIR by RATIO, write GGUF and ONNX, verify, measure, report
 	@if $(MAKE) -q --no-print-directory $(RUN)/report.md 2>/dev/null; then \

@@ -21,19 +21,19 @@ import transformers
 from tqdm import tqdm
 
 from models.recipe.prepare import DIRECTIONS, corpus_segments
-from prune.budget import ALLOCATIONS
-from prune.calibrate import calibrate
+from prune.calibrate.from_checkpoint import calibrate
+from prune.calibrate.stats import Stats
 from prune.checkpoint import Checkpoint
-from prune.criteria import CRITERIA
-from prune.model import load_model, masked
-from prune.plan import Plan, make_plan
-from prune.stats import Stats
-from runtime.bench import processor
-from runtime.engines import usable_cores
-from runtime.evaluate import score
-from runtime.pairs import Pair, parse_pair
-from runtime.prompts import ChatTemplate
-from runtime.translate import output_limit
+from prune.loading import load_model
+from prune.plan.budget import ALLOCATIONS
+from prune.plan.criteria import CRITERIA
+from prune.plan.plan import Plan, make_plan
+from prune.rewrite.masked import masked
+from runtime.machine import processor, usable_cores
+from runtime.measure.evaluate import score
+from runtime.text.pairs import Pair, parse_pair
+from runtime.text.prompts import ChatTemplate
+from runtime.translate.segments import output_limit
 
 RATIOS = (0.25, 0.5, 0.7, 0.75, 0.9)
 SEEDS = (0, 1, 2)  # of the random criterion

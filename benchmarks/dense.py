@@ -21,16 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import work_folder
-from runtime.bench import assess_quality, processor, told_by
-from runtime.compare import keep_hypotheses
-from runtime.corpus import read_segments
-from runtime.engines import Generation, usable_cores
+from runtime.engines import Generation
 from runtime.errors import RequestError, SlimmoeError, WorkError
-from runtime.files import new_file, new_folder
-from runtime.memory_limit import run
-from runtime.pairs import Pair, parse_pair
-from runtime.public_sets import FLORES
-from runtime.translate import Translation, output_limit
+from runtime.formats.files import new_file, new_folder
+from runtime.machine import processor, usable_cores
+from runtime.measure.bench import assess_quality, told_by
+from runtime.measure.compare import keep_hypotheses
+from runtime.measure.memory_limit import run
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair, parse_pair
+from runtime.text.public_sets import FLORES
+from runtime.translate.segments import Translation, output_limit
 
 QUANTISATIONS = ("int8", "float32", "float16", "bfloat16", "int16")
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
-from runtime.evaluate import find_failures
-from runtime.language import is_other_language
-from runtime.pairs import LANGUAGES
-from runtime.translate import Translation
+from runtime.measure.evaluate import find_failures
+from runtime.text.language import is_other_language
+from runtime.text.pairs import LANGUAGES
+from runtime.translate.segments import Translation
 
 CLASSES = ((1, 3), (4, 5), (6, 9), (10, 1000))  # words
 

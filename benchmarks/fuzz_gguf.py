@@ -25,11 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from export.gguf.cut import cut_gguf
 from prune.gguf_model import GgufModel
-from prune.plan import Layer, Plan
+from prune.plan.plan import Layer, Plan
+from prune.rewrite.gguf import cut_gguf
 from runtime.errors import SlimmoeError
-from runtime.gguf_file import GgufFile
+from runtime.formats.gguf_file import GgufFile
 from tests.gguf_files import write_moe
 
 MEMORY, SECONDS = 200_000_000, 5

@@ -18,18 +18,18 @@ from gguf import GGMLQuantizationType, LlamaFileType
 
 from benchmarks import work_folder
 from export.gguf import export_gguf
-from export.gguf.cut import cut_gguf
-from export.gguf.header import encode, encode_tensor, write_header
 from prune.gguf_model import GgufModel
-from prune.plan import Layer, Plan
-from runtime.bench import bench
-from runtime.bench_limited import bench_limited
-from runtime.files import new_file
-from runtime.gguf_file import GgufFile
-from runtime.pairs import Pair
+from prune.plan.plan import Layer, Plan
+from prune.rewrite.gguf import cut_gguf
+from runtime.formats.files import new_file
+from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_writer import encode, encode_tensor, write_header
+from runtime.measure.bench import bench
+from runtime.measure.bench_limited import bench_limited
 from runtime.report.canvas import save
 from runtime.report.drawing import Drawn
 from runtime.report.panels import limits
+from runtime.text.pairs import Pair
 
 ROOT = Path(__file__).parents[1]
 PAIR = Pair("en", "de")

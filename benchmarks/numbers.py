@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import criteria_report, onnx_types, reproduction_report, types
+from runtime.measure.rows import made, ratio
 from runtime.report import signatures_of, table_of
-from runtime.report.rows import made, ratio
 
 ROOT = Path(__file__).parents[1]
 Rows = list[dict[str, Any]]

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import work_folder
 from benchmarks.streaming import write_checkpoint
 from export.onnx import FILES
-from runtime.memory import PeakMemory
+from runtime.measure.memory import PeakMemory
 
 ROOT = Path(__file__).parents[1]
 VOCABULARY = 151936  # Qwen3's
@@ -33,7 +33,7 @@ def work(): export_onnx(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
 """
 COPY_FILES = """
 from pathlib import Path
-from prune.copying import copy_range
+from runtime.formats.copying import copy_range
 def work():
     os.mkdir(sys.argv[2])
     for path in Path(sys.argv[1]).glob("*.safetensors"):

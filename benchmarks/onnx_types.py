@@ -24,13 +24,13 @@ from benchmarks.types import losses, read_logits
 from export.gguf import export_gguf
 from export.onnx import BLOCKS, FILES, export_onnx
 from prune.conversations import read_conversations
-from runtime.bench import processor
-from runtime.corpus import read_segments
-from runtime.engines import open_engine, usable_cores
-from runtime.evaluate import evaluate
-from runtime.memory import read_memory
-from runtime.pairs import Pair, parse_pair
-from runtime.speed import PROMPT, WRITE
+from runtime.engines import open_engine
+from runtime.machine import processor, usable_cores
+from runtime.measure.evaluate import evaluate
+from runtime.measure.memory import read_memory
+from runtime.measure.speed import PROMPT, WRITE
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair, parse_pair
 
 ROOT = Path(__file__).parents[1]
 _GENERATIONS = 5  # in a process; the fastest counts, since what else runs can only slow one down

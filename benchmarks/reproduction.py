@@ -34,23 +34,23 @@ from tqdm import tqdm
 
 from benchmarks.criteria import sampled_stats
 from export.gguf import export_gguf
-from export.gguf.cut import cut_gguf
 from models.recipe.prepare import corpus_segments
+from prune.calibrate.stats import Stats
 from prune.checkpoint import Checkpoint
-from prune.cut import prune
-from prune.plan import Plan, make_plan
+from prune.plan.plan import Plan, make_plan
 from prune.recovery.recover import recover
 from prune.recovery.settings import LEAST_SQUARES, Settings
-from prune.stats import Stats
-from runtime.bench import processor
-from runtime.compare import keep_hypotheses
-from runtime.corpus import Segments
-from runtime.engines import open_engine, usable_cores
+from prune.rewrite.checkpoint import prune
+from prune.rewrite.gguf import cut_gguf
+from runtime.engines import open_engine
 from runtime.errors import RequestError, SlimmoeError, WorkError
-from runtime.evaluate import evaluate
-from runtime.files import new_file
-from runtime.pairs import Pair, parse_pair
-from runtime.report.rows import append_row, finished_rows, write_rows
+from runtime.formats.files import new_file
+from runtime.machine import processor, usable_cores
+from runtime.measure.compare import keep_hypotheses
+from runtime.measure.evaluate import evaluate
+from runtime.measure.rows import append_row, finished_rows, write_rows
+from runtime.text.corpus import Segments
+from runtime.text.pairs import Pair, parse_pair
 
 PAIRS = ("en-de", "de-en", "en-fr", "en-ru")
 CRITERIA = ("gate", "frequency", "random")  # the best one by docs/pruning.md, and two to compare it with

@@ -1,6 +1,6 @@
 """Tables and picture of benchmarks.reproduction: ``python -m benchmarks.reproduction_report FOLDER -o docs/reproduction.png``.
 
-Rows get their paired bootstrap against the unpruned model (runtime/compare.py) and are written to ``--numbers``, from
+Rows get their paired bootstrap against the unpruned model (runtime/measure/compare.py) and are written to ``--numbers``, from
 which benchmarks.numbers makes the tables of docs/reproduction.md; each of them is a function below. Rows of the same model
 that are there already and not in FOLDER stay, so that one part may be measured again alone. What is not measured yet is a
 dash.
@@ -16,9 +16,9 @@ from typing import Any
 
 import matplotlib
 
-from runtime.compare import compare
 from runtime.errors import SlimmoeError
-from runtime.report.rows import finished_rows, made, ratio, write_rows
+from runtime.measure.compare import compare
+from runtime.measure.rows import finished_rows, made, ratio, write_rows
 from runtime.report.verdict import CLAIMS
 
 Row = dict[str, Any]

@@ -23,10 +23,10 @@ from typing import Any
 from gguf import GGMLQuantizationType, GGUFValueType
 
 from benchmarks import work_folder
-from export.gguf.header import encode, encode_tensor
 from prune.gguf_model import GgufModel
-from prune.plan import Layer, Plan
-from runtime.gguf_file import GgufFile
+from prune.plan.plan import Layer, Plan
+from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_writer import encode, encode_tensor
 
 ROOT = Path(__file__).parents[1]
 HIDDEN, INTERMEDIATE, EXPERTS, TOP_K, VOCABULARY = 1024, 512, 64, 8, 32000
@@ -34,13 +34,13 @@ Q8_0, F32 = GGMLQuantizationType.Q8_0, GGMLQuantizationType.F32
 _ROW = 34 / 32  # bytes per weight of Q8_0
 
 CUT = """
-from prune.plan import Plan
-from export.gguf.cut import cut_gguf
+from prune.plan.plan import Plan
+from prune.rewrite.gguf import cut_gguf
 plan = Plan.load(sys.argv[2])
 def work(): cut_gguf(sys.argv[1], plan, sys.argv[3])
 """
 COPY = """
-from prune.copying import copy_range
+from runtime.formats.copying import copy_range
 def work():
     with open(sys.argv[1], "rb", buffering=0) as source, open(sys.argv[3], "wb", buffering=0) as target:
         copy_range(source, target, 0, int(sys.argv[2]))

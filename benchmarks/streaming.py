@@ -22,9 +22,9 @@ import transformers
 from safetensors.torch import save_file
 
 from benchmarks import work_folder
-from prune.stats import Stats
-from runtime.memory import parse_memory
-from runtime.memory_limit import run
+from prune.calibrate.stats import Stats
+from runtime.measure.memory import parse_memory
+from runtime.measure.memory_limit import run
 
 ROOT = Path(__file__).parents[1]
 HIDDEN, INTERMEDIATE, EXPERTS, HEADS, HEAD = 1024, 512, 64, 16, 64
@@ -88,16 +88,16 @@ def write_corpus(path: Path, tokens: int) -> None:
 
 
 def _segments() -> list[tuple[str, str]]:
-    from runtime.corpus import read_segments
-    from runtime.pairs import Pair
+    from runtime.text.corpus import read_segments
+    from runtime.text.pairs import Pair
 
-    return list(read_segments(ROOT / "data" / "calibration", Pair("en", "de")))
+    return list(read_segments(ROOT / "runtime/text/data" / "calibration", Pair("en", "de")))
 
 
 def measure(folder: Path, corpus: Path, tokens: int, stream: bool, limit: int | None) -> dict[str, Any]:
     """Calibrate in a process of its own, from the disk."""
     output = corpus.with_name("stats.safetensors")
-    command = [sys.executable, str(ROOT / "slimmoe.py"), "calibrate", str(folder), "--pair", "en-de"]
+    command = [sys.executable, "-m", "slimmoe", "calibrate", str(folder), "--pair", "en-de"]
     command += ["--corpus", str(corpus), "--tokens", str(tokens), "-o", str(output), *(["--stream"] if stream else [])]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     outcome = run(command, limit, folder.glob("*.safetensors"))

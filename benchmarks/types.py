@@ -26,11 +26,11 @@ from export.gguf.quantise import find_type, quantise
 from export.gguf.types import TYPES
 from prune.checkpoint import Checkpoint
 from prune.conversations import Conversation, read_conversations
-from runtime.bench import processor
-from runtime.corpus import Segments, read_segments
-from runtime.engines import open_engine, usable_cores
-from runtime.evaluate import evaluate
-from runtime.pairs import Pair, parse_pair
+from runtime.engines import open_engine
+from runtime.machine import processor, usable_cores
+from runtime.measure.evaluate import evaluate
+from runtime.text.corpus import Segments, read_segments
+from runtime.text.pairs import Pair, parse_pair
 
 DEFAULT_TYPES = "F16,Q8_0,Q6_K,Q5_K_M,Q4_K_M,IQ4_XS,Q3_K_M,IQ3_XXS,Q2_K,IQ2_M,IQ2_XXS"
 

@@ -2,8 +2,8 @@
 
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
-from prune.plan import Plan
-from prune.shape import PADDING, cut_shape
+from prune.plan.plan import Plan
+from prune.rewrite.shape import PADDING, cut_shape
 
 
 def other_routers(artefact: GgufModel, reference: Checkpoint | GgufModel) -> str:

@@ -17,17 +17,17 @@ import numpy as np
 
 from export.comparison import Comparison, Numbers, judge
 from export.gguf_weights import other_bytes, other_routers
-from export.runs import Run, run_artefact, run_checkpoint, run_masked_gguf
+from export.model_runner import Run, run_artefact, run_checkpoint, run_masked_gguf
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
-from prune.plan import Plan
-from prune.shape import check_plan, groups_after
-from runtime.corpus import read_segments
-from runtime.engines.onnx import graph_file
+from prune.plan.plan import Plan
+from prune.rewrite.shape import check_plan, groups_after
 from runtime.errors import RequestError, WorkError
-from runtime.files import new_file
-from runtime.gguf_file import GgufFile
-from runtime.pairs import Pair
+from runtime.formats.files import new_file
+from runtime.formats.gguf_file import GgufFile
+from runtime.formats.onnx_folder import graph_file
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
 
 CUT_BAR = 1e-5  # largest logit difference, cut against masked, in float64
 EXACT_BAR = 1e-4  # largest logit difference, unquantised artefact against its reference in float32

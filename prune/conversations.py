@@ -2,21 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tokenizers import Tokenizer
 
-from runtime.corpus import Segments
 from runtime.errors import RequestError
-from runtime.pairs import Pair
-from runtime.prompts import ChatTemplate
-
-if TYPE_CHECKING:
-    import torch
-
+from runtime.text.corpus import Segments
+from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 
 LONGEST = 512  # tokens of a conversation; longer ones are left out
 
@@ -27,18 +23,6 @@ class Conversation:
 
     ids: list[int]
     prompt: int
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded conversations: ``ids`` and ``mask`` [B, T] (int64), ``response`` [B, T] (bool)."""
-
-    ids: "torch.Tensor"
-    mask: "torch.Tensor"
-    response: "torch.Tensor"
-
-    def to(self, device: "torch.device") -> "Batch":
-        return Batch(self.ids.to(device), self.mask.to(device), self.response.to(device))
 
 
 def make_conversations(
@@ -104,21 +88,3 @@ def about_text(corpus: Path, segments: Segments, conversations: list[Conversatio
         "prompt_tokens": sum(c.prompt for c in conversations),
         "response_tokens": sum(len(c.ids) - c.prompt for c in conversations),
     }
-
-
-def batches(conversations: list[Conversation], tokens: int) -> Iterator[Batch]:
-    """Batches of at most ``tokens`` ids, padding included, longest conversations first."""
-    import torch  # only here: the rest of this module serves those who have none
-
-    ordered = sorted(conversations, key=lambda conversation: -len(conversation.ids))
-    while ordered:
-        length = len(ordered[0].ids)
-        count = max(1, tokens // length)
-        rows, ordered = ordered[:count], ordered[count:]
-        ids = torch.zeros((len(rows), length), dtype=torch.long)
-        mask, response = torch.zeros_like(ids), torch.zeros_like(ids, dtype=torch.bool)
-        for i, row in enumerate(rows):
-            ids[i, : len(row.ids)] = torch.tensor(row.ids)
-            mask[i, : len(row.ids)] = 1
-            response[i, row.prompt : len(row.ids)] = True
-        yield Batch(ids, mask, response)

@@ -3,7 +3,7 @@
 import torch
 
 from prune.checkpoint import Checkpoint
-from runtime.memory_limit import memory_left
+from runtime.machine import memory_left
 
 _ROOM = 1.1  # memory that a model's weights and what is computed with them take, per byte of the weights
 

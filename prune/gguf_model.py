@@ -10,7 +10,7 @@ from typing import Literal
 
 from prune.fingerprint import fingerprint
 from runtime.errors import RequestError, WorkError
-from runtime.gguf_file import GgufFile
+from runtime.formats.gguf_file import GgufFile
 
 MOST_LAYERS, MOST_EXPERTS = 1 << 12, 1 << 16  # llama.cpp has at most 512 and 1024
 
@@ -40,7 +40,7 @@ class Place:
 class GgufModel:
     """A GGUF file of a mixture of experts, whose experts are stacked along the outermost axis of their tensors.
 
-    Properties that ``Checkpoint`` has too mean the same here, so that plans are checked in one way (prune/shape.py).
+    Properties that ``Checkpoint`` has too mean the same here, so that plans are checked in one way (prune/rewrite/shape.py).
 
     Raises:
         RequestError: no such file, not a GGUF file, or a model without experts.

@@ -1,4 +1,4 @@
-"""Where the environment's own build of llama.cpp lies (see runtime/build_llama.py)."""
+"""Where the environment's own build of llama.cpp lies (see tools/build_llama.py)."""
 
 import sys
 from pathlib import Path

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from models.recipe.prepare import DIRECTIONS
-from runtime.pairs import Pair
-from runtime.report.rows import finished_rows, ratio
+from runtime.measure.rows import finished_rows, ratio
+from runtime.text.pairs import Pair
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,7 +23,7 @@ def run(*arguments: str, timeout: float = 300, **options) -> subprocess.Complete
 
 
 def slimmoe(*arguments: str) -> subprocess.CompletedProcess:
-    return run(sys.executable, "slimmoe.py", *arguments)
+    return run(sys.executable, "-m", "slimmoe", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_whole_way_for_every_direction_of_the_default_model(pair: Pair, tmp_
 
 
 def test_no_compiler_is_one_sentence(tmp_path) -> None:
-    code = "from runtime.build_llama import require_compiler; require_compiler()"
+    code = "from tools.build_llama import require_compiler; require_compiler()"
     environment = {name: value for name, value in os.environ.items() if name != "CXX"} | {"PATH": str(tmp_path)}
     result = run(sys.executable, "-c", code, env=environment)
     assert "No C++ compiler was found" in result.stderr and "next: sudo apt-get install g++" in result.stderr
@@ -126,7 +126,17 @@ def test_a_pair_that_the_artefact_was_not_pruned_for_is_noted(tiny_onnx, tmp_pat
 
 
 def test_ctrl_c_is_one_sentence_and_leaves_nothing(tmp_path) -> None:
-    command = [sys.executable, "slimmoe.py", "calibrate", "models/default", "--pair", "en-de", "-o", tmp_path / "stats"]
+    command = [
+        sys.executable,
+        "-m",
+        "slimmoe",
+        "calibrate",
+        "models/default",
+        "--pair",
+        "en-de",
+        "-o",
+        tmp_path / "stats",
+    ]
     # Where the tests run as a job in the background, they ignore the signal, and so would their child.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)

@@ -16,13 +16,13 @@ from transformers import (
 )
 
 from benchmarks.dense import Marks, convert, join, marks_for, measure
-from runtime.corpus import read_segments
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
 from runtime.report import write_report
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
 
 PAIR = Pair("en", "de")
-TEST = Path(__file__).parents[1] / "data" / "test"
+TEST = Path(__file__).parents[1] / "runtime/text/data" / "test"
 MODEL = Path(__file__).parents[1] / "models" / "default"
 SEGMENTS = 6
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import reproduction, reproduction_report
-from runtime.compare import compare
-from runtime.corpus import read_segments
 from runtime.errors import RequestError
-from runtime.pairs import Pair
+from runtime.measure.compare import compare
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
 from tests.tiny import write_tiny_checkpoint
 
 PAIRS = [Pair("en", "de"), Pair("de", "en")]

@@ -1,9 +1,10 @@
 """``python -m benchmarks.peers CHECKPOINT -o FOLDER``: speed and tokens of every runtime; ``make peers`` calls it.
 
-Every runtime is a process of its own that stays loaded. They take turns of three generations from the same prompt (128 tokens
-in, 64 out, as runtime/speed.py) until each has had its seconds, so the fast ones have the most turns. The fastest of all its
-generations counts, since what else runs on the machine can only slow one down, and some runtimes more than others. Tokens are
-compared on translations of the dev text, up to the end of sequence, with those of our engine on the same file.
+Every runtime is a process of its own that stays loaded. They take turns of three generations from the same prompt
+(128 tokens in, 64 out, as runtime/measure/speed.py) until each has had its seconds, so the fast ones have the most
+turns. The fastest of all its generations counts, since what else runs on the machine can only slow one down, and some
+runtimes more than others. Tokens are compared on translations of the dev text, up to the end of sequence, with those
+of our engine on the same file.
 
 What has been exported into FOLDER already is used again; the rows are FOLDER/peers.jsonl.
 """
@@ -23,15 +24,14 @@ from typing import Any
 from benchmarks.peers.environment import HERE, NODE, PYTHON
 from export.gguf import export_gguf
 from export.onnx import FILES, export_onnx
-from runtime.bench import processor
-from runtime.corpus import read_segments
-from runtime.engines import usable_cores
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import SlimmoeError, WorkError
-from runtime.files import new_file, new_folder
-from runtime.pairs import Pair, parse_pair
-from runtime.prompts import instruction
-from runtime.speed import PROMPT, WRITE
+from runtime.formats.files import new_file, new_folder
+from runtime.machine import processor, usable_cores
+from runtime.measure.speed import PROMPT, WRITE
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair, parse_pair
+from runtime.text.prompts import instruction
 
 LLAMA, OPTIMUM = "llama.cpp Q4_K_M", "optimum's export fp32"
 _TURN = 3  # generations

@@ -10,7 +10,7 @@ import venv
 from pathlib import Path
 
 from runtime.errors import SlimmoeError, WorkError
-from runtime.setup import install_torch, pip_install
+from tools.setup import install_torch, pip_install
 
 HERE = Path(__file__).parent
 ENVIRONMENT = HERE.parents[1] / ".peers"

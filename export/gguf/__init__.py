@@ -12,18 +12,18 @@ from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp
 from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, groups_of, padded_places, write_imatrix
 from export.gguf.metadata import Origin
 from export.gguf.modelfile import add_modelfile, modelfile
-from export.gguf.output import output_path
 from export.gguf.quantise import find_type, quantise
 from export.gguf.tokenizer import SAMPLE, adds_bos, compare, recognise, require_name
 from export.gguf.types import TYPES
+from prune.calibrate.imatrix import ImportanceMatrix, read_imatrix
 from prune.checkpoint import Checkpoint
-from prune.imatrix import ImportanceMatrix, read_imatrix
-from runtime.corpus import read_segments
 from runtime.errors import RequestError, WorkError
-from runtime.files import new_file, require_space
-from runtime.gguf_file import GgufFile
-from runtime.pairs import Pair
-from runtime.prompts import ChatTemplate
+from runtime.formats.files import new_file, require_space
+from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_writer import output_path
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 
 _PLAIN = {"F32": 4, "F16": 2, "BF16": 2}  # types that the converter writes by itself; bytes per weight
 _QUANTISED_BYTES = 1.1  # per weight, at most: Q8_0 has 8.5 bits, and routers and norms stay in float32

@@ -33,7 +33,7 @@ class Extra:
 
 
 def require_llama_cpp() -> Path:
-    """The folder of the environment's llama.cpp (runtime/build_llama.py).
+    """The folder of the environment's llama.cpp (tools/build_llama.py).
 
     Raises:
         WorkError: it is not built.

@@ -1,4 +1,4 @@
-"""Importance matrices computed on the text of a pair, cut by a plan, and written; prune/imatrix.py has the format."""
+"""Importance matrices computed on the text of a pair, cut by a plan, and written; prune/calibrate/imatrix.py has the format."""
 
 from collections.abc import Set
 from dataclasses import replace
@@ -9,15 +9,15 @@ from gguf import GGUFWriter
 from tokenizers import Tokenizer
 
 from export.gguf.convert import require_llama_cpp, run_tool
-from prune.imatrix import CHUNK, EXPERTS, Entry, ImportanceMatrix, read_imatrix
-from prune.plan import Plan
-from runtime.corpus import read_segments
-from runtime.engines import usable_cores
+from prune.calibrate.imatrix import CHUNK, EXPERTS, Entry, ImportanceMatrix, read_imatrix
+from prune.plan.plan import Plan
 from runtime.errors import RequestError, WorkError
-from runtime.files import new_file
-from runtime.gguf_file import GgufFile
-from runtime.pairs import Pair
-from runtime.prompts import ChatTemplate
+from runtime.formats.files import new_file
+from runtime.formats.gguf_file import GgufFile
+from runtime.machine import usable_cores
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 
 MOST_TOKENS = 1 << 17
 _DOWN = "ffn_down_exps"
@@ -41,7 +41,7 @@ def write_imatrix(matrix: ImportanceMatrix, output: Path) -> None:
 
 
 def _places(keep: list[int], most: int, groups: int) -> list[int]:
-    """Where the kept experts stand in a layer padded to ``most``: each group is padded by itself (prune/shape.py)."""
+    """Where the kept experts stand in a layer padded to ``most``: each group is padded by itself (prune/rewrite/shape.py)."""
     size, full = len(keep) // groups, most // groups
     return [i // size * full + i % size for i in range(len(keep))]
 

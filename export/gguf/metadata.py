@@ -9,10 +9,10 @@ from typing import Any
 
 from gguf import Metadata
 
-from export.gguf.provenance import provenance
-from prune.plan import Plan
+from prune.plan.plan import Plan
 from runtime.errors import WorkError
-from runtime.pairs import Pair, planned_pair
+from runtime.formats.provenance import provenance
+from runtime.text.pairs import Pair, planned_pair
 
 _HUB_CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import WorkError
-from runtime.files import new_file
-from runtime.gguf_file import GgufFile
-from runtime.pairs import Pair
-from runtime.prompts import ChatTemplate
+from runtime.formats.files import new_file
+from runtime.formats.gguf_file import GgufFile
+from runtime.text.pairs import Pair, planned_pair
+from runtime.text.prompts import ChatTemplate
 
 _log = logging.getLogger(__name__)
 _PLACEHOLDER = "qxjzplaceholderqxjz"
@@ -106,6 +106,12 @@ def modelfile_of(source: GgufFile, file: str, pair: Pair) -> str:
     context = source.get(f"{source.architecture}.context_length", _CONTEXT)
     template = ChatTemplate(text, special("bos"), special("eos"))
     return _write(file, template, pair, context, bool(source.get("tokenizer.ggml.add_bos_token", False)), 1)
+
+
+def add_for_cut(source: Path, output: Path, pair: str) -> None:
+    """Write the Modelfile beside ``output``, a GGUF file cut from ``source`` for ``pair``; none where that is several."""
+    if one := planned_pair(pair):
+        add_modelfile(output, lambda: modelfile_of(GgufFile(source), output.name, one))
 
 
 def _write(file: str, template: ChatTemplate, pair: Pair, context: int, bos: bool, penalty: float) -> str:

@@ -13,9 +13,9 @@ from gguf import GGUFValueType
 
 from export.gguf.convert import require_llama_cpp, run_tool
 from export.gguf.types import ALIASES, TYPES, type_bits
-from runtime.engines import usable_cores
 from runtime.errors import RequestError, WorkError
-from runtime.gguf_file import GgufFile
+from runtime.formats.gguf_file import GgufFile
+from runtime.machine import usable_cores
 
 # llama_tensor_get_type in llama-quant.cpp takes larger types for attention, and for some ffn_down, where there are
 # exactly 8 experts, for Mixtral's sake; other types for attn_v under 4 experts; and counts layers otherwise where there

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from export.gguf.pre_tokenizers import GPT2, NAMES, PRE_TOKENIZERS, PUNCTUATION, PreTokenizer
-from runtime.engines import llama
+from runtime.engines import llama_library
 from runtime.errors import RequestError, WorkError
 
 # What tells pre-tokenisations apart, whatever the pair: contractions, digits, runs of spaces, scripts, emoji.
@@ -111,7 +111,7 @@ def require_name(name: str) -> None:
 @contextlib.contextmanager
 def _vocabulary(path: Path) -> Iterator[tuple[Any, Any]]:
     """llama.cpp's library and the vocabulary of a GGUF file, loaded without the weights."""
-    library = llama._library()
+    library = llama_library.library()
     params = library.llama_model_default_params()
     params.vocab_only = True
     model = library.llama_model_load_from_file(os.fsencode(path), params)

@@ -17,10 +17,10 @@ from export.onnx.quantise import Blockwise, Float16, Float32, Storage
 from export.onnx.self_test import write_self_test
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
-from runtime.engines.onnx import graph_file, read_json
 from runtime.errors import RequestError
-from runtime.files import new_file, new_files, new_folder, require_space
-from runtime.prompts import ChatTemplate
+from runtime.formats.files import new_file, new_files, new_folder, require_space
+from runtime.formats.onnx_folder import graph_file, read_json
+from runtime.text.prompts import ChatTemplate
 
 # Of the files' names, as transformers.js expects; the largest first.
 SUFFIXES = {"none": "", "fp16": "_fp16", "int8": "_int8", "int4": "_q4"}

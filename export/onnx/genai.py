@@ -8,7 +8,7 @@ genai's ``sliding_window`` section is for graphs that expect it to drop what is 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from runtime.engines.onnx import end_ids, longest_text
+from runtime.formats.onnx_folder import end_ids, longest_text
 
 # Names in the graph, %d being the layer, and what genai calls them.
 _INPUTS = {

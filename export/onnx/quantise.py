@@ -17,8 +17,8 @@ from onnx import TensorProto
 from export.onnx.blocks import Blocks, quantise
 from export.onnx.nodes import MICROSOFT, Graph
 from export.onnx.tensors import Matrix
-from runtime.engines import usable_cores
 from runtime.errors import RequestError
+from runtime.machine import usable_cores
 
 _CHUNK = 1 << 18  # weights that are quantised at a time: the temporaries stay in the processor's cache
 

@@ -16,9 +16,9 @@ from tokenizers import Tokenizer
 from runtime.engines.onnx_check import FORMAT, self_test_file
 from runtime.engines.onnx_load import load_session, prefill
 from runtime.errors import WorkError
-from runtime.files import new_file
-from runtime.pairs import Pair
-from runtime.prompts import ChatTemplate
+from runtime.formats.files import new_file
+from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 
 LENGTH, LIKELIEST = 16, 32  # tokens of the prompt, and logits kept for each
 _SOURCE, _TARGET = "The file is open.", "Die Datei ist geöffnet."

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-from runtime.corpus import Segments
+from runtime.text.corpus import Segments
 
 GRAM = 4  # characters
 BUCKETS = 1 << 20

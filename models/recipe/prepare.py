@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 
 from models.recipe.clean import LANGUAGES
 from models.recipe.tokenizer import train_tokenizer
-from runtime.corpus import Segments, read_tsv
-from runtime.pairs import Pair
-from runtime.prompts import ChatTemplate
+from runtime.text.corpus import Segments, read_tsv
+from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 
 DIRECTIONS = [pair for language in LANGUAGES for pair in (Pair("en", language), Pair(language, "en"))]
 LONGEST = 160  # tokens of a row; longer conversations (about 1 %) are left out, longer texts are cut

@@ -14,9 +14,9 @@ from pathlib import Path
 from models.recipe.baselines import TranslationMemory
 from models.recipe.prepare import DIRECTIONS, corpus_file, corpus_segments
 from runtime.engines import open_engine
-from runtime.evaluate import Evaluation, evaluate
-from runtime.evaluate import score as score_text
-from runtime.files import new_file
+from runtime.formats.files import new_file
+from runtime.measure.evaluate import Evaluation, evaluate
+from runtime.measure.evaluate import score as score_text
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import matplotlib
 import numpy as np
 
 from models.recipe.prepare import DIRECTIONS, corpus_segments
-from prune.calibrate import calibrate
-from prune.plan import make_plan
-from prune.stats import Stats
+from prune.calibrate.from_checkpoint import calibrate
+from prune.calibrate.stats import Stats
+from prune.plan.plan import make_plan
 
-RESPONSE = 1  # row of the sums, see prune.stats.ROLES
+RESPONSE = 1  # row of the sums, see prune.calibrate.stats.ROLES
 
 
 def measure(model: Path, work: Path) -> dict[str, Stats]:

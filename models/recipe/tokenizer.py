@@ -9,9 +9,9 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from models.recipe.clean import LANGUAGES
-from runtime.corpus import read_tsv
-from runtime.pairs import Pair
-from runtime.prompts import instruction
+from runtime.text.corpus import read_tsv
+from runtime.text.pairs import Pair
+from runtime.text.prompts import instruction
 
 VOCABULARY = 12_288
 # The pattern of Qwen2's tokenizer.json. llama.cpp calls it "qwen2"; any other spelling would tokenise differently there.

@@ -27,8 +27,8 @@ from models.recipe.optimiser import Muon
 from models.recipe.precision import DEVICE
 from models.recipe.shapes import BALANCE, SHAPES, SPECIALISATION, configuration
 from models.recipe.transplant import weights_from
-from prune.memory import keep_freed_memory
-from runtime.files import new_file, new_folder
+from prune.allocator import keep_freed_memory
+from runtime.formats.files import new_file, new_folder
 
 BATCH, ACCUMULATE = 12_288, 2  # tokens in a pass, passes in a step
 GPU_BATCH = 98_304  # on a GPU: one pass is a step

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from prune.memory import keep_freed_memory
-from prune.model import load_model
+from prune.allocator import keep_freed_memory
+from prune.loading import load_model
 from prune.recovery.lora import add_lora
 from prune.recovery.objective import Objective, Teacher, routers_of
 from prune.recovery.task import CPU, Mended, Task

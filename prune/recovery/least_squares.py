@@ -18,16 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from prune.batches import Batch
+from prune.calibrate.observe import experts_replaced, usual_experts
+from prune.calibrate.stream import LayerwiseModel
 from prune.checkpoint import Checkpoint
-from prune.conversations import Batch
-from prune.model import load_model
-from prune.observe import experts_replaced, usual_experts
+from prune.loading import load_model
 from prune.recovery.equations import Equations
 from prune.recovery.objective import Objective
 from prune.recovery.task import CPU, Mended, Task
-from prune.stream import LayerwiseModel
 from runtime.errors import RequestError
-from runtime.files import new_file
+from runtime.formats.files import new_file
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # times the mean of the matrix's diagonal
 HELD_OUT = 10  # each tenth batch chooses the ridge

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prune.batches import Batch
 from prune.checkpoint import Checkpoint
-from prune.conversations import Batch
-from prune.plan import Plan
+from prune.plan.plan import Plan
 from prune.recovery.settings import Settings
 from runtime.errors import WorkError
 

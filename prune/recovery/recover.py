@@ -11,20 +11,21 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
+from prune.batches import Batch, batches
 from prune.checkpoint import Checkpoint
-from prune.conversations import Batch, Conversation, batches, read_conversations
+from prune.conversations import Conversation, read_conversations
 from prune.device import choose_device, choose_training_dtype
-from prune.model import load_model
-from prune.plan import Plan
+from prune.loading import load_model
+from prune.plan.plan import Plan
 from prune.recovery.fine_tune import fine_tune
 from prune.recovery.least_squares import least_squares
 from prune.recovery.settings import LEAST_SQUARES, Settings
 from prune.recovery.task import CPU, Task
 from prune.recovery.trainer import newest_checkpoint
-from runtime.corpus import read_segments
 from runtime.errors import RequestError
-from runtime.files import new_file, new_folder, require_new, require_space
-from runtime.pairs import Pair
+from runtime.formats.files import new_file, new_folder, require_new, require_space
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
 
 
 def _check_teacher(plan: Plan, teacher: Path | None, settings: Settings) -> Checkpoint | None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
+from prune.batches import Batch
 from prune.checkpoint import Checkpoint
-from prune.conversations import Batch
-from prune.plan import Plan
+from prune.plan.plan import Plan
 from prune.recovery.settings import Settings
 
 CPU = torch.device("cpu")

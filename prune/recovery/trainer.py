@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging
 
-from prune.conversations import Batch
+from prune.batches import Batch
 from prune.recovery.objective import Objective
 from prune.recovery.settings import CHECKS, Settings
 

@@ -1,60 +1,11 @@
 """Engines run an artefact on the device. Two of them, one interface; what is built on top never asks which."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-
+from runtime.engines.base import Engine, Generation
 from runtime.errors import RequestError
-from runtime.prompts import ChatTemplate
 
-
-@dataclass(frozen=True)
-class Generation:
-    """One greedy generation; ``seconds`` are wall-clock, without loading and tokenisation."""
-
-    token_ids: tuple[int, ...]  # what was written, without the end-of-sequence token
-    text: str
-    finished: bool  # an end-of-sequence token came within the limit
-    prompt_tokens: int
-    prefill_seconds: float
-    decode_seconds: float
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which is fewer than the machine's in a container or under taskset."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Engine(Protocol):
-    """An artefact loaded for inference, one sequence at a time."""
-
-    name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
-    threads: int
-    template: ChatTemplate
-    buffers: dict[str, int]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; those that the engine knows
-    pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids; special tokens in the text are recognised, none are added."""
-        ...
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens left out."""
-        ...
-
-    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""
-        ...
-
-    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
-        """Greedy decoding of at most ``limit`` tokens; ``stop=False`` writes on after an end of sequence."""
-        ...
-
-    def close(self) -> None: ...
+__all__ = ["Engine", "Generation", "open_engine"]
 
 
 def open_engine(artefact: Path, threads: int | None = None, context: int = 1024, exact: bool = False) -> Engine:

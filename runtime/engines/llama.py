@@ -5,80 +5,25 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import os
-import re
-import sys
 import time
-import types
 import unicodedata
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime.engines import Generation, usable_cores
+from runtime.engines import Generation, llama_library
 from runtime.engines.llama_graph import GraphWatch, Watcher
 from runtime.errors import RequestError, WorkError
-from runtime.llama_paths import HOME
-from runtime.memory_limit import memory_left
-from runtime.prompts import PLAIN_TEMPLATE, ChatTemplate
+from runtime.machine import memory_left, usable_cores
+from runtime.text.prompts import PLAIN_TEMPLATE, ChatTemplate
 
 BATCH = 512  # tokens that one call evaluates
 _ROOM = 1.1  # bytes of memory for each byte of the file: the cache and what is computed, too
-_INFO, _ERROR = 2, 4  # ggml's log levels
-_BUFFER = re.compile(r" (model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
-_PARTS = {"model": "weights_bytes", "KV": "kv_cache_bytes", "RS": "kv_cache_bytes"}  # RS: recurrent layers' state
 _PLAIN = ("0", "1", "32")  # general.file_type of F32, F16 and BF16
 _NFC = ("qwen2",)  # pre-tokenisers whose Hugging Face twin normalises first, which llama.cpp leaves out
-
-_errors: deque[str] = deque(maxlen=20)  # llama.cpp's last error lines
-_buffers: dict[str, int] = {}  # bytes by part, as llama.cpp logs them while it loads: no function tells them
-_callbacks: list[Any] = []  # the library calls them as long as the process lives: Python must not collect them
-
-
-def _import_bindings() -> Any:
-    """llama_cpp's ctypes layer alone.
-
-    The package's ``__init__`` would load its high-level API too, whose dependencies set-up does not install; so an
-    empty package stands in its place during the import.
-    """
-    if "llama_cpp" in sys.modules:
-        return importlib.import_module("llama_cpp.llama_cpp")
-    found = importlib.util.find_spec("llama_cpp")
-    if found is None:
-        raise ImportError("llama_cpp is not installed")
-    package = types.ModuleType("llama_cpp")
-    package.__path__ = list(found.submodule_search_locations or [])
-    sys.modules["llama_cpp"] = package
-    try:
-        return importlib.import_module("llama_cpp.llama_cpp")
-    finally:
-        del sys.modules["llama_cpp"]
-
-
-@cache
-def _library() -> Any:
-    """llama_cpp on the environment's own build of llama.cpp, else on what LLAMA_CPP_LIB_PATH or its wheel brings."""
-    if (HOME / "bin").is_dir():
-        os.environ.setdefault("LLAMA_CPP_LIB_PATH", str(HOME / "bin"))
-    try:
-        library = _import_bindings()
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # AttributeError: a build of another version
-        raise WorkError(f"llama.cpp cannot be loaded ({error}).", next_command="make setup") from None
-
-    def log(level: int, text: bytes, _: Any) -> None:
-        if level == _ERROR:
-            _errors.append(text.decode(errors="replace").strip())
-        elif level == _INFO and (found := _BUFFER.search(text.decode(errors="replace"))):
-            part = _PARTS.get(found[1], "compute_bytes")
-            _buffers[part] = _buffers.get(part, 0) + round(float(found[2]) * 2**20)
-
-    _callbacks.append(library.llama_log_callback(log))
-    library.llama_log_set(_callbacks[-1], None)
-    library.llama_backend_init()
-    return library
 
 
 class LlamaEngine:
@@ -107,12 +52,12 @@ class LlamaEngine:
         overrides: Mapping[str, int] | None = None,
     ) -> None:
         self._model = self._context = None
-        self._lib = lib = _library()
+        self._lib = lib = llama_library.library()
         self.name = f"llama.cpp {importlib.metadata.version('llama_cpp_python')}"
         self.threads = threads or usable_cores()
         self.context = context
-        _errors.clear()
-        _buffers.clear()
+        llama_library.errors.clear()
+        llama_library.buffers.clear()
         self._load(artefact, mapped, overrides or {})
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
@@ -130,7 +75,7 @@ class LlamaEngine:
             reason = self._reason()
             self.close()
             raise WorkError(f"llama.cpp cannot start on {artefact} with a context of {context} tokens: {reason}")
-        self.buffers = dict(_buffers)
+        self.buffers = dict(llama_library.buffers)
         self._memory = lib.llama_get_memory(self._context)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._vocabulary = lib.llama_vocab_n_tokens(self._vocab)
@@ -177,9 +122,9 @@ class LlamaEngine:
 
     def _reason(self) -> str:
         """llama.cpp's own explanation: of the lines it logs while it gives up, the first is nearest to the cause."""
-        if not _errors:
+        if not llama_library.errors:
             return "no reason was given."
-        return _errors[0].partition(": ")[2].removeprefix("error loading model: ").rstrip(".") + "."
+        return llama_library.errors[0].partition(": ")[2].removeprefix("error loading model: ").rstrip(".") + "."
 
     def _metadata(self, key: str) -> str:
         buffer = ctypes.create_string_buffer(256)
@@ -221,7 +166,7 @@ class LlamaEngine:
 
     def _batches(self, token_ids: Sequence[int]) -> Iterator[Any]:
         """Batches from an empty cache; each asks for the logits of its last token and is valid until the next."""
-        _errors.clear()
+        llama_library.errors.clear()
         self._lib.llama_memory_clear(self._memory, False)
         for start in range(0, len(token_ids), BATCH):
             chunk = token_ids[start : start + BATCH]
@@ -251,7 +196,7 @@ class LlamaEngine:
         The graph's tokens are theirs in order, in every layer: logits of all are asked for, since the last layer leaves
         out tokens that have none.
         """
-        _errors.clear()
+        llama_library.errors.clear()
         self._lib.llama_memory_clear(self._memory, False)
         total = sum(map(len, sequences))
         if total > min(BATCH, self.context):

@@ -19,14 +19,11 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from runtime.errors import WorkError
-
-if TYPE_CHECKING:
-    from runtime.engines.llama import LlamaEngine
 
 ROUTER_STAGES = ("ffn_moe_logits", "ffn_moe_logits_biased", "ffn_moe_probs", "ffn_moe_probs_biased")
 _UNSELECTABLE = -1e30  # finite, so that a bias may be added and the softmax's maximum subtracted
@@ -256,8 +253,14 @@ class ExpertMask:
         return True
 
 
+class Watched(Protocol):
+    """An engine whose graphs can be watched."""
+
+    def watch(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]: ...
+
+
 @contextlib.contextmanager
-def masked(engine: "LlamaEngine", dropped: Mapping[int, Collection[int]]) -> Iterator[None]:
+def masked(engine: Watched, dropped: Mapping[int, Collection[int]]) -> Iterator[None]:
     """Within it, ``engine`` (opened with ``watched``) never chooses the experts that ``dropped`` gives by layer.
 
     Top-k and groups stay the model's own: exact where the cut keeps them, and where each group keeps at least two.

@@ -7,9 +7,9 @@ it; ``markdown`` and ``page`` only lay it out.
 from pathlib import Path
 
 from runtime.errors import RequestError
-from runtime.files import new_file
+from runtime.formats.files import new_file
+from runtime.measure.rows import Run, read_run
 from runtime.report.markdown import markdown, table_of
-from runtime.report.rows import Run, read_run
 from runtime.report.tables import print_table, signatures_of
 
 __all__ = ["Run", "markdown", "print_table", "read_run", "signatures_of", "table_of", "write_report"]

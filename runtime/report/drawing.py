@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from runtime.measure.rows import Row
 from runtime.report.canvas import NARROW, WIDE, draw
-from runtime.report.rows import Row
 
 Paint = Callable[[Any, bool], None]  # onto a figure, for a phone or not
 

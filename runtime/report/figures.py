@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from runtime.measure.rows import Row, Series, engine, is_dense, label, made, name, ratio, series, share, unlimited
 from runtime.report.canvas import INK, MARKERS, MUTED, OTHER_MARKER, PAPER, colour
 from runtime.report.drawing import Drawn, Missing, bench_command, drawn, legend, legend_height
-from runtime.report.rows import Row, Series, engine, is_dense, label, made, name, ratio, series, share, unlimited
 from runtime.report.verdict import CLAIMS
 
 DOMINATED = 0.3  # opacity

@@ -2,8 +2,8 @@
 
 import itertools
 
+from runtime.measure.rows import Row, Run, engine, label
 from runtime.report import tables
-from runtime.report.rows import Row, Run, engine, label
 from runtime.report.tables import Table
 from runtime.report.verdict import claims, verdict
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from runtime.measure.rows import Run
 from runtime.report import figures, panels, tables
 from runtime.report.canvas import COLOURS
-from runtime.report.rows import Run
 from runtime.report.verdict import claims, verdict
 
 FIGURES = (figures.quality, figures.pareto, panels.limits, figures.speed, panels.threads, panels.over_time)

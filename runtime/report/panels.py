@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from runtime.measure.rows import Row, engine, label, memory, name, ratio, unlimited
 from runtime.report.canvas import INK, OTHER_MARKER, PAPER, colour
 from runtime.report.drawing import Drawn, Missing, bench_command, drawn, legend, legend_height
-from runtime.report.rows import Row, engine, label, memory, name, ratio, unlimited
 
 VERDICTS = {"fits": ("o", True), "thrashes": ("v", False), "killed": ("X", True)}  # marker, filled
 _COLUMNS = 2  # panels side by side on a desktop

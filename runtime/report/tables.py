@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as ScreenTable
 
-from runtime.report.rows import Row, Run, engine, label, memory, name, ratio
+from runtime.measure.rows import Row, Run, engine, label, memory, name, ratio
 
 TEXTS = 3  # the first columns of every table name a row; numbers follow
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runtime.report.rows import Row, made, memory, name, of_same_kind, ratio, share, unlimited
+from runtime.measure.rows import Row, made, memory, name, of_same_kind, ratio, share, unlimited
 from runtime.report.tables import Table
 
 

@@ -15,17 +15,17 @@ import pytest
 import torch
 
 from export.gguf import export_gguf
-from export.gguf.cut import cut_gguf
 from export.gguf.quantise import quantise
-from prune.cut import prune
 from prune.families import load_family
 from prune.gguf_model import GgufModel
-from prune.plan import Layer, Plan
+from prune.plan.plan import Layer, Plan
+from prune.rewrite.checkpoint import prune
+from prune.rewrite.gguf import cut_gguf
 from runtime.engines.llama import LlamaEngine
 from runtime.engines.llama_graph import GraphTensor, Watcher, masked
 from runtime.errors import RequestError, WorkError
-from runtime.gguf_file import GgufFile
-from runtime.pairs import Pair
+from runtime.formats.gguf_file import GgufFile
+from runtime.text.pairs import Pair
 from tests.export.test_gguf_families import (  # noqa: F401  (the fixture applies here too)
     HALF,
     RUNNABLE,
@@ -361,9 +361,9 @@ def test_a_plan_that_does_not_fit_is_told(tmp_path: Path, change: Callable[[Plan
 
 INTERRUPTED = """
 import os, signal, sys
-import prune.copying as room
-from export.gguf.cut import cut_gguf
-from prune.plan import Plan
+import runtime.formats.copying as room
+from prune.rewrite.gguf import cut_gguf
+from prune.plan.plan import Plan
 copy, calls = room.copy_range, []
 def interrupted(*arguments):
     copy(*arguments)

@@ -19,25 +19,24 @@ from tokenizers import Tokenizer
 from export.gguf import export_gguf
 from export.gguf.convert import require_llama_cpp
 from prune.checkpoint import Checkpoint
-from prune.cut import prune
 from prune.families import families, load_family
 from prune.gguf_model import GgufModel
-from prune.model import load_model, masked
-from prune.plan import Plan
+from prune.loading import load_model
+from prune.plan.plan import Plan
+from prune.rewrite.checkpoint import prune
+from prune.rewrite.masked import masked
 from runtime import llama_paths
-from runtime.corpus import read_segments
 from runtime.engines.llama import LlamaEngine
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
 from tests.export.warm_converter import WarmConverter
 from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 BAR = 1e-4  # largest logit difference in float32
 RUNNABLE = [name for name in families() if not load_family(name).gguf.refused]
-TEXTS = [
-    text for segment in read_segments(Path(__file__).parents[2] / "data" / "dev", Pair("en", "de")) for text in segment
-]
+TEXTS = [text for segment in read_segments(Path("data/dev"), Pair("en", "de")) for text in segment]
 HALF = [1, 2, 5, 7], [0, 3, 4, 6]
 THREE_OF_FOUR = [0, 1, 3, 4, 6, 7], [1, 2, 3, 5, 6, 7]  # of each half, which are the groups of grouped families
 UNEVEN = [1, 2, 5], [0, 3, 4, 6, 7]

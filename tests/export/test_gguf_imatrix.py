@@ -9,16 +9,16 @@ import pytest
 from gguf import GGUFReader
 
 from export.gguf import _choose_imatrix, _prepared, export_gguf
-from export.gguf.cut import cut_gguf
 from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, slice_imatrix, write_imatrix
 from export.gguf.metadata import Origin
-from prune.cut import prune
+from prune.calibrate.imatrix import CHUNK, Entry, ImportanceMatrix, read_imatrix
 from prune.gguf_model import GgufModel
-from prune.imatrix import CHUNK, Entry, ImportanceMatrix, read_imatrix
-from prune.plan import Layer, Plan
+from prune.plan.plan import Layer, Plan
+from prune.rewrite.checkpoint import prune
+from prune.rewrite.gguf import cut_gguf
 from runtime.errors import RequestError, SlimmoeError, WorkError
-from runtime.gguf_file import GgufFile
-from runtime.pairs import Pair
+from runtime.formats.gguf_file import GgufFile
+from runtime.text.pairs import Pair
 from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint

@@ -13,10 +13,10 @@ from gguf import GGUFReader
 from export.gguf import export_gguf
 from export.gguf.metadata import Origin
 from export.gguf.modelfile import _PLACEHOLDER, go_template, modelfile
-from export.gguf.output import output_path
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
-from runtime.prompts import ChatTemplate
+from runtime.formats.gguf_writer import output_path
+from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 
 EN_DE = Pair("en", "de")
 HUB = "/somebody/.cache/huggingface/hub/models--Qwen--Qwen3-30B-A3B/snapshots/0123abcd"

@@ -13,7 +13,7 @@ from export.gguf import export_gguf
 from export.gguf.pre_tokenizers import GPT2, NAMES, PRE_TOKENIZERS, PUNCTUATION, PreTokenizer
 from export.gguf.tokenizer import SAMPLE, compare, recognise
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
+from runtime.text.pairs import Pair
 
 TOKENIZER = Path("models/default")
 EN_DE = Pair("en", "de")

@@ -14,10 +14,10 @@ from export.gguf.convert import run_tool
 from export.gguf.imatrix import write_imatrix
 from export.gguf.quantise import _restore_count, find_type, options_of, quantise, type_names
 from export.gguf.types import ALIASES, TYPES, list_types
-from prune.imatrix import Entry, ImportanceMatrix
+from prune.calibrate.imatrix import Entry, ImportanceMatrix
 from runtime import llama_paths
 from runtime.errors import RequestError, WorkError
-from runtime.gguf_file import GgufFile
+from runtime.formats.gguf_file import GgufFile
 from tests.tiny import write_tiny_checkpoint
 
 KEY, ORDINARY = "qwen3moe.expert_count", 12

@@ -16,8 +16,9 @@ from export.onnx import FILES, export_onnx
 from export.onnx.weights import Weights
 from prune import checkpoint as checkpoint_module
 from prune.checkpoint import Checkpoint
-from prune.model import load_model, masked
-from prune.plan import Layer, Plan
+from prune.loading import load_model
+from prune.plan.plan import Layer, Plan
+from prune.rewrite.masked import masked
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
 from tests.tiny import VOCABULARY, write_tiny_checkpoint

@@ -22,10 +22,10 @@ from export.onnx import FILES, export_onnx
 from export.onnx.blocks import Blocks, quantise
 from prune import families as family_files
 from prune.checkpoint import Checkpoint
-from prune.cut import prune
 from prune.families import families, load_family
 from prune.families.decoder import Decoder
-from prune.model import load_model
+from prune.loading import load_model
+from prune.rewrite.checkpoint import prune
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
 from tests.export.test_onnx_quantise import dequantised

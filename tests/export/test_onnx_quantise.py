@@ -16,7 +16,7 @@ from export.onnx.graph import build_graph
 from export.onnx.quantise import Blockwise
 from export.onnx.weights import ALIGNMENT, Weights
 from prune.checkpoint import Checkpoint
-from prune.model import load_model
+from prune.loading import load_model
 from runtime.errors import RequestError
 from tests.export.test_onnx import IDS, reference, rewritten, torch_logits
 from tests.tiny import write_tiny_checkpoint

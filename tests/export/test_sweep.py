@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from export.sweep import Sweep, check, run, variants
-from export.sweep_on_ray import on_cluster
 from runtime.errors import RequestError
-from runtime.pairs import parse_pair
+from runtime.text.pairs import parse_pair
+from slimmoe.sweep import Sweep, check, run, variants
+from slimmoe.sweep_on_ray import on_cluster
 from tests.tiny import write_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]

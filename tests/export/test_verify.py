@@ -15,21 +15,21 @@ from gguf import GGUFReader
 
 from export.comparison import Comparison, judge
 from export.gguf import export_gguf
-from export.gguf.cut import cut_gguf
+from export.model_runner import run_checkpoint
 from export.onnx import export_onnx
-from export.runs import run_checkpoint
 from export.verify import EXACT_BAR, _Text, add_to_record, content_hash, verify
-from prune.cut import prune
+from prune.rewrite.checkpoint import prune
+from prune.rewrite.gguf import cut_gguf
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
 from runtime.report import markdown, read_run
+from runtime.text.pairs import Pair
 from tests.export.test_gguf_cut import plan_of
 from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
-DEV, PAIR = ROOT / "data" / "dev", Pair("en", "de")
+DEV, PAIR = ROOT / "runtime/text/data" / "dev", Pair("en", "de")
 KEEP = [0, 1, 2], [5, 6, 7]
 
 
@@ -167,7 +167,7 @@ def test_logits_that_are_no_numbers_agree_with_nothing(side, source_gguf, tmp_pa
     norm[:] = np.nan
     norm.flush()
     pair = [damaged, source_gguf] if side == "artefact" else [source_gguf, damaged]
-    command = [sys.executable, "slimmoe.py", "verify", pair[0], "--against", pair[1], "-o", tmp_path / "verify.json"]
+    command = [sys.executable, "-m", "slimmoe", "verify", pair[0], "--against", pair[1], "-o", tmp_path / "verify.json"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     whose = "some of its logits" if side == "artefact" else "some of the other's logits"
@@ -217,7 +217,7 @@ def test_gguf_files_are_verified_without_torch(source_q8, source_gguf, tiny_chec
     plan_for(tiny_checkpoint, *KEEP).save(tmp_path / "plan.json")
     command = (
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "from pathlib import Path; from export.gguf.cut import cut_gguf; from prune.plan import Plan; import slimmoe\n"
+        "from pathlib import Path; from prune.rewrite.gguf import cut_gguf; from prune.plan.plan import Plan; import slimmoe\n"
         "source, plan, cut = sys.argv[1:4]\n"
         "cut_gguf(Path(source), Plan.load(Path(plan)), Path(cut))\n"
         "sys.argv[1:] = ['verify', cut, '--against', source, '--plan', plan, '-o', cut + '.json']; slimmoe.main()"
@@ -288,7 +288,7 @@ def test_the_record_keeps_one_check_of_each_two_names(source_q8, source_gguf, tm
 
 
 def test_a_wrong_export_ends_the_command_with_a_sentence(source_q8, other) -> None:
-    command = [sys.executable, "slimmoe.py", "verify", source_q8, "--against", other]
+    command = [sys.executable, "-m", "slimmoe", "verify", source_q8, "--against", other]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert "DIFFERS from" in result.stderr and "Traceback" not in result.stderr

@@ -27,8 +27,8 @@ from models.recipe.split import document_split, fingerprint, split
 from models.recipe.tokenizer import VOCABULARY
 from models.recipe.train import WAIT, WARM_UP, Schedule, schedule
 from models.recipe.transplant import transplant
-from runtime.pairs import Pair
-from runtime.prompts import ChatTemplate
+from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 
 
 def archive(path: Path, files: dict[str, str | bytes]) -> Path:

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-import prune.observe
-from prune.calibrate import calibrate
+import prune.calibrate.observe
+from prune.batches import batches
+from prune.calibrate.from_checkpoint import calibrate
+from prune.calibrate.stats import SUMS
 from prune.checkpoint import Checkpoint
-from prune.conversations import Conversation, batches, read_conversations
-from prune.model import load_model
-from prune.stats import SUMS
-from runtime.corpus import read_segments
+from prune.conversations import Conversation, read_conversations
+from prune.loading import load_model
 from runtime.errors import RequestError
-from runtime.pairs import Pair
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
 
 EN_DE = Pair("en", "de")
 
@@ -82,12 +83,12 @@ def test_gram_is_the_error_of_leaving_experts_out(tiny_checkpoint, corpus) -> No
 
 @pytest.mark.parametrize("row_bytes", [1, 1 << 30], ids=["token by token", "at once"])
 def test_an_observed_model_computes_what_it_did(row_bytes: int, tiny_checkpoint, monkeypatch) -> None:
-    monkeypatch.setattr(prune.observe, "ROW_BYTES", row_bytes)
+    monkeypatch.setattr(prune.calibrate.observe, "ROW_BYTES", row_bytes)
     model = load_model(tiny_checkpoint, torch.device("cpu"), torch.float64)
     batch = next(batches([Conversation([*range(5, 25)], 8)], 100))
     with torch.inference_mode():
         plain = model(input_ids=batch.ids).logits
-        with prune.observe.Observer(model, Checkpoint(tiny_checkpoint), torch.device("cpu")) as observer:
+        with prune.calibrate.observe.Observer(model, Checkpoint(tiny_checkpoint), torch.device("cpu")) as observer:
             observer.begin(batch)
             observed = model(input_ids=batch.ids).logits
         again = model(input_ids=batch.ids).logits

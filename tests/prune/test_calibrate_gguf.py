@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-import prune.calibrate_gguf
+import prune.calibrate.from_gguf
 from export.gguf import export_gguf
-from prune.calibrate import calibrate
-from prune.observe_gguf import GgufObserver
-from prune.stats import LayerStats, Stats
+from prune.calibrate.from_checkpoint import calibrate
+from prune.calibrate.observe_gguf import GgufObserver
+from prune.calibrate.stats import LayerStats, Stats
 from runtime.engines.llama import BATCH, LlamaEngine
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
+from runtime.text.pairs import Pair
 from tests.export.test_gguf_families import RUNNABLE, warm_converter, write_subject  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
     return export_gguf(tiny_checkpoint, tmp_path_factory.mktemp("calibrate") / "tiny.gguf", "F32")
 
 
-calibrate_gguf = partial(prune.calibrate_gguf.calibrate_gguf, quiet=True, threads=1)
+calibrate_gguf = partial(prune.calibrate.from_gguf.calibrate_gguf, quiet=True, threads=1)
 
 
 def assert_close(found: Stats, expected: Stats, tolerance: float) -> None:
@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     tiny_gguf: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two batches, killed in the second one's graph."""
-    monkeypatch.setattr(prune.calibrate_gguf, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(prune.calibrate.from_gguf, "SAVE_SECONDS", 0.0)
     begun, begin, see = [], GgufObserver.begin, GgufObserver.see
 
     def counted(self: GgufObserver, role: np.ndarray) -> None:
@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
 def test_what_a_run_on_another_text_left_is_not_taken_over(
     tiny_gguf: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prune.calibrate_gguf, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(prune.calibrate.from_gguf, "SAVE_SECONDS", 0.0)
     output = tmp_path / "stats"
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(Stats, "save", lambda *_: (_ for _ in ()).throw(Killed))

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from prune import copying
 from prune.checkpoint import Checkpoint
-from prune.copying import WAYS, copy_range, merge
-from prune.cut import prune
-from prune.plan import Layer, Plan
+from prune.plan.plan import Layer, Plan
+from prune.rewrite.checkpoint import prune
 from runtime.errors import RequestError, WorkError
+from runtime.formats import copying
+from runtime.formats.copying import WAYS, copy_range, merge
 from tests.tiny import write_tiny_checkpoint
 
 

@@ -13,10 +13,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from prune import families as rooms
 from prune.checkpoint import Checkpoint
-from prune.cut import prune
 from prune.families import families, family_of, load_family
-from prune.model import load_model, masked
-from prune.plan import Plan
+from prune.loading import load_model
+from prune.plan.plan import Plan
+from prune.rewrite.checkpoint import prune
+from prune.rewrite.masked import masked
 from runtime.errors import RequestError
 from tests.prune.test_cut import plan_for
 from tests.tiny import CONFIGS, write_tiny_checkpoint

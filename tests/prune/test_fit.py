@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from export.fit import RATIOS, TYPES, cache_bytes, fit
 from export.gguf import export_gguf
 from export.onnx import export_onnx
 from prune.checkpoint import Checkpoint
-from prune.cut import prune
-from prune.fit import RATIOS, TYPES, cache_bytes, fit
-from runtime.bench import file_size
+from prune.rewrite.checkpoint import prune
+from runtime.measure.bench import file_size
 from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
@@ -102,7 +102,7 @@ def test_few_experts_and_rows_that_no_k_quant_divides(tmp_path) -> None:
 
 def test_the_command(tmp_path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "slimmoe.py", "fit", "models/default", *arguments]
+        command = [sys.executable, "-m", "slimmoe", "fit", "models/default", *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     shown = run("--memory", "8GiB").stdout
@@ -114,5 +114,5 @@ def test_the_command(tmp_path) -> None:
     assert small.returncode == 1 and "does not fit into 10MB" in small.stderr and "Traceback" not in small.stderr
     wrong = run("--memory", "lots")
     assert wrong.returncode == 2 and "not a size of memory" in wrong.stderr
-    code = "import sys, prune.fit; assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
+    code = "import sys, export.fit; assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from export.gguf import export_gguf
+from prune.calibrate.imatrix import read_counts
+from prune.calibrate.observe_gguf import GgufObserver, Listing
+from prune.calibrate.stats import Stats
 from prune.gguf_model import GgufModel
-from prune.imatrix import read_counts
-from prune.observe_gguf import GgufObserver, Listing
-from prune.plan import explain, make_plan
-from prune.stats import Stats
+from prune.plan.plan import explain, make_plan
 from runtime import llama_paths
 from runtime.engines.llama import LlamaEngine
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
+from runtime.text.pairs import Pair
 
 ROOT = Path(__file__).parents[2]
 EN_DE = Pair("en", "de")
@@ -34,7 +34,7 @@ def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text"
-    path.write_text((ROOT / "data" / "dev.en").read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text((ROOT / "runtime/text/data" / "dev.en").read_text(encoding="utf-8"), encoding="utf-8")
     return path
 
 
@@ -82,7 +82,7 @@ def test_only_criteria_that_read_counts_work(tiny_gguf: Path, imatrix: Path, tmp
 def test_the_command(tiny_gguf: Path, tiny_checkpoint: Path, imatrix: Path, tmp_path: Path) -> None:
     def slimmoe(*arguments: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "slimmoe.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-m", "slimmoe", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
         )
 
     for model, name in ((tiny_gguf, "a"), (tiny_checkpoint, "b")):

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from prune.batches import Batch, batches
 from prune.checkpoint import Checkpoint
-from prune.conversations import Batch, batches, read_conversations
-from prune.cut import prune
-from prune.model import load_model
+from prune.conversations import read_conversations
+from prune.loading import load_model
 from prune.recovery.equations import Equations
 from prune.recovery.least_squares import refit
 from prune.recovery.recover import recover
 from prune.recovery.settings import Settings
-from runtime.corpus import read_segments
+from prune.rewrite.checkpoint import prune
 from runtime.errors import RequestError
-from runtime.pairs import Pair
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
 from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
@@ -26,7 +27,7 @@ LEAST_SQUARES = Settings(method="least-squares", batch_tokens=512)
 
 
 def text(folder: Path, name: str, tokens: int) -> list[Batch]:
-    segments = read_segments(ROOT / "data" / name, EN_DE)
+    segments = read_segments(ROOT / "runtime/text/data" / name, EN_DE)
     return list(batches(read_conversations(folder, segments, EN_DE), tokens))
 
 
@@ -136,7 +137,7 @@ def test_the_stage_writes_other_output_matrices_and_nothing_else(tiny_checkpoint
 
 def test_what_it_needs_is_said(tiny_checkpoint: Path, tmp_path: Path) -> None:
     cut = prune(tiny_checkpoint, plan_for(tiny_checkpoint, [0, 1, 2, 3], [1, 3, 5, 7]), tmp_path / "cut")
-    data = ROOT / "data" / "dev"
+    data = ROOT / "runtime/text/data" / "dev"
     with pytest.raises(RequestError, match=r"needs the unpruned model.*\n.*--teacher"):
         recover(cut, EN_DE, data, data, tmp_path / "out", LEAST_SQUARES, quiet=True)
     with pytest.raises(RequestError, match="learning rate"):

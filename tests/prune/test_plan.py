@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune.budget import ALLOCATIONS, kept_count, layerwise
-from prune.criteria import CRITERIA, SUMS_READ
-from prune.plan import Plan, explain, make_plan, score_layers
-from prune.stats import LayerStats, Routing, Stats
+from prune.calibrate.stats import LayerStats, Routing, Stats
+from prune.plan.budget import ALLOCATIONS, kept_count, layerwise
+from prune.plan.criteria import CRITERIA, SUMS_READ
+from prune.plan.plan import Plan, explain, make_plan, score_layers
 from runtime.errors import RequestError, WorkError
 
 

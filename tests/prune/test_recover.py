@@ -11,20 +11,21 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM
 
+from prune.batches import batches
 from prune.checkpoint import Checkpoint
-from prune.conversations import batches, read_conversations
-from prune.cut import prune
+from prune.conversations import read_conversations
 from prune.device import choose_training_dtype, has_fast_bf16
 from prune.families import families
-from prune.model import load_model
-from prune.plan import Plan
+from prune.loading import load_model
+from prune.plan.plan import Plan
 from prune.recovery.objective import Objective, logit_divergence, response_logits, router_loss
 from prune.recovery.recover import recover
 from prune.recovery.settings import EPOCHS, MOST_STEPS, Settings
 from prune.recovery.trainer import newest_checkpoint
-from runtime.corpus import read_segments
+from prune.rewrite.checkpoint import prune
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
 from tests.processes import run_slimmoe
 from tests.prune.test_cut import plan_for
 from tests.tiny import write_tiny_checkpoint
@@ -186,7 +187,7 @@ def test_only_training_of_all_weights_computes_in_bf16() -> None:
 
 def test_a_killed_recovery_goes_on_from_its_last_checkpoint(cut, corpus, tmp_path) -> None:
     command = [
-        *(sys.executable, "slimmoe.py", "recover", str(cut), "--pair", "en-de", "--corpus", str(corpus)),
+        *(sys.executable, "-m", "slimmoe", "recover", str(cut), "--pair", "en-de", "--corpus", str(corpus)),
         *("--dev", str(corpus), "--steps", "12", "--rate", "0.003", "-o", str(tmp_path / "out")),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

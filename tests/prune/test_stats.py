@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from prune.stats import LayerStats, Stats
+from prune.calibrate.stats import LayerStats, Stats
 from runtime.errors import RequestError, WorkError
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-import prune.calibrate
-from prune.calibrate import calibrate
+import prune.calibrate.from_checkpoint
+from prune.calibrate.from_checkpoint import calibrate
+from prune.calibrate.observe import Observer
+from prune.calibrate.stats import LayerStats, Stats
 from prune.checkpoint import Checkpoint
 from prune.families import families
-from prune.observe import Observer
-from prune.stats import LayerStats, Stats
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
+from runtime.text.pairs import Pair
 from tests.processes import run_slimmoe
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch) -> Path:
     """Three batches of two segments."""
-    monkeypatch.setattr(prune.calibrate, "BATCH_TOKENS", 60)
+    monkeypatch.setattr(prune.calibrate.from_checkpoint, "BATCH_TOKENS", 60)
     path = tmp_path / "corpus.tsv"
     path.write_text("".join(f"The file {i} is open.\tDie Datei {i} ist geöffnet.\n" for i in range(6)))
     return path
@@ -70,7 +70,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     stream: bool, killed_at: int, left: int, tiny_checkpoint, corpus, tmp_path, monkeypatch
 ) -> None:
     """Three batches through two layers: killed in the last batch, or in the second layer's second batch."""
-    monkeypatch.setattr(prune.calibrate, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(prune.calibrate.from_checkpoint, "SAVE_SECONDS", 0.0)
     calls, begin = [], Observer.begin
 
     def counted(self, batch) -> None:
@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
 
 
 def test_what_another_run_left_is_not_taken_over(tiny_checkpoint, corpus, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(prune.calibrate, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(prune.calibrate.from_checkpoint, "SAVE_SECONDS", 0.0)
     with monkeypatch.context() as patched:
         patched.setattr(Stats, "save", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):

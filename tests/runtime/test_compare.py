@@ -9,10 +9,10 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.significance import PairedTest
 
-from runtime.compare import RESAMPLES, compare, keep_hypotheses
 from runtime.errors import RequestError
+from runtime.measure.compare import RESAMPLES, compare, keep_hypotheses
 
-REFERENCES = (Path(__file__).parents[2] / "data" / "test.de").read_text(encoding="utf-8").splitlines()
+REFERENCES = (Path(__file__).parents[2] / "runtime/text/data" / "test.de").read_text(encoding="utf-8").splitlines()
 
 
 def spoiled(share: float, seed: int = 0) -> list[str]:

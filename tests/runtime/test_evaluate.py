@@ -9,18 +9,18 @@ import pytest
 import sacrebleu
 from rich.console import Console
 
-from runtime import comet
 from runtime.engines import Generation
 from runtime.errors import RequestError
-from runtime.evaluate import assess, find_failures, score
-from runtime.language import is_other_language
-from runtime.meaning import cosines
-from runtime.memory import PeakMemory, read_memory
-from runtime.pairs import Pair
+from runtime.measure import comet
+from runtime.measure.evaluate import assess, find_failures, score
+from runtime.measure.meaning import cosines
+from runtime.measure.memory import PeakMemory, read_memory
 from runtime.report import print_table, read_run, write_report
-from runtime.translate import Translation
+from runtime.text.language import is_other_language
+from runtime.text.pairs import Pair
+from runtime.translate.segments import Translation
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = Path(__file__).parents[2] / "runtime/text/data"
 
 
 def test_scores_are_sacrebleus_and_carry_their_signature() -> None:

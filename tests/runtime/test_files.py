@@ -4,7 +4,7 @@ import os
 import pytest
 
 from runtime.errors import RequestError, WorkError
-from runtime.files import new_file, new_files, new_folder, require_space
+from runtime.formats.files import new_file, new_files, new_folder, require_space
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path) -> None:

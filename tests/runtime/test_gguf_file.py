@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import RequestError, SlimmoeError, WorkError
-from runtime.gguf_file import GgufFile
+from runtime.formats.gguf_file import GgufFile
 from tests.gguf_files import ARCHITECTURE, T, array, entry, header, string, tensor, write_moe
 
 BIG = 2**63 - 1

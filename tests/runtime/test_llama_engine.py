@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 from export.gguf import export_gguf
 from runtime.engines.llama import LlamaEngine
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
-from runtime.prompts import ChatTemplate
+from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 from tests.tiny import VOCABULARY
 
 TEXTS = [

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from export.gguf import export_gguf
-from runtime import bench_limited, memory_limit
-from runtime.bench import bench
 from runtime.engines import open_engine
 from runtime.errors import RequestError, WorkError
-from runtime.gguf_file import GgufFile
-from runtime.memory import POINTS, Memory, PeakMemory, Series, parse_memory
-from runtime.memory_limit import Outcome, limited, run
-from runtime.pairs import Pair
+from runtime.formats.gguf_file import GgufFile
+from runtime.measure import bench_limited, memory_limit
+from runtime.measure.bench import bench
+from runtime.measure.memory import POINTS, Memory, PeakMemory, Series, parse_memory
+from runtime.measure.memory_limit import Outcome, limited, run
+from runtime.text.pairs import Pair
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory can be limited on Linux only")
 LIMIT = 100 << 20
@@ -54,7 +54,7 @@ def test_nonsense_is_no_memory(text: str) -> None:
 
 def test_a_limit_that_is_no_size_is_refused_before_any_work() -> None:
     result = subprocess.run(
-        [sys.executable, "slimmoe.py", "bench", "a.gguf", "--memory-limit", "2GiB", "--memory-limit", "lots", "-o", "x"],
+        [sys.executable, "-m", "slimmoe", "bench", "a.gguf", "--memory-limit", "2GiB", "--memory-limit", "lots", "-o", "x"],
         capture_output=True, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert result.returncode == 2 and "'lots' is not a size of memory" in result.stderr
@@ -105,7 +105,7 @@ def test_pages_of_files_count_but_do_not_kill(tmp_path: Path) -> None:
 
 @GROUPS
 def test_a_process_knows_how_much_it_may_still_take() -> None:
-    code = "from runtime.memory_limit import memory_left; held = bytearray(40 << 20); print(memory_left())"
+    code = "from runtime.measure.memory_limit import memory_left; held = bytearray(40 << 20); print(memory_left())"
     left = int(run([sys.executable, "-c", code], LIMIT).output)
     assert left < LIMIT - (40 << 20)
     assert left > 10 << 20 and memory_limit.memory_left() > LIMIT
@@ -190,7 +190,7 @@ def test_weights_larger_than_memory_stay_in_their_file(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from runtime.engines.llama import LlamaEngine\n"
         "engine = LlamaEngine(Path(sys.argv[1]), 1); engine.generate([5, 6, 7], 4, stop=False)\n"
-        "from runtime.memory import read_memory; print(read_memory(os.getpid()).anonymous)"
+        "from runtime.measure.memory import read_memory; print(read_memory(os.getpid()).anonymous)"
     )
     command = [sys.executable, "-c", code, str(model)]
     free, held = run(command), run(command, 48 << 20, [model])

@@ -16,7 +16,7 @@ from runtime.engines import open_engine
 from runtime.engines.onnx import OnnxEngine
 from runtime.engines.onnx_check import self_test_file
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import Pair
+from runtime.text.pairs import Pair
 from tests.tiny import VOCABULARY
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 40)]

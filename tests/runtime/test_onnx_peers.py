@@ -13,8 +13,8 @@ from export.onnx import FILES
 from export.onnx.genai import genai_config
 from prune.families import load_family
 from runtime.engines.onnx import OnnxEngine
-from runtime.pairs import Pair
-from runtime.prompts import instruction
+from runtime.text.pairs import Pair
+from runtime.text.prompts import instruction
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 40)]
 PAIR, SEGMENT = Pair("en", "de"), "The file could not be opened."

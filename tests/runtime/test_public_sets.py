@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from runtime.corpus import read_segments
 from runtime.errors import RequestError
-from runtime.pairs import LANGUAGES, Pair
-from runtime.public_sets import FLORES
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import LANGUAGES, Pair
+from runtime.text.public_sets import FLORES
 
 PAIR = Pair("en", "de")
 
@@ -49,7 +49,7 @@ def test_wmt24pp_takes_the_language_s_own_region_and_leaves_bad_sources_out(tmp_
     assert read_segments(tmp_path, Pair("en", "fr")) == [("Hello", "Bonjour")]
 
 
-SACREBLEU = "import sys; from runtime.corpus import read_segments; from runtime.pairs import Pair; "
+SACREBLEU = "import sys; from runtime.text.corpus import read_segments; from runtime.text.pairs import Pair; "
 SACREBLEU += "print(read_segments(sys.argv[1], Pair(*sys.argv[2].split('-'))))"
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from runtime.errors import RequestError
+from runtime.measure.rows import series
 from runtime.report import write_report
 from runtime.report.figures import front
-from runtime.report.rows import series
 from runtime.report.verdict import verdict
 
 ROOT = Path(__file__).parents[2]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from runtime.corpus import read_segments
 from runtime.errors import RequestError, WorkError
-from runtime.pairs import LANGUAGES, Pair, parse_pair
-from runtime.prompts import ChatTemplate, instruction
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import LANGUAGES, Pair, parse_pair
+from runtime.text.prompts import ChatTemplate, instruction
 
 EN_DE = Pair("en", "de")
 

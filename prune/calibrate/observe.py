@@ -1,0 +1,146 @@
+"""Observing a model's experts from inside transformers' registry of experts implementations, without changing a model."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from prune.batches import Batch
+from prune.calibrate.resume import Partial
+from prune.calibrate.stats import ROLES, SUMS
+from prune.checkpoint import Checkpoint
+from runtime.errors import RequestError, WorkError
+
+ROW_BYTES = 32 << 20  # of expert outputs in float32 held at once on a CPU; more tokens are taken in parts
+GPU_FACTOR = 16  # and so many times more on a GPU, which wants larger matrices
+
+
+ExpertsForward = Callable[..., torch.Tensor]  # (module, hidden [T, H], index [T, k], weights [T, k]) -> [T, H]
+
+
+def usual_experts(module: Any) -> ExpertsForward:
+    """What computes an experts module now, with the module as its first argument.
+
+    Raises:
+        RequestError: a class that transformers' registry of experts implementations does not serve.
+    """
+    eager = getattr(type(module).forward, "__wrapped__", None)  # what the registry's decorator wraps
+    if eager is None or not hasattr(module, "config"):
+        raise RequestError(f"Experts of the class {type(module).__name__} cannot be observed; see docs/adding.md.")
+    return ALL_EXPERTS_FUNCTIONS.get(module.config._experts_implementation, eager)
+
+
+@contextlib.contextmanager
+def experts_replaced(model: Any, forward: ExpertsForward) -> Iterator[None]:
+    """Within it, all experts of a model are computed by ``forward``."""
+    name, before = f"slimmoe_{id(forward)}", model.config._experts_implementation
+    ALL_EXPERTS_FUNCTIONS[name] = forward
+    model.set_experts_implementation(name)
+    try:
+        yield
+    finally:
+        model.set_experts_implementation(before)
+        del ALL_EXPERTS_FUNCTIONS[name]
+
+
+class Observer:
+    """Within it, the model computes what it did, and adds up what LayerStats describes.
+
+    The experts get every token once for each of its top-k choices, with a gate weight of 1: one call of the
+    implementation that the model used before, on as many rows as it computes anyway, gives each chosen expert's own
+    output f_j(t).
+
+    ``sums``: by layer, float64 [2, len(SUMS) + experts, experts]; the rows after the first len(SUMS) are ``gram``.
+
+    Raises:
+        RequestError: an experts class that the registry does not serve.
+    """
+
+    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint, device: torch.device) -> None:
+        place = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
+        self.sums = {
+            i: torch.zeros(len(ROLES), len(SUMS) + n, n, dtype=torch.float64, device=place)
+            for i, n in checkpoint.moe_layers.items()
+        }
+        self._role = torch.empty(0)  # of each token of the batch: 0 prompt, 1 response, 2 padding
+        self._layers: dict[torch.nn.Module, int] = {}
+        self._usual: dict[torch.nn.Module, Callable[..., torch.Tensor]] = {}  # called as usual(module, ...)
+        for i in checkpoint.moe_layers:
+            module: Any = model.get_submodule(checkpoint.module("experts", i))
+            self._layers[module] = i
+            self._usual[module] = usual_experts(module)
+        self._registered = experts_replaced(model, self._forward)
+
+    def __enter__(self) -> "Observer":
+        self._registered.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._registered.__exit__(kind, error, trace)
+
+    def begin(self, batch: Batch) -> None:
+        """Tell which tokens the next forward pass will bring."""
+        self._role = torch.where(batch.mask.bool(), batch.response.long(), 2).reshape(-1)
+
+    def resume(self, partial: Partial) -> int:
+        """Take over the sums that an interrupted run left; returns its position, 0 where there is none."""
+        known = partial.load()
+        if known is None:
+            return 0
+        for i, sums in known[1].items():
+            self.sums[i].copy_(torch.from_numpy(sums))
+        return known[0]
+
+    def save(self, partial: Partial, position: int) -> None:
+        """Keep the sums so far, for ``resume``."""
+        partial.save(position, {i: sums.cpu().numpy() for i, sums in self.sums.items()})
+
+    def require_numbers(self) -> None:
+        """Refuse sums that hold NaN or infinity.
+
+        Raises:
+            WorkError: names the first such layer.
+        """
+        for i, sums in self.sums.items():
+            if not torch.isfinite(sums).all():
+                raise WorkError(
+                    f"Layer {i} computes values that are not numbers: the checkpoint's weights are damaged."
+                )
+
+    def _forward(self, module: Any, hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """As an experts implementation: hidden [T, H], index and weights [T, k]; returns [T, H]."""
+        usual, layer, (tokens, width), k = self._usual[module], self._layers[module], hidden.shape, index.shape[1]
+        most = ROW_BYTES * (1 if hidden.device.type == "cpu" else GPU_FACTOR)
+        part = max(1, most // (4 * k * width))
+        results = []
+        for start in range(0, tokens, part):
+            here = slice(start, start + part)
+            rows, chosen = hidden[here].repeat_interleave(k, 0), index[here].reshape(-1, 1)
+            outputs = usual(module, rows, chosen, torch.ones_like(chosen, dtype=weights.dtype))
+            outputs, gate = outputs.view(-1, k, width).float(), weights[here].float()
+            self._add(layer, self._role[here], index[here], gate, outputs @ outputs.mT)
+            results.append((gate[:, None] @ outputs)[:, 0].to(hidden.dtype))
+        return torch.cat(results)
+
+    def _add(
+        self, layer: int, role: torch.Tensor, index: torch.Tensor, gate: torch.Tensor, inner: torch.Tensor
+    ) -> None:
+        """Add up tokens of roles [T] with index and gate [T, k] and inner products of the outputs [T, k, k]."""
+        sums = self.sums[layer]
+        experts, width = sums.shape[2], len(SUMS) + sums.shape[2]
+        role, index, gate, inner = (x.to(sums.device) for x in (role, index, gate, inner))
+        norm = inner.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+        top1 = torch.nn.functional.one_hot(gate.argmax(1), gate.shape[1]).to(gate.dtype)
+        values = torch.stack((torch.ones_like(gate), gate, norm, gate * norm, top1, top1 * gate.exp()))
+        products = inner * gate[:, :, None] * gate[:, None, :]
+        # Rows of the flat sums: [role, sum, expert] and [role, len(SUMS) + expert, expert]; padding goes to a third role.
+        base, row = role[:, None] * width, torch.arange(len(SUMS), device=sums.device)[:, None, None]
+        flat = torch.zeros((len(ROLES) + 1) * width * experts, dtype=torch.float64, device=sums.device)
+        flat.index_add_(0, ((base + row) * experts + index).reshape(-1), values.double().reshape(-1))
+        pairs = (base + len(SUMS) + index)[:, :, None] * experts + index[:, None, :]
+        flat.index_add_(0, pairs.reshape(-1), products.double().reshape(-1))
+        sums += flat.view(-1, width, experts)[: len(ROLES)]

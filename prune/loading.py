@@ -1,0 +1,78 @@
+"""Checkpoints as transformers models: loading, choosing a device, and masking experts instead of cutting them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers.utils import logging
+
+from prune.checkpoint import Checkpoint
+from prune.repairs import repair
+from runtime.errors import WorkError
+
+
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """A checkpoint folder in evaluation mode, ragged ones included. Safetensors only; no code from the folder is run.
+
+    Raises:
+        RequestError: no such folder, or not an MoE family that we know.
+        WorkError: tensors are missing.
+    """
+    logging.disable_progress_bar()
+    checkpoint = Checkpoint(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model_class = auto._model_mapping[type(config)]
+    if len(set(checkpoint.moe_layers.values())) > 1:
+        model_class = _ragged(model_class, checkpoint)
+    model, report = model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise WorkError(f"{folder} lacks {len(missing)} of the model's tensors: {', '.join(missing[:10])}.")
+    if dtype == torch.float64 and model._can_set_experts_implementation():
+        model.set_experts_implementation("eager")  # torch's grouped matrix product has no such kernel
+    repair(model)
+    return model.to(device).eval()
+
+
+def _ragged(model_class: Any, checkpoint: Checkpoint) -> Any:
+    """``model_class`` whose layers are built with their own number of experts, for the loader to fill."""
+
+    def build(self: Any, *args: Any, **kwargs: Any) -> None:
+        model_class.__init__(self, *args, **kwargs)
+        for layer, experts in checkpoint.moe_layers.items():
+            _shrink(self, checkpoint, layer, experts)
+
+    # The name is written to config.json when the model is saved, and must be the plain one.
+    return type(model_class.__name__, (model_class,), {"__init__": build, "__module__": model_class.__module__})
+
+
+def _shrink(model: nn.Module, checkpoint: Checkpoint, layer: int, experts: int) -> None:
+    """Give one layer's router, experts and selection bias ``experts`` places instead of the largest count."""
+    largest = max(checkpoint.moe_layers.values())
+    router: Any = model.get_submodule(checkpoint.module("router", layer))
+    block: Any = model.get_submodule(checkpoint.module("experts", layer))
+    for module in (*router.modules(), block):
+        for name, tensor in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            if tensor.shape and tensor.shape[0] == largest:
+                _replace(module, name, tensor[:experts])
+        if getattr(module, "num_experts", None) == largest:
+            module.num_experts = experts
+    for name, _ in list(block.named_children()):  # one module for each expert, numbered
+        if (number := re.search(r"\d+$", name)) and int(number[0]) >= experts:
+            delattr(block, name)
+    if checkpoint.selection_bias:
+        path, _, name = checkpoint.module("selection_bias", layer).rpartition(".")
+        owner = model.get_submodule(path)
+        _replace(owner, name, getattr(owner, name)[..., :experts])
+
+
+def _replace(module: nn.Module, name: str, values: torch.Tensor) -> None:
+    old = getattr(module, name)
+    if isinstance(old, nn.Parameter):
+        setattr(module, name, nn.Parameter(values.detach().clone(), requires_grad=old.requires_grad))
+    else:
+        setattr(module, name, values.detach().clone())

@@ -1,0 +1,211 @@
+"""A plan says which experts stay: a small JSON file, cheap to make for every ratio from the same statistics."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prune.calibrate.stats import Routing, Stats
+from prune.plan.budget import find_allocation
+from prune.plan.criteria import Evidence, find_criterion, require_sums
+from runtime.errors import RequestError
+from runtime.formats.files import new_file, require_replaceable
+
+FORMAT = "slimmoe-plan/1"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The keep-list of one MoE layer: sorted ids of the source model's experts."""
+
+    layer: int
+    experts: int
+    keep: list[int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """See DESIGN: the fields of plan.json. ``top_k`` is what the pruned model uses."""
+
+    model: str
+    fingerprint: str
+    pair: str
+    criterion: str
+    allocation: str
+    ratio: float
+    seed: int
+    top_k: int
+    layers: list[Layer]
+    calibration: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that identify the cut: model and keep-lists."""
+        cut = {"fingerprint": self.fingerprint, "layers": [asdict(layer) for layer in self.layers]}
+        return hashlib.sha256(json.dumps(cut, sort_keys=True).encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"format": FORMAT, "hash": self.hash} | asdict(self)
+
+    @staticmethod
+    def check_output(path: Path) -> None:
+        """Refuse a path where a plan would replace something else.
+
+        Raises:
+            RequestError: it is a folder, or another kind of file.
+        """
+        require_replaceable(path, "a plan", _is_plan)
+
+    def save(self, path: Path) -> None:
+        """Write the file, in the place of an older plan.
+
+        Raises:
+            RequestError: see ``check_output``.
+        """
+        self.check_output(path)
+        with new_file(path) as temporary:
+            temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Plan":
+        """Read plan.json, or the slimmoe.json of a pruned checkpoint.
+
+        Raises:
+            RequestError: no such file, or not a plan.
+        """
+        if not Path(path).is_file():
+            raise RequestError(f"There is no plan {path}.", next_command=f"slimmoe plan STATS --ratio 0.75 -o {path}")
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            if data.get("format") != FORMAT:
+                raise RequestError(f"{path} is not a plan ({FORMAT}).")
+            layers = [Layer(**layer) for layer in data["layers"]]
+            names = cls.__dataclass_fields__.keys() - {"layers"}
+            return cls(layers=layers, **{name: data[name] for name in names})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RequestError(f"{path} is not a readable plan ({type(error).__name__}).") from None
+
+
+def _is_plan(path: Path) -> bool:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["format"].startswith("slimmoe-plan/")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _best(scores: np.ndarray, count: int, top_k: int, routing: Routing) -> list[int]:
+    """Sorted ids of the ``count`` highest scores.
+
+    Where routing is limited to groups, the same number from each group, so that the groups stay what they are. Where
+    that cannot be (the count does not divide, or too few would be left for the groups' scores or for top-k), the highest
+    of all, and the cut routes without groups (prune/rewrite/shape.py).
+    """
+    order = np.argsort(-scores, kind="stable")
+    groups = routing.groups
+    each, rest = divmod(count, groups)
+    if groups > 1 and not rest and each >= routing.group_floor and each * routing.topk_groups >= top_k:
+        group = order * groups // len(scores)
+        order = np.concatenate([order[group == i][:each] for i in range(groups)])
+    return sorted(order[:count].tolist())
+
+
+def score_layers(stats: Stats, criterion: str, against: Stats | None = None, seed: int = 0) -> dict[int, np.ndarray]:
+    """Scores [experts] by layer.
+
+    Raises:
+        RequestError: an unknown criterion, statistics of another model, none to contrast with, or without the sums that
+            the criterion reads.
+    """
+    if against is not None and against.fingerprint != stats.fingerprint:
+        raise RequestError(f"The statistics to contrast with are of another model ({against.model}).")
+    score, rng = find_criterion(criterion), np.random.default_rng(seed)
+    for read in (stats, against) if against else (stats,):
+        require_sums(criterion, read.known)
+    return {i: score(Evidence(layer, against.layers[i] if against else None, rng)) for i, layer in stats.layers.items()}
+
+
+def make_plan(
+    stats: Stats,
+    ratio: float,
+    criterion: str = "gate",
+    seed: int = 0,
+    allocation: str = "uniform",
+    against: Stats | None = None,
+) -> Plan:
+    """Keep the highest-scoring experts of each layer.
+
+    Args:
+        ratio: share of all experts to cut.
+        allocation: ``uniform`` keeps the same share of every layer; ``layerwise`` as many in all, more of them in layers
+            whose scores are spread over many experts.
+        against: statistics of other text, for the criterion ``contrast``.
+
+    Raises:
+        RequestError: ratio out of range, unknown criterion or allocation, statistics that do not fit each other.
+    """
+    scores = score_layers(stats, criterion, against, seed)
+    allocate = find_allocation(allocation)
+    shares = []
+    for values in scores.values():
+        positive = np.maximum(values, 0)
+        shares.append((positive / positive.sum() if positive.any() else np.full(len(values), 1 / len(values))).tolist())
+    counts = allocate(shares, ratio, stats.top_k)
+    few = next((i for i, count in zip(scores, counts) if count < stats.routing.layer_floor), None)
+    if few is not None:
+        raise RequestError(
+            f"A ratio of {ratio:g} leaves fewer than {stats.routing.layer_floor} experts in layer {few}, which this "
+            "model's router needs.",
+            next_command=f"slimmoe plan STATS --ratio {ratio / 2:g} -o plan.json",
+        )
+    top_k = min(stats.top_k, *counts)
+    layers = [
+        Layer(i, len(values), _best(values, count, top_k, stats.routing))
+        for (i, values), count in zip(scores.items(), counts, strict=True)
+    ]
+    return Plan(
+        stats.model, stats.fingerprint, stats.pair, criterion, allocation, ratio, seed, top_k, layers, stats.calibration
+    )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One layer of a plan: how concentrated its routing is, and how much of it the kept experts carry."""
+
+    layer: int
+    experts: int
+    kept: int
+    effective: float  # exp of the entropy of the gate mass: as many equally used experts would be as concentrated
+    mass_kept: float  # share of the gate mass that kept experts had before the cut
+    busiest_dropped: float  # the largest share of gate mass among dropped experts; 0 where none is dropped
+    never_chosen: int  # experts that no token chose
+
+
+def explain(plan: Plan, stats: Stats) -> list[Explanation]:
+    """Per layer, what the plan keeps and how concentrated the routing was.
+
+    Raises:
+        RequestError: statistics without gate weights.
+    """
+    if "gate" not in stats.known:
+        raise RequestError("These statistics hold no gate weights, which an explanation is about.")
+    found = []
+    for layer in plan.layers:
+        mass = stats.layers[layer.layer].gate.sum(0)
+        share = mass / max(mass.sum(), np.finfo(float).tiny)
+        used = share[share > 0]
+        dropped = np.delete(share, layer.keep)
+        found.append(
+            Explanation(
+                layer.layer,
+                layer.experts,
+                len(layer.keep),
+                float(np.exp(-(used * np.log(used)).sum())),
+                float(share[layer.keep].sum()),
+                float(dropped.max(initial=0.0)),
+                int((share == 0).sum()),
+            )
+        )
+    return found

@@ -1,0 +1,49 @@
+"""What every engine offers, and what one generation is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from runtime.text.prompts import ChatTemplate
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One greedy generation; ``seconds`` are wall-clock, without loading and tokenisation."""
+
+    token_ids: tuple[int, ...]  # what was written, without the end-of-sequence token
+    text: str
+    finished: bool  # an end-of-sequence token came within the limit
+    prompt_tokens: int
+    prefill_seconds: float
+    decode_seconds: float
+
+
+class Engine(Protocol):
+    """An artefact loaded for inference, one sequence at a time."""
+
+    name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
+    threads: int
+    template: ChatTemplate
+    buffers: dict[str, int]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; those that the engine knows
+    pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids; special tokens in the text are recognised, none are added."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens left out."""
+        ...
+
+    def logits(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""
+        ...
+
+    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
+        """Greedy decoding of at most ``limit`` tokens; ``stop=False`` writes on after an end of sequence."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,65 @@
+"""llama.cpp's library through llama_cpp's ctypes layer, and what it logs: errors, and the sizes of its buffers."""
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import types
+from collections import deque
+from functools import cache
+from typing import Any
+
+from runtime.errors import WorkError
+from runtime.llama_paths import HOME
+
+_INFO, _ERROR = 2, 4  # ggml's log levels
+_BUFFER = re.compile(r" (model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+_PARTS = {"model": "weights_bytes", "KV": "kv_cache_bytes", "RS": "kv_cache_bytes"}  # RS: recurrent layers' state
+
+errors: deque[str] = deque(maxlen=20)  # llama.cpp's last error lines
+buffers: dict[str, int] = {}  # bytes by part, as llama.cpp logs them while it loads: no function tells them
+_callbacks: list[Any] = []  # the library calls them as long as the process lives: Python must not collect them
+
+
+def _import_bindings() -> Any:
+    """llama_cpp's ctypes layer alone.
+
+    The package's ``__init__`` would load its high-level API too, whose dependencies set-up does not install; so an
+    empty package stands in its place during the import.
+    """
+    if "llama_cpp" in sys.modules:
+        return importlib.import_module("llama_cpp.llama_cpp")
+    found = importlib.util.find_spec("llama_cpp")
+    if found is None:
+        raise ImportError("llama_cpp is not installed")
+    package = types.ModuleType("llama_cpp")
+    package.__path__ = list(found.submodule_search_locations or [])
+    sys.modules["llama_cpp"] = package
+    try:
+        return importlib.import_module("llama_cpp.llama_cpp")
+    finally:
+        del sys.modules["llama_cpp"]
+
+
+@cache
+def library() -> Any:
+    """llama_cpp on the environment's own build of llama.cpp, else on what LLAMA_CPP_LIB_PATH or its wheel brings."""
+    if (HOME / "bin").is_dir():
+        os.environ.setdefault("LLAMA_CPP_LIB_PATH", str(HOME / "bin"))
+    try:
+        bindings = _import_bindings()
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # AttributeError: a build of another version
+        raise WorkError(f"llama.cpp cannot be loaded ({error}).", next_command="make setup") from None
+
+    def log(level: int, text: bytes, _: Any) -> None:
+        if level == _ERROR:
+            errors.append(text.decode(errors="replace").strip())
+        elif level == _INFO and (found := _BUFFER.search(text.decode(errors="replace"))):
+            part = _PARTS.get(found[1], "compute_bytes")
+            buffers[part] = buffers.get(part, 0) + round(float(found[2]) * 2**20)
+
+    _callbacks.append(bindings.llama_log_callback(log))
+    bindings.llama_log_set(_callbacks[-1], None)
+    bindings.llama_backend_init()
+    return bindings

@@ -1,0 +1,95 @@
+"""The header of a GGUF file, written: keys that stay as they were are copied as bytes from the file they come from."""
+
+import os
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gguf.constants import GGUFValueType
+
+from runtime.errors import RequestError
+from runtime.formats.copying import copy_range, merge, write_all
+from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_header import MAGIC, NUMBERS, Value
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def _value(kind: GGUFValueType, value: Any) -> bytes:
+    return _string(value) if kind == GGUFValueType.STRING else struct.pack("<" + NUMBERS[kind], value)
+
+
+def encode(key: str, value: Any, like: Value | None = None) -> bytes:
+    """The entry of a key: of the type that it had before, else of the type that Python's own value suggests."""
+    if like is not None and like.count is not None:
+        start = struct.pack("<IIQ", GGUFValueType.ARRAY, like.type, len(value))
+        return _string(key) + start + b"".join(_value(like.type, each) for each in value)
+    kind = like.type if like is not None else _type_of(value)
+    return _string(key) + struct.pack("<I", kind) + _value(kind, value)
+
+
+def _type_of(value: Any) -> GGUFValueType:
+    # GGUFValueType.get_type would have float32, in which 0.7 is no longer 0.7.
+    return GGUFValueType.FLOAT64 if isinstance(value, float) else GGUFValueType.get_type(value)
+
+
+def encode_tensor(name: str, shape: Sequence[int], kind: int, offset: int) -> bytes:
+    """The entry of a tensor: ``shape`` with the outermost axis first, ``offset`` from the start of the data."""
+    axes = [len(shape), *reversed(shape)]
+    return _string(name) + struct.pack(f"<I{len(shape)}QIQ", *axes, kind, offset)
+
+
+def write_header(
+    source: GgufFile, target: BinaryIO, metadata: dict[str, bytes | None], tensors: Iterable[bytes]
+) -> None:
+    """Write everything that comes before the data to an unbuffered file.
+
+    Args:
+        metadata: entries by key that replace those of ``source``, None to leave one out; new keys come last.
+        tensors: entries as ``encode_tensor`` makes them.
+    """
+    entries = list(tensors)
+    kept = [key for key in source.metadata if metadata.get(key, b"") is not None]
+    added = [entry for key, entry in metadata.items() if key not in source.metadata and entry is not None]
+    count = len(kept) + len(added)
+    write_all(target, MAGIC + struct.pack("<IQQ", source.version, len(entries), count))
+    with Path(source.parts[0]).open("rb", buffering=0) as file:
+        ranges: list[tuple[int, int]] = []
+        for key in kept:
+            if (entry := metadata.get(key)) is None:
+                ranges.append((source.metadata[key].entry, source.metadata[key].stop))
+                continue
+            _copy(file, target, ranges)
+            write_all(target, entry)
+            ranges = []
+        _copy(file, target, ranges)
+    write_all(target, b"".join(added) + b"".join(entries))
+    write_all(target, bytes(-target.tell() % source.alignment))
+
+
+def _copy(source: BinaryIO, target: BinaryIO, ranges: list[tuple[int, int]]) -> None:
+    for start, stop in merge(ranges):
+        copy_range(source, target, start, stop)
+
+
+def output_path(output: Path | str, name: str, command: str) -> Path:
+    """``output``, or the file ``name`` in it where it is a folder or ends with a slash.
+
+    Args:
+        command: without its -o, for the error.
+
+    Raises:
+        RequestError: a file name that does not end in .gguf, by which all programs know such files.
+    """
+    path = Path(output)
+    if path.is_dir() or str(output).endswith(("/", os.sep)):
+        return path / name
+    if path.suffix != ".gguf":
+        raise RequestError(
+            f"{output} does not end in .gguf; a folder ends with a slash.", next_command=f"{command} -o {output}/"
+        )
+    return path

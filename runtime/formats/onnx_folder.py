@@ -1,0 +1,66 @@
+"""An ONNX folder on disk: its graphs, and what its JSON files say."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import RequestError, WorkError
+
+VARIANTS = ("model_q4.onnx", "model_int8.onnx", "model_fp16.onnx", "model.onnx")  # the smallest first
+_PAIR = ("encoder_model", "decoder_model_merged")  # what the files of a model with an encoder begin with
+
+
+def graph_file(artefact: Path) -> Path:
+    """The graph that an artefact stands for: itself, or the smallest variant of a folder.
+
+    Raises:
+        RequestError: the folder has none, or it is one of two graphs, for an encoder and a decoder.
+    """
+    graphs = [artefact] if artefact.suffix == ".onnx" else sorted((artefact / "onnx").glob("*.onnx"))
+    if graphs and all(graph.name.startswith(_PAIR) for graph in graphs):
+        raise RequestError(
+            f"{artefact} is a model with an encoder, which this engine does not run; optimum's ORTModelForSeq2SeqLM and "
+            "transformers.js load it (docs/onnx.md)."
+        )
+    if artefact.suffix == ".onnx":
+        return artefact
+    found = next((path for name in VARIANTS if (path := artefact / "onnx" / name).exists()), None)
+    if found is None:
+        sentence = f"{artefact} holds no {' or '.join(VARIANTS)}."
+        raise RequestError(sentence, next_command=f"slimmoe onnx DIR -o {artefact}")
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, {} where there is no such file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError:
+        raise WorkError(
+            f"{path} is not valid JSON.", next_command=f"cp DIR/{path.name} {path}   (DIR: the checkpoint)"
+        ) from None
+
+
+def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> list[int]:
+    """End-of-sequence ids: generation_config.json's before config.json's."""
+    for values in (generation, config):
+        ids = values.get("eos_token_id")
+        if ids is not None:
+            return [ids] if isinstance(ids, int) else list(ids)
+    return []
+
+
+def longest_text(config: Mapping[str, Any]) -> int:
+    """Tokens that a text may have, ``sys.maxsize`` where the config does not say.
+
+    Of ``longrope``, whose frequencies jump where a text outgrows the length that the model was first trained on, graphs
+    know the part before.
+    """
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    names = ["max_position_embeddings"]
+    if "longrope" in (rope.get("rope_type"), rope.get("type")):
+        names.append("original_max_position_embeddings")
+    known = [values[name] for name in names for values in (rope, config) if values.get(name)]
+    return min(known, default=sys.maxsize)

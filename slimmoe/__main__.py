@@ -1,0 +1,5 @@
+"""``python -m slimmoe`` is the command."""
+
+from slimmoe.cli import main
+
+main()

@@ -1,0 +1,158 @@
+"""The verbs that a device runs: translate, evaluate, bench, report. And what all verbs share: options and printing."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from runtime.errors import RequestError
+from runtime.text.pairs import Pair, parse_pair
+
+device = typer.Typer()
+console = Console()
+DATA = Path("data")  # names of our own small sets, see runtime/text/data
+
+TEST_HELP = "TSV, PO, Moses stem, FLORES+ or WMT24++ folder, or a name of sacreBLEU's (wmt20)"
+DEFAULT_PAIR: Any = "en-de"  # a default goes through the parser, as what is typed does
+PairOption = Annotated[Pair, typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="for example en-de")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program to read")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="default: every core this process may use")]
+Corpus = Annotated[
+    Path, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)", show_default=False)
+]
+
+
+def say(text: str) -> None:
+    """Print a line to the terminal as it is."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@device.command()
+def translate(
+    artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
+    pair: PairOption,
+    texts: Annotated[list[str] | None, typer.Argument(help="text, or text files; standard input when none")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="file for the translation")] = None,
+    threads: Threads = None,
+) -> None:
+    """Translate text, line by line."""
+    from runtime.engines import open_engine
+    from runtime.formats.files import new_file
+    from runtime.translate.segments import translate
+
+    for text in texts or []:
+        if text.endswith((".txt", ".tsv", ".md")) and " " not in text and not Path(text).is_file():
+            raise RequestError(f"There is no text file {text}.", next_command="ls")
+
+    def lines() -> Iterator[str]:
+        if not texts:
+            yield from (line.rstrip("\n") for line in sys.stdin)
+        for text in texts or []:
+            path = Path(text)
+            if len(text) < 256 and path.is_file():
+                try:
+                    yield from path.read_text(encoding="utf-8").splitlines()
+                except UnicodeDecodeError:
+                    raise RequestError(f"{path} is not UTF-8 text.") from None
+            else:
+                yield from text.splitlines()
+
+    with contextlib.closing(open_engine(artefact, threads)) as engine:
+        if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
+            note = f"slimmoe: {artefact} was pruned for {engine.pruned_for}; of {pair} it has lost experts it may need."
+            print(note, file=sys.stderr)
+        results = translate(engine, pair, lines())
+        if output is None:
+            for result in results:
+                print(result.text, flush=True)
+        else:
+            with new_file(output) as temporary, temporary.open("w", encoding="utf-8") as file:
+                for result in results:
+                    file.write(result.text + "\n")
+            say(f"translation: {output}")
+
+
+@device.command()
+def evaluate(
+    artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
+    pair: PairOption,
+    test: Annotated[Path, typer.Option(help=TEST_HELP, show_default=False)] = DATA / "test",
+    threads: Threads = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score an artefact's translations: BLEU, chrF++ and failures."""
+    from runtime.engines import open_engine
+    from runtime.measure.evaluate import evaluate
+    from runtime.text.corpus import read_segments
+
+    segments = read_segments(test, pair)
+    with contextlib.closing(open_engine(artefact, threads)) as engine:
+        result = evaluate(engine, pair, segments)
+        name = engine.name
+    if as_json:
+        print(json.dumps(asdict(result) | {"engine": name, "artefact": str(artefact), "test": str(test)}))
+        return
+    say(f"chrF++ {result.chrf:.2f}  {result.chrf_signature}")
+    say(f"BLEU   {result.bleu:.2f}  {result.bleu_signature}")
+    failed = ", ".join(f"{count} {kind}" for kind, count in result.failures.items() if count) or "none"
+    for scorer, value, signature in (
+        ("meaning", result.meaning, result.meaning_signature),
+        ("COMET  ", result.comet, result.comet_signature),
+    ):
+        if value is not None:
+            say(f"{scorer} {value:.4f}  {signature}")
+    say(f"{result.segments} segments with {name}, {result.tokens_per_second:.0f} tokens/s; failed outputs: {failed}")
+
+
+@device.command()
+def bench(
+    artefacts: Annotated[list[Path], typer.Argument(help="GGUF files and ONNX folders")],
+    output: Output,
+    pair: PairOption = DEFAULT_PAIR,
+    test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
+    threads: Threads = None,
+    memory_limit: Annotated[
+        list[str] | None, typer.Option(help="also time it within so much memory, as 2GiB; may be repeated (Linux)")
+    ] = None,
+) -> None:
+    """Measure speed, memory and size, one process for each artefact."""
+    from rich.progress import Progress
+
+    from runtime.formats.files import new_file
+    from runtime.measure.bench import bench
+    from runtime.measure.bench_limited import bench_limited, parse_limits
+    from runtime.measure.compare import compare, keep_hypotheses
+
+    limits = parse_limits(memory_limit or [])
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("bench", total=len(artefacts))
+        rows = []
+        for artefact in artefacts:
+            progress.update(task, description=f"bench {artefact}")
+            rows.append(keep_hypotheses(bench(artefact, pair, test, threads), output.parent))
+            rows += bench_limited(rows[-1], limits) if limits else []
+            progress.advance(task)
+    rows = compare(rows, output.parent)
+    with new_file(output) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    say(f"{len(artefacts)} artefacts measured, {len(rows)} rows: {output}")
+
+
+@device.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="a folder with bench.jsonl")],
+    output: Output,
+) -> None:
+    """Print the table of a run and write its report: a page (.html) or Markdown (.md)."""
+    from runtime.report import print_table, write_report
+
+    print_table(write_report(run, output, f"slimmoe: {run}"), console)
+    say(f"report: {output}")

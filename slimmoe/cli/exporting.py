@@ -1,0 +1,198 @@
+"""The verbs that write files for the device and check them: gguf, onnx, verify, sweep."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from runtime.errors import RequestError
+from runtime.text.pairs import Pair, parse_pair
+from slimmoe.cli.device import DATA, DEFAULT_PAIR, TEST_HELP, AsJson, Corpus, Output, PairOption, Threads, say
+from slimmoe.cli.pruning import CALIBRATION, CRITERIA_HELP, OwnCorpus, resolve
+
+exporting = typer.Typer()
+DEFAULT_QUANT = "Q4_K_M"
+SWEEP_PAIRS, SWEEP_CRITERIA = [DEFAULT_PAIR], ["gate"]
+SWEEP_RATIOS, SWEEP_TYPES = [0.25, 0.5, 0.7, 0.75, 0.9], ["Q4_K_M", "Q8_0", "int4", "int8"]
+
+
+class _ListsTypes(TyperCommand):
+    """A command whose help ends with the table of types, read only when help is asked for."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from export.gguf.types import list_types
+
+        formatter.write(
+            f"\nTypes, from the largest (bits per weight; what an importance matrix is to them):\n{list_types()}\n"
+        )
+
+
+@exporting.command(cls=_ListsTypes)
+def gguf(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint; a GGUF file with --plan")],
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="the file, or a folder for one named by model, pair, share and type")
+    ] = "./",
+    quant: Annotated[
+        str | None, typer.Option(help="llama.cpp's name of the type, see below  [default: Q4_K_M]")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="what plan wrote: cut a GGUF file by it, all types as they are, without torch")
+    ] = None,
+    pair: Annotated[
+        Pair | None,
+        typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="default: what the model was pruned for"),
+    ] = None,
+    corpus: OwnCorpus = None,
+    imatrix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|none",
+            help="importance matrix by llama-imatrix, of this model or of the unpruned one. Default: computed on the "
+            "pair's text of --corpus, for types that need one, and with --pair for all below 5 bits that it helps",
+        ),
+    ] = None,
+    pre: Annotated[
+        str | None,
+        typer.Option(help="llama.cpp's name of the pre-tokenisation, for a tokenizer that nothing recognises"),
+    ] = None,
+) -> None:
+    """Write a GGUF file for llama.cpp, LM Studio and Ollama (with a Modelfile beside it where the pair is known).
+
+    slimmoe gguf big.gguf --plan plan.json -o small.gguf cuts a GGUF file as it is, without torch: all types are kept, and
+    --quant, --imatrix and --pre are for checkpoints alone.
+    """
+    if model.endswith(".gguf") or plan is not None:
+        _cut_gguf(Path(model), plan, output, [quant, imatrix, pre, pair, corpus])
+        return
+    from export.gguf import export_gguf
+
+    quant = quant or DEFAULT_QUANT
+    matrix = Path(imatrix) if imatrix and imatrix != "none" else None
+    path = export_gguf(
+        resolve(model), output, quant, "none" if imatrix == "none" else matrix,
+        pair=pair, corpus=corpus or CALIBRATION, pre=pre, tell=say,
+    )  # fmt: skip
+    say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
+
+
+def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[object]) -> None:
+    if plan is None:
+        raise RequestError(
+            f"{model} is a GGUF file already; --plan says which of its experts stay.",
+            next_command=f"slimmoe gguf {model} --plan plan.json -o {output}",
+        )
+    if model.suffix != ".gguf":
+        raise RequestError(
+            f"--plan cuts GGUF files here, and {model} is none; a checkpoint is cut first.",
+            next_command=f"slimmoe prune {model} --plan {plan} -o DIR",
+        )
+    if any(option is not None for option in of_checkpoints):
+        raise RequestError(
+            f"The types and the tokenizer of {model} stay as they are, and the plan tells the pair: --quant, --imatrix, "
+            "--pre, --pair and --corpus are for checkpoints.",
+            next_command=f"slimmoe gguf {model} --plan {plan} -o {output}",
+        )
+    from export.gguf.modelfile import add_for_cut
+    from prune.plan.plan import Plan
+    from prune.rewrite.gguf import cut_gguf
+
+    chosen = Plan.load(plan)
+    path = cut_gguf(model, chosen, output)
+    add_for_cut(model, path, chosen.pair)
+    say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
+
+
+@exporting.command()
+def onnx(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint")],
+    output: Output,
+    quant: Annotated[str, typer.Option(help="none, fp16, int8, or int4 with attention at 8 bits")] = "int4",
+    block: Annotated[
+        int, typer.Option(help="weights of an expert that share a scale: 32, or 128 (smaller, faster, less exact)")
+    ] = 32,
+    zero_points: Annotated[
+        bool, typer.Option("--zero-points", help="of int4: closer to the original, but larger and slower")
+    ] = False,
+) -> None:
+    """Write an ONNX folder for ONNX Runtime."""
+    from export.onnx import export_onnx
+    from runtime.measure.bench import file_size
+
+    path = export_onnx(resolve(model), output, quant, block, zero_points)
+    say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
+
+
+@exporting.command()
+def sweep(
+    models: Annotated[list[str], typer.Argument(help="folders or Hugging Face ids of checkpoints")],
+    output: Output,
+    pairs: Annotated[
+        list[Pair], typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="repeat it for several")
+    ] = SWEEP_PAIRS,
+    ratios: Annotated[
+        list[float], typer.Option("--ratio", help="share of the experts to cut; 0 is always there")
+    ] = SWEEP_RATIOS,
+    criteria: Annotated[list[str], typer.Option("--criterion", help=CRITERIA_HELP)] = SWEEP_CRITERIA,
+    types: Annotated[
+        list[str], typer.Option("--type", help="of GGUF, or none, fp16, int8, int4 of ONNX")
+    ] = SWEEP_TYPES,
+    recover: Annotated[str, typer.Option(help="mend what is cut: no, yes, or both to compare")] = "no",
+    teach: Annotated[bool, typer.Option("--teach", help="distil from the unpruned model while mending")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="of mending; default: by the corpus")] = None,
+    corpus: Corpus = CALIBRATION,
+    dev: Annotated[
+        Path, typer.Option(help="held-out text that decides which mended weights are kept", show_default=False)
+    ] = DATA / "dev",
+    test: Annotated[Path, typer.Option(help=f"translate and score: {TEST_HELP}", show_default=False)] = DATA / "test",
+    threads: Threads = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="run on this Ray cluster; local starts one")
+    ] = None,
+) -> None:
+    """Export and measure every combination, into OUTPUT/bench.jsonl. The same command goes on with a stopped sweep."""
+    from slimmoe.sweep import Sweep, one_by_one, run
+    from slimmoe.sweep_on_ray import on_cluster
+
+    chosen = {"no": (False,), "yes": (True,), "both": (False, True)}.get(recover)
+    if chosen is None:
+        raise RequestError(f"--recover is no, yes or both, not {recover!r}.")
+    rows = run(
+        Sweep(
+            output, tuple(resolve(model) for model in models), tuple(pairs), tuple(criteria), tuple(ratios), chosen,
+            tuple(types), corpus, dev, test, threads, steps, teach,
+        ),
+        say, partial(on_cluster, ray) if ray else one_by_one,
+    )  # fmt: skip
+    say(f"{len(rows)} runs: {output}/bench.jsonl")
+    say(f"  next: slimmoe report {output} -o {output}/report.html")
+
+
+@exporting.command()
+def verify(
+    artefact: Annotated[Path, typer.Argument(help="a pruned checkpoint, a GGUF file or an ONNX folder")],
+    against: Annotated[str, typer.Option(help="the checkpoint it was made from, or a GGUF file")],
+    pair: PairOption = DEFAULT_PAIR,
+    corpus: Corpus = DATA / "dev",
+    plan: Annotated[
+        Path | None, typer.Option(help="by which a GGUF file was cut from the one it is held against")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="verify.json, to add the check to")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that an artefact computes what its source computes."""
+    from export.verify import add_to_record, verify
+    from runtime.errors import WorkError
+
+    result = verify(artefact, Path(against) if against.endswith(".gguf") else resolve(against), corpus, pair, plan)
+    if output is not None:
+        add_to_record(output, result)
+    if as_json:
+        print(json.dumps(result.to_dict()))
+    if not result.passed:
+        raise WorkError(result.sentence())
+    if not as_json:
+        say(result.sentence())

@@ -1,0 +1,241 @@
+"""The verbs that decide which experts stay, cut the others and mend what is left: calibrate, plan, prune, recover, fit."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime.errors import RequestError
+from slimmoe.cli.device import DATA, DEFAULT_PAIR, AsJson, Corpus, Output, PairOption, console, say
+
+if TYPE_CHECKING:
+    from prune.checkpoint import Checkpoint
+    from prune.gguf_model import GgufModel
+    from prune.plan.plan import Explanation
+
+cutting = typer.Typer()
+CRITERIA_HELP = (
+    "gate, frequency, activation-norm, reap, saliency, nllb, contrast, reconstruction or random (docs/pruning.md)"
+)
+CALIBRATION = DATA / "calibration"
+OwnCorpus = Annotated[  # None: CALIBRATION, for verbs that refuse a corpus where they make no use of it
+    Path | None, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)")
+]
+
+
+def resolve(model: str) -> Path:
+    """The checkpoint's folder, downloaded if it is an id."""
+    from prune.hub import resolve_model
+
+    return resolve_model(model)
+
+
+def _moe_model(model: str) -> "Checkpoint | GgufModel":
+    if model.endswith(".gguf"):
+        from prune.gguf_model import GgufModel
+
+        return GgufModel(Path(model))
+    from prune.checkpoint import Checkpoint
+
+    return Checkpoint(resolve(model))
+
+
+def _print_explanation(layers: "list[Explanation]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        "layer", "kept", "effective experts", "gate mass kept", "largest dropped", "never chosen", box=SIMPLE_HEAD
+    )
+    for column in table.columns:
+        column.justify = "right"
+    for layer in layers:
+        table.add_row(
+            str(layer.layer), f"{layer.kept} of {layer.experts}", f"{layer.effective:.1f}", f"{layer.mass_kept:.1%}",
+            f"{layer.busiest_dropped:.1%}", str(layer.never_chosen),
+        )  # fmt: skip
+    console.print(table)
+    say("effective experts: as many equally used ones would be as concentrated, exp(entropy of the gate mass)")
+
+
+@cutting.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint, or a GGUF file")],
+    pair: PairOption,
+    output: Output,
+    corpus: OwnCorpus = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="stop after so many tokens")] = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option(help="layer by layer, on disk between layers (default: where the model does not fit into memory)"),
+    ] = None,
+    imatrix: Annotated[
+        Path | None, typer.Option(help="an importance matrix by llama-imatrix: its counts, for frequency alone")
+    ] = None,
+) -> None:
+    """Sum up what each expert does on a pair's text: one pass over whole conversations.
+
+    An interrupted run goes on where it was when the same command is given again. A GGUF file needs no torch.
+    """
+    from prune.calibrate.stats import Stats
+
+    Stats.check_output(output)
+    if imatrix is not None:
+        if tokens is not None or stream is not None or corpus is not None:
+            raise RequestError(
+                "An importance matrix is read as it is: --corpus, --tokens and --stream are for running the model.",
+                next_command=f"slimmoe calibrate {model} --pair {pair} --imatrix {imatrix} -o {output}",
+            )
+        from prune.calibrate.imatrix import read_counts
+
+        stats = read_counts(imatrix, _moe_model(model), pair)
+        stats.save(output)
+        say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
+        return
+    corpus = corpus or CALIBRATION
+    if model.endswith(".gguf"):
+        from prune.calibrate.from_gguf import calibrate_gguf
+
+        if stream:
+            raise RequestError(
+                "--stream is for checkpoints: a GGUF file stays on disk anyway.",
+                next_command=f"slimmoe calibrate {model} --pair {pair} -o {output}",
+            )
+        stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output), True
+    else:
+        from prune.calibrate.from_checkpoint import calibrate, is_main_process
+
+        stats, _ = calibrate(resolve(model), pair, corpus, tokens, stream=stream, output=output)
+        prints = is_main_process()
+    used = stats.calibration
+    total = used["prompt_tokens"] + used["response_tokens"]
+    if prints:
+        say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s: {output}")
+
+
+@cutting.command()
+def plan(
+    stats: Annotated[Path, typer.Argument(help="what calibrate wrote")],
+    ratio: Annotated[float, typer.Option(help="share of the experts to cut, 0 up to 1")],
+    output: Output,
+    criterion: Annotated[str, typer.Option(help=CRITERIA_HELP)] = "gate",
+    allocation: Annotated[
+        str, typer.Option(help="uniform, or layerwise: more experts where they share the work")
+    ] = "uniform",
+    against: Annotated[Path | None, typer.Option(help="statistics of other text, for the criterion contrast")] = None,
+    seed: Annotated[int, typer.Option(help="of the random criterion")] = 0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="print, per layer, what is kept and how routing is concentrated")
+    ] = False,
+) -> None:
+    """Choose which experts stay."""
+    from prune.calibrate.stats import Stats
+    from prune.plan.plan import Plan, make_plan
+    from prune.plan.plan import explain as explain_plan
+
+    Plan.check_output(output)
+    known = Stats.load(stats)
+    made = make_plan(known, ratio, criterion, seed, allocation, Stats.load(against) if against else None)
+    explanation = explain_plan(made, known) if explain else None
+    made.save(output)
+    counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
+    kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
+    if explanation is not None:
+        _print_explanation(explanation)
+    if made.top_k < known.top_k:
+        say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
+
+
+@cutting.command()
+def prune(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    plan: Annotated[Path, typer.Option(help="what plan wrote")],
+    output: Output,
+    ragged: Annotated[
+        bool,
+        typer.Option("--ragged", help="write a layerwise plan with each layer's own count, which only ONNX can hold"),
+    ] = False,
+) -> None:
+    """Cut the other experts out of the checkpoint."""
+    from prune.plan.plan import Plan
+    from prune.rewrite.checkpoint import prune
+
+    prune(resolve(model), Plan.load(plan), output, ragged)
+    if left_out := json.loads((output / "slimmoe.json").read_text(encoding="utf-8"))["left_out"]:
+        say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
+    size = sum(path.stat().st_size for path in output.glob("*.safetensors"))
+    say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {output}")
+
+
+@cutting.command()
+def recover(
+    folder: Annotated[Path, typer.Argument(help="the pruned checkpoint")],
+    pair: PairOption,
+    output: Output,
+    corpus: Corpus = DATA / "calibration",
+    dev: Annotated[Path, typer.Option(help="held-out text that decides which weights are kept")] = DATA / "dev",
+    teacher: Annotated[
+        str | None, typer.Option(help="the unpruned model, to distil from it as well; least-squares needs it")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="of about 2000 tokens; default: by the corpus")] = None,
+    method: Annotated[
+        str,
+        typer.Option(help="full: all weights; lora: adapters, merged back; least-squares: in closed form, no training"),
+    ] = "full",
+    freeze_router: Annotated[bool, typer.Option("--freeze-router", help="leave the routers as they are")] = False,
+    rate: Annotated[float | None, typer.Option(help="learning rate; default: by the model's width")] = None,
+) -> None:
+    """Mend a pruned checkpoint on the pair's text; the same command goes on where it was stopped."""
+    from prune.recovery.settings import Settings
+
+    settings = Settings(steps=steps, rate=rate, method=method, freeze_router=freeze_router)
+    settings.check()
+    from accelerate import PartialState
+
+    from prune.recovery.recover import recover
+
+    about = recover(folder, pair, corpus, dev, output, settings, None if teacher is None else resolve(teacher))
+    if not PartialState().is_main_process:
+        return
+    before, after = about["dev_loss_before"], about["dev_loss_after"]
+    say(
+        f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} "
+        f"(step {about['best_step']} of {about['steps']}): {output}"
+    )
+
+
+@cutting.command()
+def fit(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    memory: Annotated[str, typer.Option(help="of the whole machine, for example 8GiB")],
+    pair: PairOption = DEFAULT_PAIR,
+    context: Annotated[int, typer.Option(min=1, help="tokens of prompt and translation to hold")] = 1024,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which pruning ratio and type fit into a memory, before any work is done."""
+    from export.fit import fit, table
+    from prune.checkpoint import Checkpoint
+    from runtime.errors import WorkError
+    from runtime.measure.memory import parse_memory
+
+    size = parse_memory(memory, "slimmoe fit MODEL --memory 8GiB")
+    found = fit(Checkpoint(resolve(model)), size, context)
+    best = found.recommended
+    if as_json:
+        print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))
+    else:
+        console.print(table(found))
+        say(
+            f"{found.usable_bytes / 1e6:.0f} MB of {memory} are for the model, the rest for the system and other programs"
+        )
+    if best is None:
+        raise WorkError(f"{model} does not fit into {memory}: {found.reason}.")
+    if not as_json:
+        say(f"take ratio {best.ratio:g} and {best.type}: {found.reason}")
+        options = f"PAIR={pair} RATIO={best.ratio:g} MODEL={model}"
+        if best.format == "GGUF":
+            options += f" QUANT={best.type}"
+        say(f"  next: make export {options}")

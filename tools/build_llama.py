@@ -1,0 +1,92 @@
+"""Build llama.cpp once, from the source that the pinned llama-cpp-python carries: library, tools and converter.
+
+One build serves everything, so that the converter, the quantiser, the benchmark and the engine are of one version.
+Run as ``python -m tools.build_llama``; it installs into ``<environment>/llama.cpp``:
+
+- ``bin/``  libllama and the tools (llama-quantize, llama-imatrix, llama-bench)
+- ``source/``  the converter ``convert_hf_to_gguf.py`` with its ``conversion`` package and ``gguf-py``
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from runtime.errors import SlimmoeError, WorkError
+from runtime.llama_paths import HOME, TOOLS, VERSION
+
+_OFF = (
+    "LLAMA_BUILD_TESTS",
+    "LLAMA_BUILD_EXAMPLES",
+    "LLAMA_BUILD_SERVER",
+    "LLAMA_BUILD_APP",
+    "LLAMA_CURL",
+    "LLAMA_OPENSSL",
+)
+
+
+def _run(step: str, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    print(f"llama.cpp: {step}", flush=True)
+    with log.open("ab") as file:
+        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment).returncode
+    if status:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+        raise WorkError(f"llama.cpp: {step} failed; the end of {log}:\n{tail}", next_command="make setup")
+
+
+def require_compiler() -> None:
+    """Refuse at once where nothing can be compiled."""
+    compiler = os.environ.get("CXX") or next(filter(shutil.which, ("c++", "g++", "clang++")), None)
+    if compiler is None or shutil.which(compiler.split()[0]) is None:
+        raise WorkError(
+            "No C++ compiler was found, and llama.cpp is built from source.",
+            next_command="sudo apt-get install g++   (macOS: xcode-select --install), then make setup",
+        )
+
+
+def build() -> Path:
+    """Download, compile and install; returns the folder of the installation. Does nothing where it is already there."""
+    if (HOME / "version").exists() and (HOME / "version").read_text().strip() == VERSION:
+        return HOME
+    require_compiler()
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    jobs = str(os.cpu_count() or 2)
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir(parents=True)
+    log = HOME / "build.log"
+    with tempfile.TemporaryDirectory(dir=HOME) as temporary:
+        work = Path(temporary)
+        source_only = ["--no-deps", "--no-binary", "llama-cpp-python", f"llama-cpp-python=={VERSION}"]
+        _run("download", [*pip, "download", "-q", "-d", str(work), *source_only], log)
+        with tarfile.open(next(work.glob("llama_cpp_python-*.tar.gz"))) as archive:
+            archive.extractall(work, filter="data")
+        package = next(path for path in work.glob("llama_cpp_python-*") if path.is_dir())
+        source, objects = package / "vendor" / "llama.cpp", work / "objects"
+        options = ["-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON"]
+        options += [f"-D{name}=OFF" for name in _OFF] + ["-DLLAMA_BUILD_TOOLS=ON", "-DGGML_NATIVE=ON"]
+        if shutil.which("nvcc") and shutil.which("nvidia-smi"):
+            options.append("-DGGML_CUDA=ON")
+        _run("configure", ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(objects), *options], log)
+        targets = ["llama", *TOOLS]
+        _run(
+            "compile (about 5 minutes on 2 cores)", ["cmake", "--build", str(objects), "-j", jobs, "-t", *targets], log
+        )
+        bare = os.environ | {"CMAKE_ARGS": "-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF"}
+        _run("install the Python binding", [*pip, "install", "-q", "--no-deps", str(package)], log, bare)
+        shutil.copytree(objects / "bin", HOME / "bin", symlinks=True)
+        (HOME / "source").mkdir()
+        shutil.copy2(source / "convert_hf_to_gguf.py", HOME / "source")
+        for folder in ("conversion", "gguf-py"):
+            shutil.copytree(source / folder, HOME / "source" / folder)
+    (HOME / "version").write_text(f"{VERSION}\n")
+    return HOME
+
+
+if __name__ == "__main__":
+    try:
+        print(f"llama.cpp: ready in {build()}")
+    except SlimmoeError as error:
+        sys.exit(f"slimmoe: {error}")

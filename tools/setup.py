@@ -1,0 +1,86 @@
+"""Set up the environment: ``python3 -m tools.setup`` (standard library only; ``make`` calls it when it is needed).
+
+Creates ``.venv`` with the versions of ``constraints.txt``, torch for the CPU or, where there is an NVIDIA GPU, for
+CUDA, and builds llama.cpp (tools/build_llama.py). About 7 minutes on 2 cores; what is done already is kept.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from runtime.errors import SlimmoeError, WorkError
+from tools.build_llama import require_compiler
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = ROOT / ".venv"
+PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+NEEDED_BYTES = 4_000_000_000
+BUILD_TOOLS = ("pip", "setuptools", "wheel", "cmake", "ninja")
+
+
+def _torch_version() -> str:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return next(line.split("==")[1] for line in lines if line.startswith("torch=="))
+
+
+def pip_install(python: Path, *arguments: str, quiet: bool = False) -> bool:
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-qq", *arguments]
+    return subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL if quiet else None).returncode == 0
+
+
+def install_torch(python: Path) -> None:
+    """The CPU build is a tenth of the size, so it is asked for by name, from the index at hand and then PyTorch's own."""
+    version = _torch_version()
+    if shutil.which("nvidia-smi") or sys.platform != "linux":
+        print(f"set-up: torch {version}", flush=True)
+        wanted = [[f"torch=={version}"]]
+    else:
+        print(f"set-up: torch {version} for the CPU (no NVIDIA GPU found)", flush=True)
+        cpu = f"torch=={version}+cpu"
+        wanted = [[cpu], [cpu, "--extra-index-url", PYTORCH_CPU_INDEX], [f"torch=={version}"]]
+    for last, arguments in enumerate(wanted, 1 - len(wanted)):
+        if pip_install(python, *arguments, quiet=last < 0):
+            return
+    raise WorkError(f"torch {version} could not be installed (see pip's message above).", next_command="make setup")
+
+
+def set_up() -> None:
+    """Make ``.venv`` complete.
+
+    Raises:
+        WorkError: an old Python, no compiler, no disk space, or a package that cannot be installed.
+    """
+    if sys.version_info < (3, 11):  # noqa: UP036  (this file runs on whatever python3 is)
+        raise WorkError("Python 3.11 or newer is needed.", next_command="make setup PYTHON=python3.11")
+    if not (ENVIRONMENT / "llama.cpp" / "version").exists():
+        require_compiler()
+    free = shutil.disk_usage(ROOT).free
+    if free < NEEDED_BYTES and not ENVIRONMENT.exists():
+        raise WorkError(f"Set-up needs {NEEDED_BYTES / 1e9:.0f} GB of disk space; {free / 1e9:.1f} GB are free here.")
+    python = ENVIRONMENT / "bin" / "python"
+    if not python.exists():
+        print("set-up: .venv", flush=True)
+        venv.create(ENVIRONMENT, with_pip=True)
+    if not pip_install(python, "-U", *BUILD_TOOLS):
+        raise WorkError("pip cannot install packages (see its message above).", next_command="make setup")
+    install_torch(python)
+    print("set-up: packages", flush=True)
+    if not pip_install(python, "-c", "constraints.txt", "-e", ".[dev]"):
+        raise WorkError("A package could not be installed (see pip's message above).", next_command="make setup")
+    path = os.pathsep.join((str(python.parent), os.environ.get("PATH", "")))
+    built = subprocess.run([str(python), "-m", "tools.build_llama"], cwd=ROOT, env=os.environ | {"PATH": path})
+    if built.returncode:
+        sys.exit(1)
+    (ENVIRONMENT / ".ready").touch()
+
+
+if __name__ == "__main__":
+    try:
+        set_up()
+    except SlimmoeError as error:
+        sys.exit(f"slimmoe: {error}")
+    except KeyboardInterrupt:
+        sys.exit("slimmoe: stopped; `make setup` goes on from here.")
