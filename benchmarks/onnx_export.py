@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import work_folder
 from benchmarks.streaming import write_checkpoint
-from export.onnx import FILES
+from runtime.formats.onnx_folder import FILES
 from runtime.measure.memory import PeakMemory
 
 ROOT = Path(__file__).parents[1]

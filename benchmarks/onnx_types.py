@@ -22,9 +22,10 @@ from tqdm import tqdm
 from benchmarks import work_folder
 from benchmarks.types import losses, read_logits
 from export.gguf import export_gguf
-from export.onnx import BLOCKS, FILES, export_onnx
+from export.onnx import BLOCKS, export_onnx
 from prune.conversations import read_conversations
 from runtime.engines import open_engine
+from runtime.formats.onnx_folder import FILES
 from runtime.machine import processor, usable_cores
 from runtime.measure.evaluate import evaluate
 from runtime.measure.memory import read_memory

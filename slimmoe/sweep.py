@@ -1,42 +1,28 @@
-"""Model x pair x criterion x ratio x recovery x type: every combination exported and measured once, into one bench.jsonl.
+"""Model x pair x criterion x allocation x ratio x recovery x type: every combination exported and measured once.
 
-    FOLDER/bench.jsonl                                        one row per run
-    FOLDER/MODEL-PAIR/stats.safetensors                       computed once
-    FOLDER/MODEL-PAIR/CRITERION-RATIO/plan.json, checkpoint   and the artefacts of its types
-    FOLDER/MODEL-PAIR/CRITERION-RATIO-recovered/...
-    FOLDER/MODEL-PAIR/unpruned/...                            the baselines, once for all criteria and ratios
+    FOLDER/bench.jsonl         one row for each, compared with the unpruned ones; ``run`` tells them apart
+    FOLDER/MODEL-PAIR/...      a run's folder for each model and pair (slimmoe/pipeline.py), or one in another place
 
-What is there is not made again, so a stopped sweep goes on with the same command: every file and folder appears whole or
-not at all (runtime/formats/files.py), and a row is written as soon as it is measured.
+A stopped sweep goes on with the same command, and does again only what another request has changed. Rows that
+``slimmoe bench`` joined to the file stay, as long as they are of this sweep's artefacts.
 """
 
+import contextlib
 import itertools
-import json
-import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from export.gguf import export_gguf
-from export.gguf.types import TYPES
-from export.onnx import FILES, export_onnx
-from prune.calibrate.stats import Stats
-from prune.checkpoint import Checkpoint
-from prune.plan.budget import check_ratio, kept_count
-from prune.plan.plan import Plan, make_plan
-from prune.recovery.settings import Settings
-from prune.rewrite.checkpoint import prune
-from runtime.errors import RequestError, SlimmoeError, WorkError
-from runtime.formats.files import new_file
-from runtime.measure.bench import bench
+from runtime.errors import SlimmoeError, WorkError
 from runtime.measure.compare import compare, keep_hypotheses
-from runtime.measure.rows import append_row, finished_rows, write_rows
-from runtime.text.corpus import read_segments
+from runtime.measure.rows import Row, finished_rows, write_rows
 from runtime.text.pairs import Pair
+from slimmoe.pipeline import Pipeline
+from slimmoe.runs import alone_in, check_texts, check_types, check_variant, model_folder, runner_in
+from slimmoe.stages import Stage
+from slimmoe.variants import Recovery, Texts, Variant, claim, home_of
 
 Tell = Callable[[str], object]
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,162 +30,86 @@ class Sweep:
     """What is to be tried; paths are as they were given, relative to the folder of the command."""
 
     folder: Path
-    models: tuple[Path, ...]
+    models: tuple[str, ...]
     pairs: tuple[Pair, ...]
-    criteria: tuple[str, ...]
     ratios: tuple[float, ...]
-    recovered: tuple[bool, ...]  # (False,), (True,) or both
     types: tuple[str, ...]  # GGUF types, and int8, int4, none, fp16 of ONNX
-    corpus: Path
-    dev: Path
-    test: Path
+    criteria: tuple[str, ...] = ("gate",)
+    allocations: tuple[str, ...] = ("uniform",)
+    recoveries: tuple[tuple[Recovery, ...], ...] = ((),)
+    texts: Texts = field(default_factory=Texts)
     threads: int | None = None
-    steps: int | None = None  # of recovery
-    teacher: bool = False  # the unpruned model teaches the recovered one
+    runs: Path | None = None  # where the runs' folders are; None: in the sweep's own
+
+    def home(self, model: str, pair: Pair) -> Path:
+        """The run's folder of a model and pair."""
+        return home_of(self.runs or self.folder, model, pair)
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A model as it is exported: unpruned where ``ratio`` is 0."""
+class Trial:
+    """One row to be: a variant of a model, as one type."""
 
-    model: Path
-    pair: Pair
-    criterion: str = ""
-    ratio: float = 0.0
-    recovered: bool = False
+    model: str
+    variant: Variant
+    kind: str
 
-    @property
-    def name(self) -> str:
-        """Its folder's, below that of model and pair."""
-        return f"{self.criterion}-{self.ratio:g}" + "-recovered" * self.recovered if self.ratio else "unpruned"
+    def pipeline(self, sweep: Sweep) -> Pipeline:
+        home = sweep.home(self.model, self.variant.pair)
+        return Pipeline(home, Path(self.model).name, sweep.texts)
 
-    @property
-    def home(self) -> str:
-        return f"{self.model.name}-{self.pair}"
+    def name(self, sweep: Sweep) -> str:
+        """What tells it from all others of a sweep."""
+        return f"{sweep.home(self.model, self.variant.pair).name} {self.variant.name} {self.kind}"
 
-    @property
-    def cut(self) -> "Variant":
-        """The same before it is recovered."""
-        return replace(self, recovered=False)
+    def stage(self, sweep: Sweep) -> Stage:
+        return self.pipeline(sweep).row(self.variant, self.kind, sweep.threads)
 
 
-Todo = list[tuple[Variant, str]]  # what is not done yet, with the type of each
-Results = Iterator[tuple[str, Row | SlimmoeError]]  # keys, and rows or why there is none
+Results = Iterator[tuple[Trial, SlimmoeError | None]]
 
 
-def variants(sweep: Sweep) -> list[Variant]:
-    """Every variant once, unpruned ones first within their model and pair."""
-    found = []
+def trials(sweep: Sweep) -> list[Trial]:
+    """Every one once, those of the unpruned model first within their model and pair."""
+    found: list[Trial] = []
     for model, pair in itertools.product(sweep.models, sweep.pairs):
-        cut = itertools.product(sweep.criteria, sorted(set(sweep.ratios)), sweep.recovered)
-        found += [Variant(model, pair), *(Variant(model, pair, *each) for each in cut if each[1])]
+        folder = model_folder(model)
+        chosen = itertools.product(sweep.criteria, sorted(set(sweep.ratios)), sweep.allocations, sweep.recoveries)
+        variants = [Variant(folder, pair), *(Variant(folder, pair, *each) for each in chosen if each[1])]
+        found += [Trial(model, variant, kind) for variant in dict.fromkeys(variants) for kind in sweep.types]
     return found
 
 
-def check(sweep: Sweep) -> None:
+def check(sweep: Sweep, wanted: list[Trial]) -> None:
     """Refuse before any work what would fail in the middle of it.
 
     Raises:
-        RequestError: a ratio, type or corpus that does not exist; models of one name; a folder of another sweep.
+        RequestError: a ratio, criterion, type or corpus that does not exist; a folder of another run.
     """
-    if len({model.name for model in sweep.models}) < len(sweep.models):
-        raise RequestError("Two models of a sweep have the same folder name, by which their results are kept apart.")
-    known = [*TYPES, *FILES]
-    for kind in sweep.types:
-        if kind not in known:
-            raise RequestError(f"There is no type {kind}; there are {', '.join(known)}.")
-    checkpoints = {model.name: Checkpoint(model) for model in sweep.models}
-    for checkpoint in checkpoints.values():
-        experts = min(checkpoint.moe_layers.values())
-        for ratio in sweep.ratios:
-            check_ratio(ratio)
-            kept_count(experts, ratio)
-    for pair, text in itertools.product(sweep.pairs, (sweep.corpus, sweep.dev, sweep.test)):
-        read_segments(text, pair)
-    request = {name: str(getattr(sweep, name)) for name in ("corpus", "dev", "test", "steps", "teacher")}
-    request |= {f"model {name}": checkpoint.fingerprint for name, checkpoint in checkpoints.items()}
-    path = sweep.folder / "sweep.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for name, value in request.items():
-        if before.get(name, value) != value:
-            raise RequestError(
-                f"{sweep.folder} holds a sweep with another {name}, whose results do not compare.",
-                next_command=f"rm -r {sweep.folder}   (or another -o)",
-            )
-    with new_file(path) as temporary:
-        temporary.write_text(json.dumps(before | request, indent=1) + "\n", encoding="utf-8")
+    check_types(sweep.types)
+    for variant in dict.fromkeys(trial.variant for trial in wanted):
+        check_variant(variant, sweep.types)
+    for pair in sweep.pairs:
+        check_texts(sweep.texts, pair)
 
 
-def statistics_of(sweep: Sweep, variant: Variant) -> Path:
-    """The statistics of its model and pair, made where they are not there yet."""
-    from prune.calibrate.from_checkpoint import calibrate
-
-    path = sweep.folder / variant.home / "stats.safetensors"
-    if not path.exists():
-        calibrate(variant.model, variant.pair, sweep.corpus, output=path, quiet=True)
-    return path
+def one_by_one(sweep: Sweep, todo: list[Trial]) -> Results:
+    """One after the other in this process."""
+    for trial in todo:
+        yield trial, measure(sweep, trial)
 
 
-def checkpoint_of(sweep: Sweep, variant: Variant) -> Path:
-    """The variant's checkpoint, made where it is not there yet."""
-    if not variant.ratio:
-        return variant.model
-    home = sweep.folder / variant.home / variant.name
-    folder = home / "checkpoint"
-    if folder.exists():
-        return folder
-    if variant.recovered:
-        from prune.recovery.recover import recover
-
-        cut = checkpoint_of(sweep, variant.cut)
-        Plan.load(cut.with_name("plan.json")).save(home / "plan.json")
-        teacher, settings = variant.model if sweep.teacher else None, Settings(steps=sweep.steps)
-        recover(cut, variant.pair, sweep.corpus, sweep.dev, folder, settings, teacher)
-        return folder
-    plan = make_plan(Stats.load(statistics_of(sweep, variant)), variant.ratio, variant.criterion)
-    plan.save(home / "plan.json")
-    return prune(variant.model, plan, folder)
+def measure(sweep: Sweep, trial: Trial) -> SlimmoeError | None:
+    """Do a trial's stages as far as they are not done; returns why that failed."""
+    try:
+        with runner_in(sweep.home(trial.model, trial.variant.pair), check=False) as runner:
+            runner.run(trial.stage(sweep))
+    except SlimmoeError as error:
+        return error
+    return None
 
 
-def artefact_of(sweep: Sweep, variant: Variant, kind: str) -> Path:
-    """The variant as one type, made where it is not there yet."""
-    home = sweep.folder / variant.home / variant.name
-    share = f"-p{100 * variant.ratio:.0f}" if variant.ratio else ""
-    if kind in FILES:
-        graph = home / "onnx" / "onnx" / FILES[kind]
-        if not graph.exists():
-            export_onnx(checkpoint_of(sweep, variant), home / "onnx", kind)
-        return graph
-    path = home / f"{variant.home}{share}-{kind}.gguf"
-    if not path.exists():
-        export_gguf(
-            checkpoint_of(sweep, variant), path, kind, pair=variant.pair, corpus=sweep.corpus, tell=lambda _: None
-        )
-    return path
-
-
-def measure(sweep: Sweep, variant: Variant, kind: str) -> Row:
-    """Export and measure: one row of bench.jsonl, with ``hypotheses`` and ``references`` as lists."""
-    row = bench(artefact_of(sweep, variant, kind), variant.pair, sweep.test, sweep.threads)
-    row["artefact"] = str(Path(row["artefact"]).relative_to(sweep.folder))
-    return {"run": key_of(variant, kind), "model": variant.model.name} | row
-
-
-def key_of(variant: Variant, kind: str) -> str:
-    """What tells a run from all others of a sweep."""
-    return f"{variant.home} {variant.name} {kind}"
-
-
-def one_by_one(sweep: Sweep, todo: Todo) -> Results:
-    """Keys and rows, one after the other in this process."""
-    for variant, kind in todo:
-        try:
-            yield key_of(variant, kind), measure(sweep, variant, kind)
-        except SlimmoeError as error:
-            yield key_of(variant, kind), error
-
-
-def run(sweep: Sweep, tell: Tell, results: Callable[[Sweep, Todo], Results] = one_by_one) -> list[Row]:
+def run(sweep: Sweep, tell: Tell, results: Callable[[Sweep, list[Trial]], Results] = one_by_one) -> list[Row]:
     """Do what is not done yet, and return all rows.
 
     Args:
@@ -207,47 +117,55 @@ def run(sweep: Sweep, tell: Tell, results: Callable[[Sweep, Todo], Results] = on
         results: does the work; the other way is slimmoe/sweep_on_ray.py.
 
     Raises:
-        RequestError: see ``check``; another process runs a sweep in this folder.
-        WorkError: some runs failed. The others are done, and the same command tries the failed ones again.
+        RequestError: see ``check``.
+        WorkError: some trials failed. The others are done, and the same command tries the failed ones again.
     """
-    from filelock import FileLock, Timeout
-
-    check(sweep)
-    try:
-        with FileLock(sweep.folder / ".lock", timeout=0):
-            return _run(sweep, tell, results)
-    except Timeout:
-        raise RequestError(
-            f"Another process runs a sweep in {sweep.folder}.", next_command="ps aux | grep sweep"
-        ) from None
+    wanted = trials(sweep)
+    check(sweep, wanted)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(alone_in(sweep.folder, tell))
+        for model, pair in itertools.product(sweep.models, sweep.pairs):
+            claim(home := sweep.home(model, pair), model, pair)
+            stack.enter_context(alone_in(home, tell))
+        return _run(sweep, wanted, tell, results)
 
 
-def _run(sweep: Sweep, tell: Tell, results: Callable[[Sweep, Todo], Results]) -> list[Row]:
-    for leftover in sweep.folder.rglob(".*.part"):  # of a process that was killed while it wrote
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    path = sweep.folder / "bench.jsonl"
-    rows = finished_rows(path)
-    if path.exists():
-        write_rows(path, rows)
-    done = {row["run"] for row in rows}
-    wanted = list(itertools.product(variants(sweep), sweep.types))
-    todo = [each for each in wanted if key_of(*each) not in done]
+def _is_done(sweep: Sweep, trial: Trial) -> bool:
+    with runner_in(sweep.home(trial.model, trial.variant.pair), check=False) as runner:
+        return not runner.pending([trial.stage(sweep)])
+
+
+def _run(sweep: Sweep, wanted: list[Trial], tell: Tell, results: Callable[[Sweep, list[Trial]], Results]) -> list[Row]:
+    todo = [trial for trial in wanted if not _is_done(sweep, trial)]
     if len(todo) < len(wanted):
         tell(f"{len(wanted) - len(todo)} of {len(wanted)} runs are done already")
-    failed = []
-    for number, (key, row) in enumerate(results(sweep, todo), len(wanted) - len(todo) + 1):
-        if isinstance(row, SlimmoeError):
-            failed.append(f"{key} ({row.sentence})")
-            tell(f"[{number}/{len(wanted)}] {key}: failed: {row.sentence}")
+    failed: dict[str, str] = {}
+    for number, (trial, error) in enumerate(results(sweep, todo), len(wanted) - len(todo) + 1):
+        name = trial.name(sweep)
+        if error:
+            failed[name] = error.sentence
+            tell(f"[{number}/{len(wanted)}] {name}: failed: {error.sentence}")
             continue
-        append_row(path, keep_hypotheses(row, sweep.folder))
+        row = finished_rows(trial.stage(sweep).output)[0]
         tell(
-            f"[{number}/{len(wanted)}] {key}: chrF++ {row['chrf']:.1f}, {row['decode_tokens_per_second']:.0f} tokens/s, "
+            f"[{number}/{len(wanted)}] {name}: chrF++ {row['chrf']:.1f}, {row['decode_tokens_per_second']:.0f} tokens/s, "
             f"{row['size_bytes'] / 1e6:.1f} MB"
         )
-    order = {key_of(*each): number for number, each in enumerate(wanted)}
-    rows = sorted(finished_rows(path), key=lambda row: order.get(row["run"], len(order)))
-    write_rows(path, compare(rows, sweep.folder))
+    rows = _collect(sweep, [trial for trial in wanted if trial.name(sweep) not in failed])
     if failed:
-        raise WorkError(f"{len(failed)} of {len(wanted)} runs failed: {'; '.join(failed)}")
-    return finished_rows(path)
+        told = "; ".join(f"{name} ({sentence})" for name, sentence in failed.items())
+        raise WorkError(f"{len(failed)} of {len(wanted)} runs failed: {told}")
+    return rows
+
+
+def _collect(sweep: Sweep, done: list[Trial]) -> list[Row]:
+    """Write all rows of the sweep, with those that were joined to them."""
+    path, found = sweep.folder / "bench.jsonl", []
+    for trial in done:
+        row = keep_hypotheses(finished_rows(trial.stage(sweep).output)[0], sweep.folder)
+        found.append({"run": trial.name(sweep), "model": Path(trial.model).name} | row)
+    artefacts = {row["artefact"] for row in found}
+    joined = [row for row in finished_rows(path) if "run" not in row and row["artefact"] in artefacts]
+    rows = compare([*found, *joined], sweep.folder)
+    write_rows(path, rows)
+    return rows

@@ -1,4 +1,4 @@
-"""A sweep's runs as Ray tasks: statistics, then checkpoints with their artefacts, then measurements.
+"""A sweep's trials as Ray tasks: statistics, then checkpoints with their artefacts, then measurements.
 
 Tasks hand each other files, not data, so every node needs the same folders at the same places, and slimmoe installed.
 """
@@ -10,44 +10,46 @@ from typing import Any
 
 from runtime.errors import SlimmoeError, WorkError
 from runtime.machine import usable_cores
-from slimmoe.sweep import Results, Row, Sweep, Todo, Variant, artefact_of, checkpoint_of, key_of, measure, statistics_of
+from slimmoe.runs import runner_in
+from slimmoe.stages import Stage
+from slimmoe.sweep import Results, Sweep, Trial, measure
+from slimmoe.variants import Variant
 
 Failed = SlimmoeError | None
 
 
-def _statistics(here: Path, sweep: Sweep, variant: Variant) -> Failed:
+def _do(here: Path, home: Path, stages: list[Stage], *before: Failed) -> Failed:
+    """Stages one after the other, since they share folders; nothing where one before them failed."""
     os.chdir(here)
+    if failed := next(filter(None, before), None):
+        return failed
     try:
-        statistics_of(sweep, variant)
+        with runner_in(home, check=False) as runner:
+            for stage in stages:
+                runner.run(stage)
     except SlimmoeError as error:
         return error
     return None
 
 
-def _prepare(here: Path, sweep: Sweep, variant: Variant, kinds: list[str], *before: Failed) -> Failed:
-    """Checkpoint and all artefacts of a variant in one task, since they share folders."""
+def _statistics(here: Path, sweep: Sweep, trial: Trial) -> Failed:
+    pipeline = trial.pipeline(sweep)
+    return _do(here, pipeline.home, [pipeline.statistics(trial.variant)])
+
+
+def _prepare(here: Path, sweep: Sweep, trials: list[Trial], *before: Failed) -> Failed:
+    """Checkpoint and all artefacts of a variant."""
+    pipeline = trials[0].pipeline(sweep)
+    return _do(here, pipeline.home, [pipeline.artefact(each.variant, each.kind) for each in trials], *before)
+
+
+def _measure(here: Path, sweep: Sweep, trial: Trial, prepared: Failed) -> tuple[Trial, Failed]:
     os.chdir(here)
-    try:
-        if failed := next(filter(None, before), None):
-            return failed
-        checkpoint_of(sweep, variant)
-        for kind in kinds:
-            artefact_of(sweep, variant, kind)
-    except SlimmoeError as error:
-        return error
-    return None
+    return trial, prepared or measure(sweep, trial)
 
 
-def _measure(here: Path, sweep: Sweep, variant: Variant, kind: str, prepared: Failed) -> tuple[str, Row | SlimmoeError]:
-    os.chdir(here)
-    try:
-        return key_of(variant, kind), prepared or measure(sweep, variant, kind)
-    except SlimmoeError as error:
-        return key_of(variant, kind), error
-
-
-def on_cluster(address: str, sweep: Sweep, todo: Todo) -> Results:
-    """Keys and rows as they come, for ``slimmoe.sweep.run``.
+def on_cluster(address: str, sweep: Sweep, todo: list[Trial]) -> Results:
+    """Trials as they are done, for ``slimmoe.sweep.run``.
 
     Args:
         address: ``HOST:PORT`` of the cluster's head, ``auto`` for the one on this machine, ``local`` to start one.
@@ -71,21 +73,24 @@ def on_cluster(address: str, sweep: Sweep, todo: Todo) -> Results:
         statistics, prepare = (ray.remote(num_cpus=cores, num_gpus=gpus)(task) for task in (_statistics, _prepare))
         timed = ray.remote(num_cpus=cores)(_measure)
         here = Path.cwd()
-        kinds: dict[Variant, list[str]] = {}
-        for variant, kind in todo:
-            kinds.setdefault(variant, []).append(kind)
-        known: dict[Variant, Any] = {}  # statistics by their model and pair, the rest by variant
-        for variant in kinds:
+        by_variant: dict[Variant, list[Trial]] = {}
+        for trial in todo:
+            by_variant.setdefault(trial.variant, []).append(trial)
+        known: dict[
+            Variant, Any
+        ] = {}  # statistics by the unpruned variant of their model and pair, the rest by variant
+        prepared: dict[Variant, Any] = {}
+        for variant, trials in by_variant.items():
             before = []
             if variant.ratio:
-                base = Variant(variant.model, variant.pair, "statistics")
+                base = Variant(variant.model, variant.pair)
                 if base not in known:
-                    known[base] = statistics.remote(here, sweep, variant)
+                    known[base] = statistics.remote(here, sweep, trials[0])
                 before.append(known[base])
-                if variant.recovered and variant.cut in known:
-                    before.append(known[variant.cut])
-            known[variant] = prepare.remote(here, sweep, variant, kinds[variant], *before)
-        waiting = [timed.remote(here, sweep, variant, kind, known[variant]) for variant, kind in todo]
+                if variant.recoveries and variant.cut in prepared:
+                    before.append(prepared[variant.cut])
+            prepared[variant] = prepare.remote(here, sweep, trials, *before)
+        waiting = [timed.remote(here, sweep, trial, prepared[trial.variant]) for trial in todo]
         while waiting:
             (ready, *_), waiting = ray.wait(waiting)
             yield ray.get(ready)

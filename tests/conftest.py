@@ -18,7 +18,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``tiny_checkpoint`` as an ONNX folder with all variants. Read only: copy before changing it."""
-    from export.onnx import FILES, export_onnx
+    from export.onnx import export_onnx
+    from runtime.formats.onnx_folder import FILES
 
     folder = tmp_path_factory.mktemp("onnx") / "tiny"
     for quant in FILES:

@@ -1,16 +1,14 @@
-"""Check a request before anything is installed, downloaded or computed: ``python3 -m tools.preflight --pair en-de ...``.
+"""Check a request before anything is installed, downloaded or computed.
 
 Standard library only. What passes here can still fail later (a damaged file, a full disk), with a sentence of its own.
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 
 from prune.families import family_of
 from prune.plan.budget import check_ratio, kept_count
-from runtime.errors import RequestError, SlimmoeError
+from runtime.errors import RequestError
 from runtime.text.pairs import parse_pair
 
 
@@ -30,7 +28,7 @@ def expert_count(folder: Path) -> int | None:
     return family_of(config).experts_in(config)
 
 
-def preflight(pair: str, ratio: str | None, model: str) -> None:
+def preflight(pair: str, ratio: str, model: str) -> None:
     """Check pair, ratio and model against each other.
 
     Raises:
@@ -38,7 +36,7 @@ def preflight(pair: str, ratio: str | None, model: str) -> None:
     """
     parse_pair(pair)
     try:
-        share = float(ratio) if ratio is not None else 0.0
+        share = float(ratio)
     except ValueError:
         raise RequestError(f"'{ratio}' is not a ratio.", next_command="make export PAIR=en-de RATIO=0.75") from None
     check_ratio(share)
@@ -48,16 +46,3 @@ def preflight(pair: str, ratio: str | None, model: str) -> None:
         raise RequestError(f"There is no model folder {model}.", next_command="make export PAIR=en-de RATIO=0.75")
     if folder.is_dir() and (experts := expert_count(folder)) is not None:
         kept_count(experts, share)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pair", required=True)
-    parser.add_argument("--ratio")
-    parser.add_argument("--model", required=True)
-    request = parser.parse_args()
-    try:
-        preflight(request.pair, request.ratio, request.model)
-    except SlimmoeError as error:
-        print(f"slimmoe: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)

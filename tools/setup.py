@@ -4,6 +4,7 @@ Creates ``.venv`` with the versions of ``constraints.txt``, torch for the CPU or
 CUDA, and builds llama.cpp (tools/build_llama.py). About 7 minutes on 2 cores; what is done already is kept.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,9 +17,15 @@ from tools.build_llama import require_compiler
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ROOT / ".venv"
+READY = ENVIRONMENT / ".ready"  # holds a hash of what set-up depends on
+DEPENDS_ON = ("pyproject.toml", "constraints.txt", "tools/setup.py", "tools/build_llama.py")
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 NEEDED_BYTES = 4_000_000_000
 BUILD_TOOLS = ("pip", "setuptools", "wheel", "cmake", "ninja")
+
+
+def _stamp() -> str:
+    return hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in DEPENDS_ON)).hexdigest()
 
 
 def _torch_version() -> str:
@@ -48,13 +55,14 @@ def install_torch(python: Path) -> None:
 
 
 def set_up() -> None:
-    """Make ``.venv`` complete.
+    """Make ``.venv`` complete; where it is, nothing is done.
 
     Raises:
-        WorkError: an old Python, no compiler, no disk space, or a package that cannot be installed.
+        WorkError: no compiler, no disk space, or a package that cannot be installed.
     """
-    if sys.version_info < (3, 11):  # noqa: UP036  (this file runs on whatever python3 is)
-        raise WorkError("Python 3.11 or newer is needed.", next_command="make setup PYTHON=python3.11")
+    stamp = _stamp()
+    if READY.exists() and READY.read_text() == stamp:
+        return
     if not (ENVIRONMENT / "llama.cpp" / "version").exists():
         require_compiler()
     free = shutil.disk_usage(ROOT).free
@@ -74,7 +82,7 @@ def set_up() -> None:
     built = subprocess.run([str(python), "-m", "tools.build_llama"], cwd=ROOT, env=os.environ | {"PATH": path})
     if built.returncode:
         sys.exit(1)
-    (ENVIRONMENT / ".ready").touch()
+    READY.write_text(stamp)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,11 @@ from typing import Any
 
 from benchmarks.peers.environment import HERE, NODE, PYTHON
 from export.gguf import export_gguf
-from export.onnx import FILES, export_onnx
+from export.onnx import export_onnx
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import SlimmoeError, WorkError
 from runtime.formats.files import new_file, new_folder
+from runtime.formats.onnx_folder import FILES
 from runtime.machine import processor, usable_cores
 from runtime.measure.speed import PROMPT, WRITE
 from runtime.text.corpus import read_segments

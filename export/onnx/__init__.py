@@ -19,12 +19,9 @@ from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_files, new_folder, require_space
-from runtime.formats.onnx_folder import graph_file, read_json
+from runtime.formats.onnx_folder import FILES, SUFFIXES, graph_file, read_json
 from runtime.text.prompts import ChatTemplate
 
-# Of the files' names, as transformers.js expects; the largest first.
-SUFFIXES = {"none": "", "fp16": "_fp16", "int8": "_int8", "int4": "_q4"}
-FILES = {quant: f"model{suffix}.onnx" for quant, suffix in SUFFIXES.items()}
 BLOCKS = (32, 128)  # of experts
 _WIDE = 256  # of attention, at 8 bits: no further from the original than blocks of 32, and faster
 _COPIED = ("generation_config.json", "tokenizer.json", "slimmoe.json")

@@ -8,7 +8,10 @@ from typing import Any
 
 from runtime.errors import RequestError, WorkError
 
-VARIANTS = ("model_q4.onnx", "model_int8.onnx", "model_fp16.onnx", "model.onnx")  # the smallest first
+# Graphs by type, named as transformers.js expects them; the largest first.
+SUFFIXES = {"none": "", "fp16": "_fp16", "int8": "_int8", "int4": "_q4"}
+FILES = {kind: f"model{suffix}.onnx" for kind, suffix in SUFFIXES.items()}
+VARIANTS = tuple(reversed(FILES.values()))
 _PAIR = ("encoder_model", "decoder_model_merged")  # what the files of a model with an encoder begin with
 
 

@@ -92,7 +92,8 @@ def read_run(folder: Path) -> Run:
         raise RequestError(
             f"{folder} holds no bench.jsonl.", next_command=f"slimmoe bench ARTEFACT -o {folder}/bench.jsonl"
         )
-    return Run(rows, _json(folder / "plan.json"), _json(folder / "verify.json").get("checks", []))
+    plan = _json(folder / "plan.json") or _json(folder / "checkpoint" / "slimmoe.json")
+    return Run(rows, plan, _json(folder / "verify.json").get("checks", []))
 
 
 def made(row: Row, key: str) -> Any:

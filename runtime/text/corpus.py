@@ -99,3 +99,23 @@ def read_segments(path: Path, pair: Pair) -> Segments:
     if not segments:
         raise RequestError(f"{path} holds no {pair} segments.")
     return segments
+
+
+def corpus_files(path: Path, pair: Pair) -> list[Path]:
+    """The files that ``read_segments`` would read, whether or not they can be read; none of a set of sacreBLEU's.
+
+    Raises:
+        RequestError: there is no such corpus.
+    """
+    path = locate(path)
+    if path.is_dir():
+        return sorted(each for each in path.rglob("*") if each.is_file())
+    if path.exists():
+        return [path]
+    sides = [path.with_name(f"{path.name}.{code}") for code in (pair.source, pair.target)]
+    if sides[0].exists():
+        return sides
+    if is_sacrebleu_set(path.as_posix()):
+        return []
+    _lines(path)
+    return [path]

@@ -8,6 +8,7 @@ from runtime.errors import SlimmoeError
 from slimmoe.cli.device import device
 from slimmoe.cli.exporting import exporting
 from slimmoe.cli.pruning import cutting
+from slimmoe.cli.whole import whole
 
 app = typer.Typer(
     help="Cut a translation mixture-of-experts down to what one language pair needs, and run it on a laptop.",
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verbs in (cutting, exporting, device):  # in the order of the stages
+for verbs in (whole, cutting, exporting, device):  # in the order of the stages
     app.add_typer(verbs)
 INTERRUPTED = 130
 

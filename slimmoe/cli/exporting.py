@@ -1,7 +1,6 @@
-"""The verbs that write files for the device and check them: gguf, onnx, verify, sweep."""
+"""The verbs that write files for the device and check them: gguf, onnx, verify."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,13 +9,11 @@ from typer.core import TyperCommand
 
 from runtime.errors import RequestError
 from runtime.text.pairs import Pair, parse_pair
-from slimmoe.cli.device import DATA, DEFAULT_PAIR, TEST_HELP, AsJson, Corpus, Output, PairOption, Threads, say
-from slimmoe.cli.pruning import CALIBRATION, CRITERIA_HELP, OwnCorpus, resolve
+from slimmoe.cli.device import DATA, DEFAULT_PAIR, AsJson, Corpus, Output, PairOption, say
+from slimmoe.cli.pruning import CALIBRATION, OwnCorpus, resolve
 
 exporting = typer.Typer()
 DEFAULT_QUANT = "Q4_K_M"
-SWEEP_PAIRS, SWEEP_CRITERIA = [DEFAULT_PAIR], ["gate"]
-SWEEP_RATIOS, SWEEP_TYPES = [0.25, 0.5, 0.7, 0.75, 0.9], ["Q4_K_M", "Q8_0", "int4", "int8"]
 
 
 class _ListsTypes(TyperCommand):
@@ -124,51 +121,6 @@ def onnx(
 
     path = export_onnx(resolve(model), output, quant, block, zero_points)
     say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
-
-
-@exporting.command()
-def sweep(
-    models: Annotated[list[str], typer.Argument(help="folders or Hugging Face ids of checkpoints")],
-    output: Output,
-    pairs: Annotated[
-        list[Pair], typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="repeat it for several")
-    ] = SWEEP_PAIRS,
-    ratios: Annotated[
-        list[float], typer.Option("--ratio", help="share of the experts to cut; 0 is always there")
-    ] = SWEEP_RATIOS,
-    criteria: Annotated[list[str], typer.Option("--criterion", help=CRITERIA_HELP)] = SWEEP_CRITERIA,
-    types: Annotated[
-        list[str], typer.Option("--type", help="of GGUF, or none, fp16, int8, int4 of ONNX")
-    ] = SWEEP_TYPES,
-    recover: Annotated[str, typer.Option(help="mend what is cut: no, yes, or both to compare")] = "no",
-    teach: Annotated[bool, typer.Option("--teach", help="distil from the unpruned model while mending")] = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="of mending; default: by the corpus")] = None,
-    corpus: Corpus = CALIBRATION,
-    dev: Annotated[
-        Path, typer.Option(help="held-out text that decides which mended weights are kept", show_default=False)
-    ] = DATA / "dev",
-    test: Annotated[Path, typer.Option(help=f"translate and score: {TEST_HELP}", show_default=False)] = DATA / "test",
-    threads: Threads = None,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="run on this Ray cluster; local starts one")
-    ] = None,
-) -> None:
-    """Export and measure every combination, into OUTPUT/bench.jsonl. The same command goes on with a stopped sweep."""
-    from slimmoe.sweep import Sweep, one_by_one, run
-    from slimmoe.sweep_on_ray import on_cluster
-
-    chosen = {"no": (False,), "yes": (True,), "both": (False, True)}.get(recover)
-    if chosen is None:
-        raise RequestError(f"--recover is no, yes or both, not {recover!r}.")
-    rows = run(
-        Sweep(
-            output, tuple(resolve(model) for model in models), tuple(pairs), tuple(criteria), tuple(ratios), chosen,
-            tuple(types), corpus, dev, test, threads, steps, teach,
-        ),
-        say, partial(on_cluster, ray) if ray else one_by_one,
-    )  # fmt: skip
-    say(f"{len(rows)} runs: {output}/bench.jsonl")
-    say(f"  next: slimmoe report {output} -o {output}/report.html")
 
 
 @exporting.command()

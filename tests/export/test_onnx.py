@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.onnx import FILES, export_onnx
+from export.onnx import export_onnx
 from export.onnx.weights import Weights
 from prune import checkpoint as checkpoint_module
 from prune.checkpoint import Checkpoint
@@ -21,6 +21,7 @@ from prune.plan.plan import Layer, Plan
 from prune.rewrite.masked import masked
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
+from runtime.formats.onnx_folder import FILES
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 64)]

@@ -14,12 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.onnx import SUFFIXES, export_onnx
+from export.onnx import export_onnx
 from export.onnx.blocks import Blocks
 from export.onnx.encoder_decoder import STEMS
 from prune.checkpoint import Checkpoint
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
+from runtime.formats.onnx_folder import SUFFIXES
 from tests.export.test_onnx_families import cut_raggedly, differences, load, quantise_model, ragged, reconfigured
 from tests.export.test_onnx_families import write as write_family
 

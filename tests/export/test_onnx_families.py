@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
-from export.onnx import FILES, export_onnx
+from export.onnx import export_onnx
 from export.onnx.blocks import Blocks, quantise
 from prune import families as family_files
 from prune.checkpoint import Checkpoint
@@ -28,6 +28,7 @@ from prune.loading import load_model
 from prune.rewrite.checkpoint import prune
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
+from runtime.formats.onnx_folder import FILES
 from tests.export.test_onnx_quantise import dequantised
 from tests.prune.test_cut import plan_for
 from tests.tiny import CONFIGS, VOCABULARY, write_tiny_checkpoint

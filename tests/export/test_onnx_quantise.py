@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from export.onnx import BLOCKS, FILES, export_onnx
+from export.onnx import BLOCKS, export_onnx
 from export.onnx.blocks import Blocks, quantise
 from export.onnx.graph import build_graph
 from export.onnx.quantise import Blockwise
@@ -18,6 +18,7 @@ from export.onnx.weights import ALIGNMENT, Weights
 from prune.checkpoint import Checkpoint
 from prune.loading import load_model
 from runtime.errors import RequestError
+from runtime.formats.onnx_folder import FILES
 from tests.export.test_onnx import IDS, reference, rewritten, torch_logits
 from tests.tiny import write_tiny_checkpoint
 

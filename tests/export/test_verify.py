@@ -220,7 +220,7 @@ def test_gguf_files_are_verified_without_torch(source_q8, source_gguf, tiny_chec
         "from pathlib import Path; from prune.rewrite.gguf import cut_gguf; from prune.plan.plan import Plan; import slimmoe\n"
         "source, plan, cut = sys.argv[1:4]\n"
         "cut_gguf(Path(source), Plan.load(Path(plan)), Path(cut))\n"
-        "sys.argv[1:] = ['verify', cut, '--against', source, '--plan', plan, '-o', cut + '.json']; slimmoe.main()"
+        "sys.argv[1:] = ['verify', cut, '--against', source, '--plan', plan, '-o', cut + '.json']; slimmoe.cli.main()"
     )
     arguments = [source_q8, tmp_path / "plan.json", tmp_path / "cut.gguf"]
     result = subprocess.run([sys.executable, "-c", command, *arguments], cwd=ROOT, capture_output=True, text=True)

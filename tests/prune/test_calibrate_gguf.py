@@ -154,7 +154,7 @@ def bare() -> list[str]:
         "            raise ImportError(f'{name} is not installed')\n"
         "sys.meta_path.insert(0, Blocker())\n"
         "import slimmoe\n"
-        "slimmoe.main()\n"
+        "slimmoe.cli.main()\n"
     )
     return [sys.executable, "-c", blocker]
 

@@ -105,7 +105,7 @@ def test_pages_of_files_count_but_do_not_kill(tmp_path: Path) -> None:
 
 @GROUPS
 def test_a_process_knows_how_much_it_may_still_take() -> None:
-    code = "from runtime.measure.memory_limit import memory_left; held = bytearray(40 << 20); print(memory_left())"
+    code = "from runtime.machine import memory_left; held = bytearray(40 << 20); print(memory_left())"
     left = int(run([sys.executable, "-c", code], LIMIT).output)
     assert left < LIMIT - (40 << 20)
     assert left > 10 << 20 and memory_limit.memory_left() > LIMIT

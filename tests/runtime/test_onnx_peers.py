@@ -9,10 +9,10 @@ import numpy as np
 import onnxruntime_genai as genai
 import pytest
 
-from export.onnx import FILES
 from export.onnx.genai import genai_config
 from prune.families import load_family
 from runtime.engines.onnx import OnnxEngine
+from runtime.formats.onnx_folder import FILES
 from runtime.text.pairs import Pair
 from runtime.text.prompts import instruction
 

@@ -238,7 +238,7 @@ def test_wrong_requests_are_a_sentence_with_the_next_command(tmp_path) -> None:
 
 def test_markdown_needs_no_matplotlib_and_a_page_says_how_to_get_it(tmp_path) -> None:
     write(tmp_path, sweep(), "report.md")
-    code = "import sys; sys.modules['matplotlib'] = None; import slimmoe; slimmoe.main()"
+    code = "import sys; sys.modules['matplotlib'] = None; import slimmoe.cli; slimmoe.cli.main()"
     for name, status in (("again.md", 0), ("page.html", 1)):
         command = [sys.executable, "-c", code, "report", str(tmp_path), "-o", str(tmp_path / name)]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

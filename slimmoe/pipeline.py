@@ -1,0 +1,277 @@
+"""The way from a model to its report, as stages (slimmoe/stages.py): make, sweeps, benchmarks and the API all go this way.
+
+HOME/run.json                         whose run this is
+HOME/stats.safetensors                computed once, for every ratio and criterion
+HOME/unpruned/                        artefacts and measurements of the unpruned model, shared by all variants
+HOME/gate-0.75/plan.json, checkpoint  and the artefacts of its types, verify.json, bench.jsonl, report.html, report.md
+HOME/gate-0.75-recovered/             the same after recovery
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from runtime.formats.files import new_file
+from runtime.formats.onnx_folder import FILES as ONNX_FILES
+from runtime.llama_paths import VERSION as LLAMA_VERSION
+from runtime.text.corpus import corpus_files
+from runtime.text.pairs import Pair
+from slimmoe.stages import Files, Stage
+from slimmoe.variants import Request, Texts, Variant
+
+Tell = Callable[[str], object]
+MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "README.md")
+
+
+def model_files(folder: Path) -> Files:
+    """What is read of a checkpoint's folder."""
+    return Files(tuple(sorted({each for pattern in MODEL_FILES for each in folder.glob(pattern) if each.is_file()})))
+
+
+def text_files(corpus: Path, pair: Pair) -> Files:
+    """What is read of a corpus for one pair."""
+    return Files(tuple(corpus_files(corpus, pair)), str(pair))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Builds the stages of one run folder's variants. Nothing is done here: ``Runner`` does them.
+
+    Args:
+        home: of one model and pair.
+        name: of the model, for file names.
+    """
+
+    home: Path
+    name: str
+    texts: Texts
+    tell: Tell = lambda _: None
+
+    def _source(self, variant: Variant) -> Files:
+        return model_files(variant.model)
+
+    def statistics(self, variant: Variant) -> Stage:
+        """What each expert does on the pair's text."""
+
+        def make(output: Path) -> None:
+            from prune.calibrate.from_checkpoint import calibrate
+
+            stats, _ = calibrate(variant.model, variant.pair, self.texts.corpus, output=output)
+            used = stats.calibration
+            self.tell(
+                f"calibrated on {used['segments']} segments, {used['prompt_tokens'] + used['response_tokens']} tokens"
+            )
+
+        inputs = {"model": self._source(variant), "corpus": text_files(self.texts.corpus, variant.pair)}
+        return Stage(
+            "statistics", self.home / "stats.safetensors", inputs, {"pair": str(variant.pair)}, make, resumes=True
+        )
+
+    def plan(self, variant: Variant) -> Stage:
+        """Which experts stay."""
+        before = self.statistics(variant)
+
+        def make(output: Path) -> None:
+            from prune.calibrate.stats import Stats
+            from prune.plan.plan import make_plan
+
+            stats = Stats.load(before.output)
+            made = make_plan(stats, variant.ratio, variant.criterion, allocation=variant.allocation)
+            made.save(output)
+            counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
+            kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+            self.tell(f"{kept} of {experts} experts stay in each of {len(made.layers)} layers (plan {made.hash})")
+
+        options = {"ratio": variant.ratio, "criterion": variant.criterion, "allocation": variant.allocation}
+        return Stage("plan", self.home / variant.cut.name / "plan.json", {"statistics": before}, options, make)
+
+    def cut(self, variant: Variant) -> Stage:
+        """The checkpoint without the experts that the plan drops."""
+        plan = self.plan(variant)
+
+        def make(output: Path) -> None:
+            from prune.checkpoint import Checkpoint
+            from prune.plan.plan import Plan
+            from prune.rewrite.checkpoint import prune
+
+            prune(variant.model, Plan.load(plan.output), output, ragged=not Checkpoint(variant.model).can_pad)
+
+        inputs = {"model": self._source(variant), "plan": plan}
+        return Stage("cut", self.home / variant.cut.name / "checkpoint", inputs, {}, make)
+
+    def recovered(self, variant: Variant) -> Stage:
+        """The checkpoint after the variant's last recovery."""
+        *earlier, recovery = variant.recoveries
+        first = replace(variant, recoveries=tuple(earlier))
+        before = self.checkpoint(first)
+        teaches = recovery.teach or recovery.method == "least-squares"
+
+        def make(output: Path) -> None:
+            from prune.recovery.recover import recover
+            from prune.recovery.settings import Settings
+
+            wanted = Settings(
+                steps=recovery.steps, rate=recovery.rate, method=recovery.method, freeze_router=recovery.freeze_router
+            )
+            source = before.output if isinstance(before, Stage) else variant.model
+            about = recover(
+                source,
+                variant.pair,
+                self.texts.corpus,
+                self.texts.dev,
+                output,
+                wanted,
+                variant.model if teaches else None,
+            )
+            self.tell(
+                f"recovered in {about['seconds']:.0f} s: dev loss {about['dev_loss_before']:.3f} -> "
+                f"{about['dev_loss_after']:.3f} (step {about['best_step']} of {about['steps']})"
+            )
+
+        inputs: dict[str, Stage | Files] = {"checkpoint": before}
+        inputs |= {
+            "corpus": text_files(self.texts.corpus, variant.pair),
+            "dev": text_files(self.texts.dev, variant.pair),
+        }
+        if teaches:
+            inputs["model"] = self._source(variant)
+        return Stage(
+            "recovery",
+            self.home / variant.name / "checkpoint",
+            inputs,
+            vars(recovery),
+            make,
+            repeatable=False,
+            resumes=True,
+        )
+
+    def checkpoint(self, variant: Variant) -> Stage | Files:
+        """The variant as a checkpoint: the unpruned one is where it was."""
+        if variant.is_unpruned:
+            return self._source(variant)
+        return self.recovered(variant) if variant.recoveries else self.cut(variant)
+
+    def _folder(self, variant: Variant, before: Stage | Files) -> Path:
+        return before.output if isinstance(before, Stage) else variant.model
+
+    def gguf(self, variant: Variant, kind: str) -> Stage:
+        """A GGUF file of one type, with its Modelfile."""
+        from export.gguf.types import TYPES
+
+        before = self.checkpoint(variant)
+        share = f"-p{100 * variant.ratio:.0f}" if variant.ratio else ""
+        path = self.home / variant.name / f"{self.name}-{variant.pair}{share}-{kind}.gguf"
+
+        def make(output: Path) -> None:
+            from export.gguf import export_gguf
+
+            folder = self._folder(variant, before)
+            export_gguf(folder, output, kind, pair=variant.pair, corpus=self.texts.corpus, tell=self.tell)
+
+        inputs: dict[str, Stage | Files] = {"checkpoint": before}
+        if TYPES[kind].wants_imatrix:
+            inputs["corpus"] = text_files(self.texts.corpus, variant.pair)
+        options = {"type": kind, "pair": str(variant.pair), "llama.cpp": LLAMA_VERSION}
+        return Stage("GGUF", path, inputs, options, make)
+
+    def onnx(self, variant: Variant, kind: str) -> Stage:
+        """An ONNX folder with one type."""
+        before = self.checkpoint(variant)
+
+        def make(output: Path) -> None:
+            from export.onnx import export_onnx
+
+            export_onnx(self._folder(variant, before), output, kind)
+
+        return Stage("ONNX", self.home / variant.name / f"onnx-{kind}", {"checkpoint": before}, {"type": kind}, make)
+
+    def artefact(self, variant: Variant, kind: str) -> Stage:
+        """By the type's name: ``Q4_K_M`` is one of GGUF, ``int4`` one of ONNX."""
+        return self.onnx(variant, kind) if kind in ONNX_FILES else self.gguf(variant, kind)
+
+    def verification(self, request: Request) -> Stage:
+        """The cut against the masked model, and what was written, unquantised as well, against the checkpoint."""
+        variant = request.variant
+        artefacts = {kind: self.artefact(variant, kind) for kind in request.types}
+        cut, final = self.cut(variant), self.checkpoint(variant)
+
+        def make(output: Path) -> None:
+            from slimmoe.verification import verify_all
+
+            folder = self._folder(variant, final)
+            paths = {kind: stage.output for kind, stage in artefacts.items()}
+            verify_all(variant, cut.output, folder, paths, self.texts.dev, output)
+            self.tell("verified: the cut equals the masked model, each format equals the cut")
+
+        inputs: dict[str, Stage | Files] = {"model": self._source(variant), "cut": cut, "checkpoint": final}
+        inputs |= {"dev": text_files(self.texts.dev, variant.pair)} | artefacts
+        return Stage("verification", self.home / variant.name / "verify.json", inputs, {}, make)
+
+    def row(self, variant: Variant, kind: str, threads: int | None) -> Stage:
+        """One measurement; its hypotheses are in it."""
+        artefact = self.artefact(variant, kind)
+
+        def make(output: Path) -> None:
+            from runtime.measure.bench import bench
+
+            found = bench(artefact.output, variant.pair, self.texts.test, threads)
+            with new_file(output) as temporary:
+                temporary.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+        options: dict[str, Any] = {"threads": threads}
+        options |= {package: _version(package) for package in ("llama_cpp_python", "onnxruntime")}
+        inputs = {"artefact": artefact, "test": text_files(self.texts.test, variant.pair)}
+        path = self.home / variant.name / "rows" / f"{kind}.json"
+        return Stage("measurement", path, inputs, options, make, repeatable=False)
+
+    def rows(self, request: Request) -> dict[tuple[Variant, str], Stage]:
+        """Of the unpruned model and of the variant, in each type."""
+        unpruned = Variant(request.variant.model, request.variant.pair)
+        variants = dict.fromkeys((unpruned, request.variant))
+        return {(each, kind): self.row(each, kind, request.threads) for each in variants for kind in request.types}
+
+    def bench(self, request: Request) -> Stage:
+        """The rows in one file, compared with the unpruned ones, and their hypotheses beside it."""
+        rows = self.rows(request)
+
+        def make(output: Path) -> None:
+            from runtime.measure.compare import compare, keep_hypotheses
+            from runtime.measure.rows import write_rows
+
+            found = [json.loads(stage.output.read_text(encoding="utf-8")) for stage in rows.values()]
+            write_rows(output, compare([keep_hypotheses(row, output.parent) for row in found], output.parent))
+
+        inputs = {f"{each.name} {kind}": stage for (each, kind), stage in rows.items()}
+        return Stage("bench", self.home / request.variant.name / "bench.jsonl", inputs, {}, make, repeatable=False)
+
+    def report(self, request: Request) -> Stage:
+        """The page, with report.md beside it; what was written is verified before it is measured."""
+        inputs: dict[str, Stage | Files] = {}
+        if not request.variant.is_unpruned:
+            inputs["plan"] = self.plan(request.variant)
+            if request.verify:
+                inputs["verification"] = self.verification(request)
+        inputs["bench"] = self.bench(request)
+        folder = self.home / request.variant.name
+
+        def make(output: Path) -> None:
+            from runtime.measure.rows import read_run
+            from runtime.report import write
+
+            run = read_run(folder)
+            if "verification" not in inputs:  # one that is there may be of an earlier cut
+                run = replace(run, checks=[])
+            for path in (output, output.with_suffix(".md")):
+                write(run, path, f"slimmoe: {folder}")
+
+        return Stage("report", folder / "report.html", inputs, {}, make, repeatable=False)

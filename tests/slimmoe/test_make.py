@@ -1,0 +1,75 @@
+"""make forwards values as they are: nothing in them runs, and nothing outside the run's folder is touched."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RUNS = "touch {sentinel}/ran"
+
+ODD_VALUES = [
+    ("PAIR", "en-de "), ("PAIR", " en-de"), ("PAIR", ""), ("PAIR", "`" + RUNS + "`"), ("PAIR", "en-de;" + RUNS),
+    ("PAIR", "$(" + RUNS + ")"), ("PAIR", "$(shell " + RUNS + ")"), ("PAIR", "--help"), ("PAIR", "en-de\n" + RUNS),
+    ("PAIR", "日本-語"), ("PAIR", "../en-de"),
+    ("RATIO", "0.75 "), ("RATIO", ""), ("RATIO", "`" + RUNS + "`"), ("RATIO", "$(shell " + RUNS + ")"),
+    ("RATIO", "0.5' ; " + RUNS + " ; '"), ("RATIO", "-0.5"), ("RATIO", "nan"), ("RATIO", "0.75\n"),
+    ("MODEL", "models/default "), ("MODEL", "no such model"), ("MODEL", "`" + RUNS + "`"), ("MODEL", "../../etc"),
+    ("MODEL", "--help"), ("MODEL", "$(shell " + RUNS + ")"), ("MODEL", "\"; " + RUNS + "; \""),
+    ("OUT", "{sentinel}/keep me"), ("OUT", "{sentinel}/keep\nme"), ("OUT", ""), ("OUT", "{sentinel}/keep/.."),
+    ("OUT", "{sentinel}/`" + RUNS + "`"), ("OUT", "{sentinel}/$(shell " + RUNS + ")"), ("OUT", "{sentinel}/'\"$5"),
+    ("OUT", "--help"), ("OUT", "{sentinel}/ünï 目"),
+    ("QUANT", "Q9; " + RUNS), ("CRITERION", "$(shell " + RUNS + ")"), ("CORPUS", "{sentinel}/no `" + RUNS + "`.tsv"),
+    ("STEPS", "5;" + RUNS), ("THREADS", "`" + RUNS + "`"), ("RECOVER", "$(" + RUNS + ")"), ("RATO", "0.5"),
+    ("TEXT", "`" + RUNS + "` $(shell " + RUNS + ") \"$5\" '"), ("NONSENSE", "$(shell " + RUNS + ")"),
+]  # fmt: skip
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("from_environment", [False, True], ids=["word", "environment"])
+@pytest.mark.parametrize(("name", "value"), ODD_VALUES, ids=[f"{name}-{i}" for i, (name, _) in enumerate(ODD_VALUES)])
+def test_odd_values_run_nothing_and_touch_nothing(name: str, value: str, from_environment: bool, tmp_path: Path) -> None:
+    """The request itself is wrong (another corpus is missing), so an export that is reached ends before any work."""
+    sentinel = tmp_path / "sentinel"
+    (sentinel / "keep").mkdir(parents=True)
+    for file in ("keep/checkpoint", "me", "stats.safetensors"):
+        (sentinel / file).write_text("mine")
+    before, runs = snapshot(sentinel), snapshot(ROOT / "runs")
+    value = value.replace("{sentinel}", str(sentinel))
+    usual = {"OUT": f"{tmp_path}/out", "CORPUS": f"{tmp_path}/missing.tsv"}
+    usual.pop(name, None)
+    environment = os.environ | usual | ({name: value} if from_environment else {})
+    words = ["make", "export", *([] if from_environment else [f"{name}={value}"])]
+    result = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert snapshot(sentinel) == before and snapshot(ROOT / "runs") == runs
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_expands_nothing(tmp_path: Path) -> None:
+    for words, more in (([f"RATIO=$(shell touch {tmp_path}/ran)"], {}), ([], {"RATIO": f"$(shell touch {tmp_path}/ran)"})):
+        result = subprocess.run(["make", "help", *words], cwd=ROOT, env=os.environ | more, capture_output=True, text=True)
+        assert result.returncode == 0 and "make export" in result.stdout
+    assert not (tmp_path / "ran").exists()
+
+
+def test_text_reaches_the_command_as_it_is(tmp_path: Path) -> None:
+    """``tools.make`` run with a stand-in for the environment's Python that prints its words."""
+    printer = tmp_path / "python"
+    printer.write_text("#!/bin/sh\nfor word; do printf '%s|' \"$word\"; done\n")
+    printer.chmod(0o755)
+    code = (
+        "import tools.make as m, pathlib, sys\n"
+        f"m.PYTHON = pathlib.Path({str(printer)!r})\n"
+        "m.exported = lambda: {'artefacts': {'Q4_K_M': '/x y.gguf'}}\n"
+        "m.translate()"
+    )
+    text = "It's \"5$\" `a`\n$(b) --help"
+    done = subprocess.run(
+        [ROOT / ".venv/bin/python", "-c", code], cwd=ROOT, env=os.environ | {"TEXT": text}, capture_output=True, text=True
+    )
+    assert done.stdout.split("|")[-3:-1] == ["/x y.gguf", text]

@@ -1,0 +1,273 @@
+"""What make's targets do: read the variables from the environment, set up, and run the command. Standard library only.
+
+``python3 -m tools.make export`` is what ``make export`` runs. Values become words of a command as they are: no shell
+reads them, and options are joined to theirs by ``=``, so that none can pass for an option.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.errors import RequestError, SlimmoeError, WorkError
+
+ROOT = Path(__file__).parents[1]
+PYTHON = ROOT / ".venv" / "bin" / "python"
+FIRST_MODEL = "37595dc7a815aad6f1205c7306817c65388251ba"  # the commit whose models/default the training starts from
+
+VARIABLES = {
+    "PAIR": "language pair [en-de]",
+    "RATIO": "share of the experts to cut [0.75]",
+    "MODEL": "folder or Hugging Face id of a checkpoint [models/default]",
+    "OUT": "the run's folder [runs/MODEL-PAIR]",
+    "QUANT": "type of the GGUF file; no: none [Q4_K_M]",
+    "TYPE": "type of the ONNX folder; no: none [int4]",
+    "CRITERION": "what decides which experts stay [gate]",
+    "ALLOCATION": "uniform or layerwise [uniform]",
+    "RECOVER": "1: recover after the cut",
+    "METHOD": "of recovery: full, lora, least-squares; several: one after the other [full]",
+    "STEPS": "of recovery [by the corpus]",
+    "CORPUS": "text for statistics and recovery [data/calibration]",
+    "DEV": "held-out text for recovery and verification [data/dev]",
+    "TEST": "text to translate and score [data/test]",
+    "THREADS": "of measurements and translation [every core; for translation what is free]",
+    "VERIFY": "no: skip the verification",
+    "TEXT": "what make translate translates",
+    "RATIOS": "of a sweep [0 0.25 0.5 0.7 0.75 0.9]",
+    "TYPES": "of a sweep [Q4_K_M Q8_0 int4 int8]",
+    "SWEEP": "folder of a sweep [OUT/sweep]",
+    "RAY": "address of a Ray cluster for a sweep",
+    "WORK": "folder of the training's text and checkpoints [runs/recipe]",
+    "TOKENS": "of a training that tries every step [all]",
+    "MINUTES": "of make fuzz [5]",
+    "START_COMMIT": "whose models/default the training starts from",
+    "PYTHON": "the python3 to set up with",
+}
+Words = list[str]
+
+
+def given(name: str, default: str = "") -> str:
+    """A variable's value; an empty or blank one counts as not given."""
+    value = os.environ.get(name, "")
+    return value if value.strip() else default
+
+
+def yes(name: str, default: str) -> bool:
+    """Whether a variable says yes.
+
+    Raises:
+        RequestError: neither yes nor no.
+    """
+    value = given(name, default).strip().lower()
+    if value not in ("1", "yes", "true", "0", "no", "false"):
+        raise RequestError(f"{name} is yes or no, not {value!r}.", next_command=f"make export {name}=yes")
+    return value in ("1", "yes", "true")
+
+
+def options(**names: str) -> Words:
+    """``--option=VALUE`` for each variable that was given."""
+    return [f"--{option.replace('_', '-')}={given(name)}" for option, name in names.items() if given(name)]
+
+
+def _refuse_unknown() -> None:
+    unknown = sorted(set(os.environ.get("SLIMMOE_GIVEN", "").split()) - set(VARIABLES))
+    if unknown:
+        raise RequestError(f"make has no variable {unknown[0]} here.", next_command="make help")
+
+
+def preflight() -> None:
+    """Check pair, ratio and model before anything is installed."""
+    from tools.preflight import preflight as check
+
+    check(given("PAIR", "en-de"), given("RATIO", "0.75"), given("MODEL", "models/default"))
+
+
+def set_up() -> None:
+    from tools.setup import set_up as make_complete
+
+    make_complete()
+
+
+def python(*words: str) -> None:
+    """Run Python of the environment in the repository, with standard input and output as they are.
+
+    Raises:
+        SystemExit: it failed, with its status.
+    """
+    done = subprocess.run([str(PYTHON), *words], cwd=ROOT)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def slimmoe(*words: str) -> None:
+    python("-m", "slimmoe", *words)
+
+
+def export_words() -> Words:
+    """The command of the whole way for the variables."""
+    words = options(
+        pair="PAIR", ratio="RATIO", output="OUT", quant="QUANT", type="TYPE", criterion="CRITERION",
+        allocation="ALLOCATION", corpus="CORPUS", dev="DEV", test="TEST", threads="THREADS",
+    )  # fmt: skip
+    return ["export", *words, *recovery_words(), *([] if yes("VERIFY", "yes") else ["--no-verify"])]
+
+
+def recovery_words() -> Words:
+    if not yes("RECOVER", "no"):
+        return []
+    return [f"--recover={method}" for method in given("METHOD", "full").split()] + options(steps="STEPS")
+
+
+def model_word() -> Words:
+    return ["--", given("MODEL", "models/default")]
+
+
+def exported() -> dict:
+    """Export what is not there, and say where it is.
+
+    Raises:
+        SystemExit: the export failed.
+    """
+    words = [str(PYTHON), "-m", "slimmoe", *export_words(), "--json", *model_word()]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def export() -> None:
+    slimmoe(*export_words(), *model_word())
+
+
+def bench() -> None:
+    slimmoe(*export_words(), "--again", *model_word())
+
+
+def sweep_folder(home: str) -> str:
+    return given("SWEEP") or str(Path(home) / "sweep")
+
+
+def report() -> None:
+    found = exported()
+    folder = sweep_folder(found["home"])
+    if (ROOT / folder / "bench.jsonl").exists():
+        slimmoe("report", f"--output={folder}/report.html", "--", folder)
+    else:
+        print(f"report: {found['report']}")
+
+
+def sweep() -> None:
+    home = Path(given("OUT") or _home())
+    words = options(
+        criterion="CRITERION", allocation="ALLOCATION", corpus="CORPUS", dev="DEV", test="TEST", threads="THREADS"
+    )
+    words += [f"--pair={given('PAIR', 'en-de')}", *options(ray="RAY"), f"--runs={home.parent}"]
+    words += [f"--ratio={ratio}" for ratio in given("RATIOS", "0 0.25 0.5 0.7 0.75 0.9").split()]
+    words += [f"--type={kind}" for kind in given("TYPES", "Q4_K_M Q8_0 int4 int8").split()]
+    words += [*recovery_words(), *(["--both"] if yes("RECOVER", "no") else [])]
+    folder = sweep_folder(str(home))
+    slimmoe("sweep", *words, f"--output={folder}", *model_word())
+    slimmoe("report", f"--output={folder}/report.html", "--", folder)
+
+
+def _home() -> str:
+    words = [str(PYTHON), "-m", "slimmoe", *export_words(), "--dry-run", "--json", *model_word()]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return json.loads(done.stdout.splitlines()[-1])["home"]
+
+
+def translate() -> None:
+    artefact = next(iter(exported()["artefacts"].values()))
+    text = given("TEXT", "The file could not be opened.")
+    slimmoe("translate", f"--pair={given('PAIR', 'en-de')}", *options(threads="THREADS"), "--", artefact, text)
+
+
+def model() -> None:
+    work, recipe = given("WORK", "runs/recipe"), "models.recipe."
+    python("-m", recipe + "corpus", work)
+    python("-m", recipe + "prepare", work)
+    start = Path(work) / "start"
+    (ROOT / start).mkdir(parents=True, exist_ok=True)
+    commit = given("START_COMMIT", FIRST_MODEL)
+    archive = subprocess.run(
+        ["git", "archive", "--end-of-options", commit, "models/default"], cwd=ROOT, capture_output=True
+    )
+    if archive.returncode:
+        raise RequestError("The first model is not in this clone's history.", next_command="git fetch --unshallow")
+    subprocess.run(["tar", "-x", "-C", str(start), "--strip-components=2"], cwd=ROOT, input=archive.stdout, check=True)
+    python("-m", recipe + "train", work, f"--start={start}", *options(tokens="TOKENS"))
+    final, gguf = f"{work}/run/final", f"{work}/model-F16.gguf"
+    slimmoe("gguf", "--quant=F16", f"--output={gguf}", "--", final)
+    python("-m", recipe + "score", gguf, work)
+    python("-m", recipe + "specialisation", final, work, f"-o={work}/specialisation.png")
+    python("-m", recipe + "balance", final, work)
+
+
+def curve() -> None:
+    work = given("WORK", "runs/recipe")
+    python("-m", "benchmarks.criteria", f"{work}/corpus", "--every=2", f"-o{work}/criteria.jsonl")
+    python("-m", "benchmarks.criteria_report", f"{work}/criteria.jsonl", "-odocs/pruning")
+
+
+def reproduction() -> None:
+    work, model = given("WORK", "runs/recipe"), given("MODEL", "models/default")
+    folder = f"{work}/reproduction-{Path(model).name}"
+    python("-m", "benchmarks.reproduction", f"{work}/corpus", f"--model={model}", f"-o{folder}")
+    own = [f"-o{folder}/reproduction.png", f"--numbers={folder}/compared.jsonl"]
+    shipped = model.rstrip("/") == "models/default"
+    python("-m", "benchmarks.reproduction_report", folder, *(["-odocs/reproduction.png"] if shipped else own))
+
+
+def peers() -> None:
+    found = exported()
+    python("-m", "benchmarks.peers.environment")
+    words = [f"--pair={given('PAIR', 'en-de')}", *options(corpus="CORPUS", dev="DEV"), f"-o{found['folder']}/peers"]
+    python("-m", "benchmarks.peers", *words, "--", found["checkpoint"])
+
+
+def fuzz() -> None:
+    python("-m", "benchmarks.fuzz_gguf", f"--minutes={given('MINUTES', '5')}")
+
+
+def show_help() -> None:
+    print("make export PAIR=en-de RATIO=0.75        cut, export, verify, measure: the whole way")
+    for target, line in re.findall(r"^([a-z-]+):.*## (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE):
+        print(f"  make {target:<13} {line}")
+    print("variables:")
+    for name, line in VARIABLES.items():
+        print(f"  {name:<13} {line}")
+
+
+CHECKED: dict[str, Callable[[], None]] = {  # their request is checked before any set-up
+    "export": export, "report": report, "bench": bench, "sweep": sweep, "translate": translate, "peers": peers,
+}  # fmt: skip
+TARGETS = CHECKED | {"model": model, "curve": curve, "reproduction": reproduction, "fuzz": fuzz, "setup": lambda: None}
+
+
+def main(target: str) -> None:
+    """Do what a target of make does."""
+    if sys.version_info < (3, 11):  # noqa: UP036  (this file runs on whatever python3 is)
+        raise WorkError("Python 3.11 or newer is needed.", next_command=f"make {target} PYTHON=python3.11")
+    _refuse_unknown()
+    if target == "help":
+        show_help()
+        return
+    if target in CHECKED:
+        preflight()
+    set_up()
+    TARGETS[target]()
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1])
+    except SlimmoeError as error:
+        print(f"slimmoe: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)
