@@ -1,0 +1,35 @@
+"""slimmoe cuts a translation mixture-of-experts down to the experts that one language pair needs.
+
+docs/api.md shows these functions; ``slimmoe --help`` shows the command. What a function needs (torch, llama.cpp) is
+loaded when it is called.
+"""
+
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as _version
+
+from runtime.errors import RequestError, SlimmoeError, WorkError
+from slimmoe.api import (
+    bench,
+    calibrate,
+    evaluate,
+    export,
+    export_gguf,
+    export_onnx,
+    fit,
+    make_plan,
+    open_engine,
+    prune,
+    recover,
+    translate,
+    verify,
+)
+
+try:
+    __version__ = _version("slimmoe")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "RequestError", "SlimmoeError", "WorkError", "__version__", "bench", "calibrate", "evaluate", "export", "export_gguf",
+    "export_onnx", "fit", "make_plan", "open_engine", "prune", "recover", "translate", "verify",
+]  # fmt: skip

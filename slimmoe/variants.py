@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ class Recovery:
     rate: float | None = None
     freeze_router: bool = False
     teach: bool = False  # distil from the unpruned model as well
+
+
+def recoveries(methods: Iterable[str], steps: int | None = None, teach: bool = False) -> tuple[Recovery, ...]:
+    """Recoveries one after the other. ``steps`` are of training; least squares sees each batch once."""
+    return tuple(
+        Recovery(method) if method == "least-squares" else Recovery(method, steps, teach=teach) for method in methods
+    )
 
 
 @dataclass(frozen=True)

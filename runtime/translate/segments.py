@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from runtime.engines import Engine, Generation
-from runtime.text.pairs import Pair
+from runtime.errors import RequestError
+from runtime.text.pairs import Pair, planned_pair
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,18 @@ class Translation:
     source: str
     text: str
     generation: Generation | None  # None where there was nothing to translate
+
+
+def known_pair(engine: Engine) -> Pair:
+    """The pair that the engine's model was cut for.
+
+    Raises:
+        RequestError: none, or several.
+    """
+    if pair := planned_pair(engine.pruned_for):
+        return pair
+    said = f"was cut for {engine.pruned_for}" if engine.pruned_for else "names no language pair"
+    raise RequestError(f"The model {said}: say which one with --pair.", next_command="the same with --pair en-de")
 
 
 def output_limit(prompt_tokens: int) -> int:

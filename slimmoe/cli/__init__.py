@@ -1,6 +1,7 @@
-"""The ``slimmoe`` command: one verb for each stage. The verbs are in the rooms: each ``command.py`` parses, calls, prints."""
+"""The ``slimmoe`` command: one verb for each stage. Verbs parse, call and print."""
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -11,7 +12,6 @@ from slimmoe.cli.pruning import cutting
 from slimmoe.cli.whole import whole
 
 app = typer.Typer(
-    help="Cut a translation mixture-of-experts down to what one language pair needs, and run it on a laptop.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -20,6 +20,23 @@ app = typer.Typer(
 for verbs in (whole, cutting, exporting, device):  # in the order of the stages
     app.add_typer(verbs)
 INTERRUPTED = 130
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import slimmoe
+
+        print(f"slimmoe {slimmoe.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """Cut a translation mixture-of-experts down to what one language pair needs, and run it on a laptop."""
 
 
 def main() -> None:

@@ -21,6 +21,11 @@ DATA = Path("data")  # names of our own small sets, see runtime/text/data
 TEST_HELP = "TSV, PO, Moses stem, FLORES+ or WMT24++ folder, or a name of sacreBLEU's (wmt20)"
 DEFAULT_PAIR: Any = "en-de"  # a default goes through the parser, as what is typed does
 PairOption = Annotated[Pair, typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="for example en-de")]
+KnownPair = Annotated[
+    Pair | None,
+    typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="default: what the model was cut for"),
+]
+ARTEFACT_HELP = "a GGUF file, an ONNX folder, or the folder of a run"
 Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program to read")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="default: every core this process may use")]
@@ -36,16 +41,17 @@ def say(text: str) -> None:
 
 @device.command()
 def translate(
-    artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
-    pair: PairOption,
+    artefact: Annotated[Path, typer.Argument(help=ARTEFACT_HELP)],
+    pair: KnownPair = None,
     texts: Annotated[list[str] | None, typer.Argument(help="text, or text files; standard input when none")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="file for the translation")] = None,
     threads: Threads = None,
 ) -> None:
     """Translate text, line by line."""
     from runtime.engines import open_engine
+    from runtime.formats.artefact import find_artefact
     from runtime.formats.files import new_file
-    from runtime.translate.segments import translate
+    from runtime.translate.segments import known_pair, translate
 
     for text in texts or []:
         if text.endswith((".txt", ".tsv", ".md")) and " " not in text and not Path(text).is_file():
@@ -64,7 +70,8 @@ def translate(
             else:
                 yield from text.splitlines()
 
-    with contextlib.closing(open_engine(artefact, threads)) as engine:
+    with contextlib.closing(open_engine(find_artefact(artefact), threads)) as engine:
+        pair = pair or known_pair(engine)
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
             note = f"slimmoe: {artefact} was pruned for {engine.pruned_for}; of {pair} it has lost experts it may need."
             print(note, file=sys.stderr)
@@ -81,19 +88,22 @@ def translate(
 
 @device.command()
 def evaluate(
-    artefact: Annotated[Path, typer.Argument(help="a GGUF file or an ONNX folder")],
-    pair: PairOption,
+    artefact: Annotated[Path, typer.Argument(help=ARTEFACT_HELP)],
+    pair: KnownPair = None,
     test: Annotated[Path, typer.Option(help=TEST_HELP, show_default=False)] = DATA / "test",
     threads: Threads = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an artefact's translations: BLEU, chrF++ and failures."""
     from runtime.engines import open_engine
+    from runtime.formats.artefact import find_artefact
     from runtime.measure.evaluate import evaluate
     from runtime.text.corpus import read_segments
+    from runtime.translate.segments import known_pair
 
-    segments = read_segments(test, pair)
-    with contextlib.closing(open_engine(artefact, threads)) as engine:
+    with contextlib.closing(open_engine(find_artefact(artefact), threads)) as engine:
+        pair = pair or known_pair(engine)
+        segments = read_segments(test, pair)
         result = evaluate(engine, pair, segments)
         name = engine.name
     if as_json:
@@ -113,7 +123,7 @@ def evaluate(
 
 @device.command()
 def bench(
-    artefacts: Annotated[list[Path], typer.Argument(help="GGUF files and ONNX folders")],
+    artefacts: Annotated[list[Path], typer.Argument(help="GGUF files, ONNX folders, folders of runs")],
     output: Output,
     pair: PairOption = DEFAULT_PAIR,
     test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
@@ -125,12 +135,14 @@ def bench(
     """Measure speed, memory and size, one process for each artefact."""
     from rich.progress import Progress
 
+    from runtime.formats.artefact import find_artefact
     from runtime.formats.files import new_file
     from runtime.measure.bench import bench
     from runtime.measure.bench_limited import bench_limited, parse_limits
     from runtime.measure.compare import compare, keep_hypotheses
 
     limits = parse_limits(memory_limit or [])
+    artefacts = [find_artefact(each) for each in artefacts]
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))

@@ -93,13 +93,10 @@ def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[
             "--pre, --pair and --corpus are for checkpoints.",
             next_command=f"slimmoe gguf {model} --plan {plan} -o {output}",
         )
-    from export.gguf.modelfile import add_for_cut
     from prune.plan.plan import Plan
-    from prune.rewrite.gguf import cut_gguf
+    from slimmoe.stage_calls import prune_any
 
-    chosen = Plan.load(plan)
-    path = cut_gguf(model, chosen, output)
-    add_for_cut(model, path, chosen.pair)
+    path = prune_any(model, Plan.load(plan), output)
     say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 

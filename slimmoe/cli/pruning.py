@@ -151,23 +151,27 @@ def plan(
 
 @cutting.command()
 def prune(
-    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint, or a GGUF file")],
     plan: Annotated[Path, typer.Option(help="what plan wrote")],
-    output: Output,
+    output: Annotated[str, typer.Option("-o", "--output", help="where to write; for a GGUF file a file or a folder")],
     ragged: Annotated[
         bool,
         typer.Option("--ragged", help="write a layerwise plan with each layer's own count, which only ONNX can hold"),
     ] = False,
 ) -> None:
-    """Cut the other experts out of the checkpoint."""
+    """Cut the other experts out of a checkpoint, or out of a GGUF file as it is: all types are kept, without torch."""
     from prune.plan.plan import Plan
-    from prune.rewrite.checkpoint import prune
+    from slimmoe.stage_calls import prune_any
 
-    prune(resolve(model), Plan.load(plan), output, ragged)
-    if left_out := json.loads((output / "slimmoe.json").read_text(encoding="utf-8"))["left_out"]:
+    is_gguf = model.endswith(".gguf")
+    path = prune_any(Path(model) if is_gguf else resolve(model), Plan.load(plan), output, ragged)
+    if is_gguf:
+        say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
+        return
+    if left_out := json.loads((path / "slimmoe.json").read_text(encoding="utf-8"))["left_out"]:
         say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
-    size = sum(path.stat().st_size for path in output.glob("*.safetensors"))
-    say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {output}")
+    size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {path}")
 
 
 @cutting.command()

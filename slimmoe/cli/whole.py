@@ -11,7 +11,7 @@ import typer
 from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import DEFAULT_PAIR, TEST_HELP, AsJson, Output, PairOption, Threads, console, say
 from slimmoe.cli.pruning import CRITERIA_HELP
-from slimmoe.variants import CALIBRATION, DEV, GGUF_TYPE, ONNX_TYPE, TEST, Recovery, Request, Texts, Variant
+from slimmoe.variants import CALIBRATION, DEV, GGUF_TYPE, ONNX_TYPE, TEST, Request, Texts, Variant, recoveries
 
 whole = typer.Typer()
 DEFAULT_MODEL = "models/default"
@@ -29,14 +29,6 @@ Methods = Annotated[
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="of recovery; default: by the corpus")]
 Teach = Annotated[bool, typer.Option("--teach", help="recover by distillation from the unpruned model as well")]
-
-
-def _recoveries(methods: list[str] | None, steps: int | None, teach: bool) -> tuple[Recovery, ...]:
-    """Steps are of training; least squares chooses its own."""
-    return tuple(
-        Recovery(method, None if method == "least-squares" else steps, teach=teach and method != "least-squares")
-        for method in methods or []
-    )
 
 
 @whole.command()
@@ -72,7 +64,7 @@ def export(
     from slimmoe.runs import export as run_export
     from slimmoe.runs import model_folder
 
-    variant = Variant(model_folder(model), pair, criterion, ratio, allocation, _recoveries(recover, steps, teach))
+    variant = Variant(model_folder(model), pair, criterion, ratio, allocation, recoveries(recover or [], steps, teach))
     request = Request(variant, Texts(corpus, dev, test), quant, kind, verify, threads)
     tell = (lambda _: None) if as_json else say
     done = run_export(request, model, output, check=check, dry_run=dry_run, again=again, tell=tell)
@@ -135,7 +127,7 @@ def sweep(
     from slimmoe.sweep import Sweep, one_by_one, run
     from slimmoe.sweep_on_ray import on_cluster
 
-    recovered = _recoveries(recover, steps, teach)
+    recovered = recoveries(recover or [], steps, teach)
     chosen = ((), recovered) if both and recovered else (recovered,)
     rows = run(
         Sweep(

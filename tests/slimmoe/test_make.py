@@ -32,7 +32,9 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.mark.parametrize("from_environment", [False, True], ids=["word", "environment"])
 @pytest.mark.parametrize(("name", "value"), ODD_VALUES, ids=[f"{name}-{i}" for i, (name, _) in enumerate(ODD_VALUES)])
-def test_odd_values_run_nothing_and_touch_nothing(name: str, value: str, from_environment: bool, tmp_path: Path) -> None:
+def test_odd_values_run_nothing_and_touch_nothing(
+    name: str, value: str, from_environment: bool, tmp_path: Path
+) -> None:
     """The request itself is wrong (another corpus is missing), so an export that is reached ends before any work."""
     sentinel = tmp_path / "sentinel"
     (sentinel / "keep").mkdir(parents=True)
@@ -51,8 +53,13 @@ def test_odd_values_run_nothing_and_touch_nothing(name: str, value: str, from_en
 
 
 def test_help_expands_nothing(tmp_path: Path) -> None:
-    for words, more in (([f"RATIO=$(shell touch {tmp_path}/ran)"], {}), ([], {"RATIO": f"$(shell touch {tmp_path}/ran)"})):
-        result = subprocess.run(["make", "help", *words], cwd=ROOT, env=os.environ | more, capture_output=True, text=True)
+    for words, more in (
+        ([f"RATIO=$(shell touch {tmp_path}/ran)"], {}),
+        ([], {"RATIO": f"$(shell touch {tmp_path}/ran)"}),
+    ):
+        result = subprocess.run(
+            ["make", "help", *words], cwd=ROOT, env=os.environ | more, capture_output=True, text=True
+        )
         assert result.returncode == 0 and "make export" in result.stdout
     assert not (tmp_path / "ran").exists()
 
@@ -68,8 +75,12 @@ def test_text_reaches_the_command_as_it_is(tmp_path: Path) -> None:
         "m.exported = lambda: {'artefacts': {'Q4_K_M': '/x y.gguf'}}\n"
         "m.translate()"
     )
-    text = "It's \"5$\" `a`\n$(b) --help"
+    text = 'It\'s "5$" `a`\n$(b) --help'
     done = subprocess.run(
-        [ROOT / ".venv/bin/python", "-c", code], cwd=ROOT, env=os.environ | {"TEXT": text}, capture_output=True, text=True
+        [ROOT / ".venv/bin/python", "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"TEXT": text},
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.split("|")[-3:-1] == ["/x y.gguf", text]

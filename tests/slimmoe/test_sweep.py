@@ -1,6 +1,5 @@
-"""A sweep on a tiny model with the real exporters and engines: killed, gone on with, and on a Ray cluster."""
+"""A sweep on a tiny model with the real exporters and engines: killed, gone on with, joined, and on a Ray cluster."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,103 +11,90 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import RequestError
-from runtime.text.pairs import parse_pair
-from slimmoe.sweep import Sweep, check, run, variants
+from runtime.measure.rows import append_row, finished_rows
+from runtime.text.pairs import Pair
+from slimmoe.sweep import Sweep, check, run, trials
 from slimmoe.sweep_on_ray import on_cluster
-from tests.tiny import write_tiny_checkpoint
+from slimmoe.variants import Recovery, Texts
 
 ROOT = Path(__file__).parents[2]
 TYPES = ("F16", "int8")
+EN_DE = Pair("en", "de")
 
 
 @pytest.fixture
-def texts(tmp_path: Path) -> Path:
+def texts(tmp_path: Path) -> Texts:
     """Few segments: what is tried here is the sweep."""
     path = tmp_path / "few.tsv"
     path.write_text("The file is open.\tDie Datei ist offen.\nClose it.\tSchließe sie.\n" * 2, encoding="utf-8")
-    return path
+    return Texts(path, path, path)
 
 
-def sweep_of(model: Path, texts: Path, folder: Path, **others) -> Sweep:
-    wanted = {
-        "pairs": (parse_pair("en-de"),), "criteria": ("gate",), "ratios": (0.0, 0.5), "recovered": (False,),
-        "types": TYPES, "corpus": texts, "dev": texts, "test": texts, "threads": 1,
-    }  # fmt: skip
-    return Sweep(folder, (model,), **(wanted | others))
-
-
-def rows_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "bench.jsonl").read_text(encoding="utf-8").splitlines()]
+def sweep_of(model: Path, few: Texts, folder: Path, **others) -> Sweep:
+    wanted = {"pairs": (EN_DE,), "ratios": (0.0, 0.5), "types": TYPES, "texts": few, "threads": 1}
+    return Sweep(folder, (str(model),), **(wanted | others))
 
 
 def test_a_killed_sweep_goes_on_where_it_was(tiny_checkpoint, texts, tmp_path):
     folder, said = tmp_path / "sweep", []
     command = [sys.executable, "-m", "slimmoe", "sweep", str(tiny_checkpoint), "--ratio", "0.5", "--threads", "1"]
     command += [option for kind in TYPES for option in ("--type", kind)]
-    command += [option for name in ("--corpus", "--dev", "--test") for option in (name, str(texts))]
+    command += [option for name in ("--corpus", "--dev", "--test") for option in (name, str(texts.corpus))]
     child = subprocess.Popen([*command, "-o", str(folder)], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    name = f"{tiny_checkpoint.name}-en-de"
+    first = folder / name / "unpruned" / "rows" / "F16.json"
     try:
         deadline = time.monotonic() + 240
-        while not (folder / "bench.jsonl").exists():
+        while not first.exists():
             assert child.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
     finally:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-    first = rows_of(folder)[0]
-    with (folder / "bench.jsonl").open("a") as file:
-        file.write('{"run": "half a li')  # as if it had been writing
-    (folder / ".left.part").mkdir()
+    before = first.read_text()
 
     rows = run(sweep_of(tiny_checkpoint, texts, folder), said.append)
-    assert said[0] == "1 of 4 runs are done already" and len(said) == 4
-    assert rows == rows_of(folder)
-    name = f"{tiny_checkpoint.name}-en-de"
+    assert said[0].endswith(" of 4 runs are done already")
+    assert rows == finished_rows(folder / "bench.jsonl") and first.read_text() == before
     assert [row["run"] for row in rows] == [f"{name} {v} {k}" for v in ("unpruned", "gate-0.5") for k in TYPES]
-    assert {key: rows[0][key] for key in first if "signature" not in key} == {
-        key: first[key] for key in first if "signature" not in key
-    }
     assert all(row["against_unpruned"]["base"] == rows[i]["artefact"] for i, row in enumerate(rows[2:]))
     assert [row["provenance"].get("ratio", 0) for row in rows] == [0, 0, 0.5, 0.5]
     assert not list(folder.rglob("*.part"))
-    assert run(sweep_of(tiny_checkpoint, texts, folder), said.append) == rows
+
+    joined = {key: value for key, value in rows[0].items() if key != "run"} | {"memory_limit_bytes": 1 << 30}
+    foreign = joined | {"artefact": "elsewhere.gguf"}
+    for row in (joined, foreign):
+        append_row(folder / "bench.jsonl", row)
+    again = run(sweep_of(tiny_checkpoint, texts, folder), said.append)
     assert said[-1] == "4 of 4 runs are done already"
+    assert again[:-1] == rows and again[-1]["memory_limit_bytes"] == 1 << 30
 
 
-def test_each_variant_is_there_once(tmp_path):
-    pairs = tuple(map(parse_pair, ("en-de", "de-en")))
+def test_each_variant_is_there_once(tiny_checkpoint, texts, tmp_path):
+    recoveries = ((), (Recovery(),))
     sweep = sweep_of(
-        Path("model"), Path("x"), tmp_path, pairs=pairs, recovered=(False, True), criteria=("gate", "reap")
-    )
-    names = [(str(each.pair), each.name) for each in variants(sweep)]
+        tiny_checkpoint, texts, tmp_path, pairs=(EN_DE, Pair("de", "en")), recoveries=recoveries,
+        criteria=("gate", "reap"), types=("F16",),
+    )  # fmt: skip
+    names = [(str(trial.variant.pair), trial.variant.name) for trial in trials(sweep)]
     each = ["unpruned", "gate-0.5", "gate-0.5-recovered", "reap-0.5", "reap-0.5-recovered"]
     assert names == [(pair, name) for pair in ("en-de", "de-en") for name in each]
 
 
 @pytest.mark.parametrize(
-    ("changed", "sentence"),
+    "changed",
     [
-        ({"types": ("Q4_K_M", "int5")}, "no type int5"),
-        ({"ratios": (0.5, 1.0)}, "A ratio is"),
-        ({"test": Path("nowhere.tsv")}, "no corpus file nowhere.tsv"),
+        {"types": ("Q4_K_M", "int5")},
+        {"ratios": (0.5, 1.0)},
+        {"allocations": ("evenly",)},
+        {"texts": Texts(Path("nowhere.tsv"))},
     ],
 )
-def test_what_would_fail_later_is_refused_at_once(tiny_checkpoint, texts, tmp_path, changed, sentence):
-    with pytest.raises(RequestError, match=sentence):
-        check(sweep_of(tiny_checkpoint, texts, tmp_path / "sweep", **changed))
+def test_what_would_fail_later_is_refused_at_once(tiny_checkpoint, texts, tmp_path, changed):
+    sweep = sweep_of(tiny_checkpoint, texts, tmp_path / "sweep", **changed)
+    with pytest.raises(RequestError):
+        check(sweep, trials(sweep))
     assert not (tmp_path / "sweep").exists()
-
-
-def test_a_folder_holds_one_sweep(tiny_checkpoint, texts, tmp_path):
-    check(sweep_of(tiny_checkpoint, texts, tmp_path / "sweep"))
-    check(sweep_of(tiny_checkpoint, texts, tmp_path / "sweep", ratios=(0.75,), types=("Q8_0",)))  # more of the same
-    other = tmp_path / "other.tsv"
-    other.write_text("a\tb\n")
-    with pytest.raises(RequestError, match="a sweep with another test"):
-        check(sweep_of(tiny_checkpoint, texts, tmp_path / "sweep", test=other))
-    changed = write_tiny_checkpoint(tmp_path / tiny_checkpoint.name, seed=5)
-    with pytest.raises(RequestError, match=f"another model {tiny_checkpoint.name}"):
-        check(sweep_of(changed, texts, tmp_path / "sweep"))
 
 
 @pytest.mark.slow
@@ -125,5 +111,5 @@ def test_a_cluster_of_two_workers_does_the_same(tiny_checkpoint, texts, tmp_path
     finally:
         cluster.shutdown()
     alone = run(sweep_of(tiny_checkpoint, texts, tmp_path / "alone"), lambda _: None)
-    same = ("run", "artefact", "chrf", "size_bytes", "engine", "provenance")
+    same = ("run", "chrf", "size_bytes", "engine", "provenance")
     assert [[row[key] for key in same] for row in rows] == [[row[key] for key in same] for row in alone]

@@ -1,0 +1,293 @@
+"""The functions of ``import slimmoe``: each is one stage, from files to files. docs/api.md has an example of each."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.text.pairs import Pair, parse_pair
+
+if TYPE_CHECKING:  # names for type checkers: the rooms behind them are loaded by the function that is called
+    from export.fit import Fit
+    from export.verify import Verification
+    from prune.calibrate.stats import Stats
+    from prune.plan.plan import Plan
+    from runtime.engines.base import Engine
+    from runtime.measure.evaluate import Evaluation
+    from slimmoe.runs import Exported
+
+AnyPath = str | Path
+AnyPair = str | Pair
+Segments = list[tuple[str, str]]
+CALIBRATION, DEV, TEST = "data/calibration", "data/dev", "data/test"
+
+
+def _pair(pair: AnyPair) -> Pair:
+    return pair if isinstance(pair, Pair) else parse_pair(pair)
+
+
+def open_engine(artefact: AnyPath, threads: int | None = None, context: int = 1024) -> "Engine":
+    """Load a GGUF file or an ONNX folder; ``contextlib.closing`` frees it.
+
+    Args:
+        threads: default: by the model's size and by what is free.
+        context: tokens of prompt and translation together.
+
+    Raises:
+        RequestError: there is no such artefact.
+        WorkError: it is damaged, or the engine's library is missing.
+    """
+    from runtime.engines import open_engine as load
+
+    return load(Path(artefact), threads, context)
+
+
+def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None) -> Iterator[str]:
+    """Translations, one by one, each as soon as it is done; empty text stays empty.
+
+    Args:
+        engine: one that is open, or an artefact to be opened.
+        texts: segments, one sentence or so each.
+        pair: default: the one that the model was cut for.
+
+    Raises:
+        RequestError: no such artefact, or no pair is given and none is known.
+    """
+    import contextlib
+
+    from runtime.translate.segments import known_pair
+    from runtime.translate.segments import translate as translate_segments
+
+    if isinstance(engine, str | Path):
+        with contextlib.closing(open_engine(engine)) as opened:
+            yield from translate(opened, texts, pair)
+        return
+    chosen = _pair(pair) if pair is not None else known_pair(engine)
+    for done in translate_segments(engine, chosen, texts):
+        yield done.text
+
+
+def calibrate(
+    model: AnyPath,
+    pair: AnyPair,
+    corpus: AnyPath = CALIBRATION,
+    output: AnyPath | None = None,
+    tokens: int | None = None,
+) -> "Stats":
+    """Statistics of what each expert does on a pair's text. A GGUF file needs no torch.
+
+    Args:
+        model: a checkpoint folder or a GGUF file.
+        output: where to write them as well; the run then resumes.
+        tokens: stop after so many.
+
+    Raises:
+        RequestError: an unreadable corpus or model.
+        WorkError: damaged weights.
+    """
+    path, to = Path(model), None if output is None else Path(output)
+    if path.suffix == ".gguf":
+        from prune.calibrate.from_gguf import calibrate_gguf
+
+        return calibrate_gguf(path, _pair(pair), Path(corpus), tokens, to, quiet=True)
+    from prune.calibrate.from_checkpoint import calibrate as run
+
+    return run(path, _pair(pair), Path(corpus), tokens, quiet=True, output=to)[0]
+
+
+def make_plan(
+    stats: "Stats | AnyPath",
+    ratio: float,
+    criterion: str = "gate",
+    allocation: str = "uniform",
+    output: AnyPath | None = None,
+) -> "Plan":
+    """Which experts stay.
+
+    Args:
+        ratio: share of the experts to cut, from 0 up to (not including) 1.
+        output: where to write plan.json as well.
+
+    Raises:
+        RequestError: a ratio out of range, an unknown criterion or allocation, or no statistics.
+    """
+    from prune.calibrate.stats import Stats
+    from prune.plan.plan import make_plan as choose
+
+    known = Stats.load(Path(stats)) if isinstance(stats, str | Path) else stats
+    plan = choose(known, ratio, criterion, allocation=allocation)
+    if output is not None:
+        plan.save(Path(output))
+    return plan
+
+
+def prune(model: AnyPath, plan: "Plan | AnyPath", output: AnyPath) -> Path:
+    """Write a checkpoint folder or a GGUF file without the experts that the plan drops; all other bytes stay.
+
+    Raises:
+        RequestError: the plan does not fit the model, or ``output`` is there already.
+        WorkError: a tensor is missing or unknown, or the disk is full.
+    """
+    from prune.plan.plan import Plan
+    from slimmoe.stage_calls import prune_any
+
+    chosen = Plan.load(Path(plan)) if isinstance(plan, str | Path) else plan
+    return prune_any(Path(model), chosen, output)
+
+
+def recover(
+    folder: AnyPath,
+    pair: AnyPair,
+    output: AnyPath,
+    corpus: AnyPath = CALIBRATION,
+    dev: AnyPath = DEV,
+    *,
+    method: str = "full",
+    steps: int | None = None,
+    teacher: AnyPath | None = None,
+) -> dict[str, Any]:
+    """Recover a pruned checkpoint on the pair's text; returns what was done, with the dev losses before and after.
+
+    Args:
+        method: ``full`` (SFT of all weights), ``lora``, or ``least-squares`` (in closed form, from the teacher).
+        teacher: the unpruned model.
+
+    Raises:
+        RequestError: an unreadable corpus or folder, or ``output`` is there already.
+        WorkError: the loss is not a number, or the disk is full.
+    """
+    from prune.recovery.recover import recover as run
+    from prune.recovery.settings import Settings
+
+    settings = Settings(steps=steps, method=method)
+    source = None if teacher is None else Path(teacher)
+    return run(Path(folder), _pair(pair), Path(corpus), Path(dev), Path(output), settings, source, quiet=True)
+
+
+def export_gguf(
+    folder: AnyPath, output: AnyPath, quant: str = "Q4_K_M", pair: AnyPair | None = None, corpus: AnyPath = CALIBRATION
+) -> Path:
+    """Write a checkpoint as a GGUF file; ``output`` may be a folder, with a slash at its end.
+
+    Raises:
+        RequestError: an unknown type, or a model that llama.cpp cannot hold.
+        WorkError: llama.cpp's tools are not built, or refuse.
+    """
+    from export.gguf import export_gguf as run
+
+    known = None if pair is None else _pair(pair)
+    return run(Path(folder), str(output), quant, pair=known, corpus=Path(corpus))
+
+
+def export_onnx(folder: AnyPath, output: AnyPath, quant: str = "int4") -> Path:
+    """Write a checkpoint as an ONNX folder: ``none`` (float32), ``fp16``, ``int8`` or ``int4``.
+
+    Raises:
+        RequestError: an unknown type, a model that the graph cannot express, or ``output`` is taken.
+    """
+    from export.onnx import export_onnx as run
+
+    return run(Path(folder), Path(output), quant)
+
+
+def verify(
+    artefact: AnyPath, against: AnyPath, pair: AnyPair = "en-de", corpus: AnyPath = DEV, plan: AnyPath | None = None
+) -> "Verification":
+    """Compare an artefact's logits with those of what it was made from; ``passed`` and ``sentence()`` say the result.
+
+    Args:
+        plan: by which a GGUF file was cut from ``against``.
+
+    Raises:
+        RequestError: the two cannot be compared.
+    """
+    from export.verify import verify as run
+
+    return run(Path(artefact), Path(against), Path(corpus), _pair(pair), None if plan is None else Path(plan))
+
+
+def evaluate(artefact: AnyPath, pair: AnyPair, test: AnyPath = TEST, threads: int | None = None) -> "Evaluation":
+    """chrF++, BLEU and failures of an artefact on a test set, with their signatures.
+
+    Raises:
+        RequestError: no such artefact or test set.
+    """
+    import contextlib
+
+    from runtime.measure.evaluate import evaluate as run
+    from runtime.text.corpus import read_segments
+
+    chosen = _pair(pair)
+    segments = read_segments(Path(test), chosen)
+    with contextlib.closing(open_engine(artefact, threads)) as engine:
+        return run(engine, chosen, segments)
+
+
+def bench(
+    artefact: AnyPath, pair: AnyPair = "en-de", test: AnyPath | None = None, threads: int | None = None
+) -> dict[str, Any]:
+    """Speed, memory and size of an artefact in processes of its own, and with ``test`` its quality: a row of bench.jsonl.
+
+    Raises:
+        WorkError: it cannot be measured.
+    """
+    from runtime.measure.bench import bench as run
+
+    return dict(run(Path(artefact), _pair(pair), None if test is None else Path(test), threads))
+
+
+def fit(model: AnyPath, memory: int | str, context: int = 1024) -> "Fit":
+    """Which ratio and type fit into a memory, from the headers of a checkpoint alone.
+
+    Args:
+        memory: bytes, or a text such as ``8GiB``.
+
+    Raises:
+        RequestError: no such model, or not a size of memory.
+    """
+    from export.fit import fit as run
+    from prune.checkpoint import Checkpoint
+    from runtime.measure.memory import parse_memory
+
+    size = memory if isinstance(memory, int) else parse_memory(memory, "slimmoe.fit(MODEL, '8GiB')")
+    return run(Checkpoint(Path(model)), size, context)
+
+
+def export(
+    model: AnyPath,
+    pair: AnyPair = "en-de",
+    ratio: float = 0.75,
+    output: AnyPath | None = None,
+    *,
+    criterion: str = "gate",
+    allocation: str = "uniform",
+    recover: Iterable[str] = (),
+    steps: int | None = None,
+    quant: str = "Q4_K_M",
+    onnx: str = "int4",
+    corpus: AnyPath = CALIBRATION,
+    dev: AnyPath = DEV,
+    test: AnyPath = TEST,
+    threads: int | None = None,
+    verify: bool = True,
+    tell: Callable[[str], object] = lambda _: None,
+) -> "Exported":
+    """The whole way, as ``slimmoe export`` goes it: what is not done yet, or was done for another request.
+
+    Args:
+        output: the run's folder; default: ``runs/MODEL-PAIR``.
+        recover: methods, one after the other.
+        quant, onnx: types of the GGUF file and of the ONNX folder; ``no`` leaves one out.
+        tell: is called with a sentence for each stage.
+
+    Raises:
+        RequestError: the request was wrong.
+        WorkError: a stage failed; what was done before it is kept.
+    """
+    from slimmoe.runs import export as run
+    from slimmoe.runs import model_folder
+    from slimmoe.variants import Request, Texts, Variant, recoveries
+
+    name = str(model)
+    variant = Variant(model_folder(name), _pair(pair), criterion, ratio, allocation, recoveries(recover, steps))
+    request = Request(variant, Texts(Path(corpus), Path(dev), Path(test)), quant, onnx, verify, threads)
+    return run(request, name, None if output is None else Path(output), tell=tell)
