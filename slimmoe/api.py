@@ -26,7 +26,7 @@ def _pair(pair: AnyPair) -> Pair:
 
 
 def open_engine(artefact: AnyPath, threads: int | None = None, context: int = 1024) -> "Engine":
-    """Load a GGUF file or an ONNX folder; ``contextlib.closing`` frees it.
+    """Load a GGUF file, an ONNX folder, or what a run's folder holds; ``contextlib.closing`` frees it.
 
     Args:
         threads: default: by the model's size and by what is free.
@@ -37,8 +37,9 @@ def open_engine(artefact: AnyPath, threads: int | None = None, context: int = 10
         WorkError: it is damaged, or the engine's library is missing.
     """
     from runtime.engines import open_engine as load
+    from runtime.formats.artefact import find_artefact
 
-    return load(Path(artefact), threads, context)
+    return load(find_artefact(Path(artefact)), threads, context)
 
 
 def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None) -> Iterator[str]:
