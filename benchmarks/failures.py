@@ -12,6 +12,7 @@ from itertools import permutations
 from pathlib import Path
 
 from runtime.measure.evaluate import find_failures
+from runtime.text.corpus import locate
 from runtime.text.language import is_other_language
 from runtime.text.pairs import LANGUAGES
 from runtime.translate.segments import Translation
@@ -23,6 +24,7 @@ def read(stems: list[Path]) -> dict[str, list[str]]:
     """Texts by language of Moses files ``STEM.en``, ``STEM.de``, ..."""
     texts: dict[str, list[str]] = {}
     for stem in stems:
+        stem = locate(stem)
         for file in stem.parent.glob(f"{stem.name}.??"):
             if file.suffix[1:] in LANGUAGES:
                 texts.setdefault(file.suffix[1:], []).extend(file.read_text(encoding="utf-8").splitlines())
