@@ -1,11 +1,9 @@
 """A Hugging Face checkpoint folder read without torch: names, shapes and bytes of its safetensors, mapped, not loaded."""
 
 import hashlib
-import json
 import math
 import mmap
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,42 +15,11 @@ import numpy as np
 from prune.families import Family, Layout, family_of
 from prune.fingerprint import as_float32, fingerprint
 from runtime.errors import RequestError, WorkError
+from runtime.formats.json_object import read_object
+from runtime.formats.safetensors import SafetensorsTensor, read_checkpoint
 
 READ_BYTES = 1 << 24  # of a file at a time, where a tensor is read by rows
 HASHED_BYTES = 4096  # of each tensor's start go into the hash of the weights
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """Where a tensor lies: ``start`` and ``stop`` are byte offsets in its shard."""
-
-    shard: str
-    dtype: str  # as safetensors spells it: BF16, F32, ...
-    shape: tuple[int, ...]
-    start: int
-    stop: int
-
-
-def _read_header(path: Path) -> dict[str, Tensor]:
-    """Tensors of one safetensors file (format: 8 bytes of header length, a JSON header, then the data)."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length <= size else None
-    except (struct.error, ValueError):
-        header = None
-    if not isinstance(header, dict):
-        raise WorkError(f"{path} is not a safetensors file, or is cut short.")
-    header.pop("__metadata__", None)
-    base, tensors = 8 + length, {}
-    for name, entry in header.items():
-        start, stop = entry["data_offsets"]
-        tensors[name] = Tensor(path.name, entry["dtype"], tuple(entry["shape"]), base + start, base + stop)
-    end = max((tensor.stop for tensor in tensors.values()), default=base)
-    if end > size:
-        raise WorkError(f"{path} is cut short: {end} bytes expected, {size} there.")
-    return tensors
 
 
 @dataclass(frozen=True)
@@ -80,25 +47,10 @@ class Checkpoint:
         path = self.folder / "config.json"
         if not path.exists():
             raise RequestError(f"{folder} has no config.json: not a Hugging Face model folder.")
-        try:
-            self.config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise WorkError(f"{path} is not valid JSON.") from None
+        self.config: dict[str, Any] = read_object(path)
         self.family: Family = family_of(self.config)
-        index = self.folder / "model.safetensors.index.json"
-        if index.exists():
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        else:
-            shards = ["model.safetensors"]
-        missing = [name for name in shards if not (self.folder / name).exists()]
-        if missing:
-            if not index.exists():
-                raise RequestError(f"{folder} has no safetensors weights (pickled ones are not read).")
-            raise WorkError(f"{folder} is incomplete: {missing[0]} is missing.")
-        self.tensors: dict[str, Tensor] = {}
-        for name in shards:
-            self.tensors |= _read_header(self.folder / name)
-        self._maps: dict[str, mmap.mmap] = {}
+        self.tensors: dict[str, SafetensorsTensor] = read_checkpoint(self.folder)
+        self._maps: dict[Path, mmap.mmap] = {}
 
     @property
     def weights(self) -> int:
@@ -249,10 +201,10 @@ class Checkpoint:
     def raw(self, name: str) -> memoryview:
         """The tensor's bytes, mapped from its shard."""
         tensor = self.tensors[name]
-        if tensor.shard not in self._maps:
-            with (self.folder / tensor.shard).open("rb") as file:
-                self._maps[tensor.shard] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return memoryview(self._maps[tensor.shard])[tensor.start : tensor.stop]
+        if tensor.path not in self._maps:
+            with tensor.path.open("rb") as file:
+                self._maps[tensor.path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return memoryview(self._maps[tensor.path])[tensor.start : tensor.stop]
 
     def read(self, name: str) -> np.ndarray:
         """The tensor as float32.

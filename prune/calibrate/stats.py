@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from prune.moe_model import MoeModel
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_replaceable
+from runtime.formats.safetensors import read_metadata
 
 FORMAT = "slimmoe-stats/2"
 ROLES = ("prompt", "response")  # the two rows of every sum
@@ -185,11 +186,8 @@ class Stats:
 
 
 def _format_of(path: Path) -> str:
-    """What the header of a safetensors file says of its format, ``slimmoe-stats/2`` for instance; empty for other files."""
+    """The format that a safetensors file says it has, ``slimmoe-stats/2`` for instance; empty for other files."""
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= path.stat().st_size else {}
-            return str(header.get("__metadata__", {}).get("format", ""))
-    except (OSError, ValueError, AttributeError):
+        return read_metadata(path).get("format", "")
+    except WorkError:
         return ""

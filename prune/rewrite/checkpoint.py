@@ -142,7 +142,7 @@ def _write_shard(checkpoint: Checkpoint, pieces: list[_Piece], path: Path) -> No
         offset += size
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # the data starts aligned, as safetensors' own writer has it
-    shard = checkpoint.folder / checkpoint.tensors[pieces[0].source].shard
+    shard = checkpoint.tensors[pieces[0].source].path
     with shard.open("rb", buffering=0) as source, path.open("wb", buffering=0) as target:
         write_all(target, struct.pack("<Q", len(text)) + text)
         copy_all(
@@ -189,9 +189,9 @@ def prune(folder: Path, plan: Plan, output: Path, ragged: bool = False) -> Path:
     check_plan(checkpoint, plan)
     shape = cut_shape(checkpoint, plan, ragged)
     pieces, unloaded = _pieces(checkpoint, shape)
-    shards: dict[str, list[_Piece]] = defaultdict(list)
+    shards: dict[Path, list[_Piece]] = defaultdict(list)
     for piece in sorted(pieces, key=lambda piece: checkpoint.tensors[piece.source].start):
-        shards[checkpoint.tensors[piece.source].shard].append(piece)
+        shards[checkpoint.tensors[piece.source].path].append(piece)
     total = sum(_size(checkpoint, piece) for piece in pieces)
     require_space(output, total)
     with new_folder(output) as temporary:

@@ -234,7 +234,7 @@ def test_a_loss_that_is_no_number_is_refused(tiny_checkpoint, corpus, tmp_path) 
     prune(tiny_checkpoint, plan_for(tiny_checkpoint, [0, 1], [0, 1]), tmp_path / "cut")
     checkpoint = Checkpoint(tmp_path / "cut")
     tensor = checkpoint.tensors["model.norm.weight"]
-    with (tmp_path / "cut" / tensor.shard).open("r+b") as file:
+    with tensor.path.open("r+b") as file:
         file.seek(tensor.start)
         file.write(b"\xff\x7f")  # NaN in bf16
     with pytest.raises(WorkError, match="not a number"):
