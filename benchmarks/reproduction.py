@@ -5,13 +5,13 @@ held-out test documents. Five parts, of which ``--part`` chooses:
 
     curve      chrF++ against the ratio by criterion, without SFT (the random criterion with three seeds)
     recovered  the same after a short SFT, for the first criterion, and the unpruned model after it
-    methods    other ways to mend the first direction: least squares alone, and before a longer SFT
+    methods    other ways to recover the first direction: least squares alone, and before a longer SFT
     shared     one plan for several directions, scored in each of them
     segments   plans of fewer calibration segments, three draws of them
 
 Keep-lists are in every row, so their overlap needs no part of its own.
 
-Every variant is cut from one F16 GGUF file (mended ones become one) and decoded greedily by llama.cpp. Rows go to
+Every variant is cut from one F16 GGUF file (recovered ones become one) and decoded greedily by llama.cpp. Rows go to
 FOLDER/rows.jsonl, hypotheses beside it; rows that are there are not measured again, so a stopped run goes on, and parts
 may run side by side.
 """
@@ -45,6 +45,7 @@ from prune.rewrite.gguf import cut_gguf
 from runtime.engines import open_engine
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.formats.files import new_file
+from runtime.formats.provenance import read_provenance
 from runtime.machine import processor, usable_cores
 from runtime.measure.compare import keep_hypotheses
 from runtime.measure.evaluate import evaluate
@@ -65,7 +66,7 @@ PARTS = ("curve", "recovered", "methods", "shared", "segments")
 
 @dataclass(frozen=True)
 class Stage:
-    """One way to mend. SFT is of ``length`` times the steps that were asked for."""
+    """One way to recover. SFT is of ``length`` times the steps that were asked for."""
 
     method: str
     length: int = 1
@@ -100,7 +101,7 @@ class Trial:
     def name(self) -> str:
         """What it is called in rows; of one folder no two trials share it."""
         if not self.plan.ratio:
-            return f"{self.pair} unpruned" + self._mended
+            return f"{self.pair} unpruned" + self._recoveries
         text = f"{self.pair} {self.plan.criterion} {self.plan.ratio:g}"
         if self.plan.criterion == "random":
             text += f" seed {self.plan.seed}"
@@ -108,10 +109,10 @@ class Trial:
             text += f" by {self.plan.calibration['corpus']}"
         if self.part == "segments":
             text += f", sample {self.sample}"
-        return text + self._mended
+        return text + self._recoveries
 
     @property
-    def _mended(self) -> str:
+    def _recoveries(self) -> str:
         return "".join(f" + {stage.name}" for stage in self.stages)
 
 
@@ -120,10 +121,11 @@ def _write_tsv(path: Path, segments: Segments) -> Path:
     return path
 
 
-def _without_folders(recovery: dict[str, Any]) -> dict[str, Any]:
-    """What is said of a recovery, and of those before it, with names for paths: rows are published."""
-    told = recovery | {name: Path(recovery[name]).name for name in ("corpus", "dev")}
-    return told | {"after": _without_folders(told["after"])} if "after" in told else told
+def _records(folder: Path) -> list[dict[str, Any]]:
+    """The recoveries of a checkpoint in the order of time, with names for paths: rows are published."""
+    provenance = read_provenance(folder)
+    records = [each.to_dict() for each in provenance.recoveries] if provenance else []
+    return [each | {name: Path(each[name]).name for name in ("corpus", "dev")} for each in records]
 
 
 class Reproduction:
@@ -185,9 +187,9 @@ class Reproduction:
                         yield Trial("curve", pair, make_plan(stats, ratio, criterion, seed))
 
     def recovered(self) -> Iterator[Trial]:
-        """Every ratio in every direction, cut by the first criterion and mended.
+        """Every ratio in every direction, cut by the first criterion and recovered.
 
-        Among them is ratio 0, the control: what of a gain is the text, and not the mending.
+        Among them is ratio 0, the control: what of a gain is the text, and not the recovery.
         """
         for pair in self.pairs:
             yield Trial("curve", pair, make_plan(self.stats(pair), 0.0))
@@ -197,7 +199,7 @@ class Reproduction:
                 yield Trial("recovered", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), stages=(SFT,))
 
     def methods(self) -> Iterator[Trial]:
-        """The first direction, cut by the first criterion and mended in each other way."""
+        """The first direction, cut by the first criterion and recovered in each other way."""
         pair = self.pairs[0]
         yield Trial("curve", pair, make_plan(self.stats(pair), 0.0))
         for ratio, ways in METHODS.items():
@@ -230,8 +232,8 @@ class Reproduction:
         with self._lock(path.name):
             return path if path.exists() else export_gguf(self.model, path, "F16", tell=lambda _: None)
 
-    def recovered_gguf(self, trial: Trial, work: Path) -> tuple[Path, dict[str, Any]]:
-        """The trial cut, mended and exported below ``work``; and what is to be said of the mending."""
+    def recovered_gguf(self, trial: Trial, work: Path) -> tuple[Path, list[dict[str, Any]]]:
+        """The trial cut, recovered and exported below ``work``; and the record of each recovery."""
         folder = work / "cut"
         if not folder.exists():
             prune(self.model, trial.plan, folder)
@@ -246,14 +248,13 @@ class Reproduction:
             trains = stage.method != LEAST_SQUARES
             settings = Settings(method=stage.method, steps=self.steps * stage.length if trains else None)
             recover(before, trial.pair, train, dev, folder, settings, None if trains else self.model, quiet=True)
-        recovery = _without_folders(json.loads((folder / "slimmoe.json").read_text(encoding="utf-8"))["recovery"])
-        return export_gguf(folder, work / "recovered.gguf", "F16", tell=lambda _: None), recovery
+        return export_gguf(folder, work / "recovered.gguf", "F16", tell=lambda _: None), _records(folder)
 
     def measure(self, trial: Trial, work: Path) -> dict[str, Any]:
         """One row: as those of bench.jsonl, without speed and memory. ``work`` is for what is made on the way."""
-        artefact, recovery, plan = self.unpruned_gguf(), None, trial.plan
+        artefact, records, plan = self.unpruned_gguf(), [], trial.plan
         if trial.stages:
-            artefact, recovery = self.recovered_gguf(trial, work)
+            artefact, records = self.recovered_gguf(trial, work)
         elif plan.ratio:
             artefact = cut_gguf(artefact, plan, work / "cut.gguf")
         with contextlib.closing(open_engine(artefact, threads=self.threads)) as engine:
@@ -262,7 +263,7 @@ class Reproduction:
         provenance: dict[str, Any] = {}
         if plan.ratio or trial.stages:
             provenance = {"criterion": plan.criterion, "ratio": plan.ratio, "seed": plan.seed, "plan": plan.hash}
-            provenance |= {"recovered": bool(trial.stages), "recovery": recovery}
+            provenance |= {"recovered": bool(trial.stages), "recoveries": records}
         return {
             "part": trial.part, "artefact": trial.name, "pair": str(trial.pair), "type": "F16",
             "model": str(self.model), "fingerprint": plan.fingerprint, "provenance": provenance,

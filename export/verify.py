@@ -26,6 +26,7 @@ from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.onnx_folder import graph_file
+from runtime.formats.provenance import FILE, gguf_provenance, read_provenance
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 
@@ -186,8 +187,8 @@ def verify_cut(folder: Path, source: Path, text: _Text) -> Verification:
     Raises:
         RequestError: ``folder`` carries no plan, or was fine-tuned since it was cut.
     """
-    plan, checkpoint = Plan.load(folder / "slimmoe.json"), Checkpoint(source)
-    if json.loads((folder / "slimmoe.json").read_text(encoding="utf-8")).get("recovery"):
+    plan, checkpoint = Plan.load(folder / FILE), Checkpoint(source)
+    if (provenance := read_provenance(folder)) and provenance.recoveries:
         raise RequestError(f"{folder} was fine-tuned since it was cut, so it is no longer what {source} is.")
     if plan.fingerprint != checkpoint.fingerprint:
         raise RequestError(f"{folder} was cut from another model ({plan.model}), not from {source}.")
@@ -232,12 +233,13 @@ def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) ->
         reason, reference = other_routers(small, model), run_artefact(source)
     else:
         check_plan(model, plan)
-        if small.file.get("slimmoe.recovered"):
+        provenance = gguf_provenance(artefact, small.file.get)
+        if provenance and provenance.recoveries:
             raise RequestError(
                 f"{artefact} was fine-tuned since it was cut, so it is no longer what {source} is.",
                 next_command=f"slimmoe verify {artefact} --against DIR   (the recovered checkpoint)",
             )
-        cut_by = small.file.get("slimmoe.hash")
+        cut_by = provenance.hash if provenance else ""
         if cut_by not in (None, plan.hash):
             raise RequestError(f"{artefact} was cut by the plan {cut_by}, and this one is {plan.hash}.")
         dropped = {layer.layer: sorted({*range(layer.experts)} - {*layer.keep}) for layer in plan.layers}

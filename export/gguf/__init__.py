@@ -191,7 +191,7 @@ def export_gguf(
     plain = quant if quant in _PLAIN else _lossless_type(checkpoint)
     weights = sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values())
     require_space(output, int(weights * (_PLAIN[plain] + (quant != plain) * _QUANTISED_BYTES)))
-    extra = Extra(origin.provenance(), origin.general(), pre, recognise(folder))
+    extra = Extra(origin.provenance.gguf_keys() if origin.provenance else {}, origin.general(), pre, recognise(folder))
     with new_file(output) as temporary, tempfile.TemporaryDirectory(prefix=".gguf.", dir=temporary.parent) as name:
         work = Path(name)
         converted = work / "plain.gguf"

@@ -1,6 +1,5 @@
 """What a GGUF file says of itself: keys ``general.*`` and ``slimmoe.*``, and a file name that tells the same."""
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +9,7 @@ from typing import Any
 from gguf import Metadata
 
 from prune.plan.plan import Plan
-from runtime.errors import WorkError
-from runtime.formats.provenance import provenance
+from runtime.formats.provenance import FILE, Provenance, read_provenance
 from runtime.text.pairs import Pair, planned_pair
 
 _HUB_CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/")
@@ -22,42 +20,40 @@ class Origin:
     """Where a checkpoint comes from: its folder, the plan in it (None for a model that slimmoe did not cut), its pair.
 
     Raises:
-        WorkError: ``slimmoe.json`` cannot be read.
+        WorkError: ``slimmoe.json`` is damaged.
     """
 
     folder: Path
     pair: Pair | None = None  # as asked for; the plan's otherwise
 
     @cached_property
-    def about(self) -> dict[str, Any]:
-        """The content of ``slimmoe.json``; empty where there is none."""
-        path = self.folder / "slimmoe.json"
-        if not path.exists():
-            return {}
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            return about | {}
-        except (ValueError, TypeError):
-            raise WorkError(f"{path} is not a readable plan.") from None
+    def provenance(self) -> Provenance | None:
+        """None for a model that slimmoe did not cut."""
+        return read_provenance(self.folder)
 
     @property
     def plan(self) -> Plan | None:
-        return Plan.load(self.folder / "slimmoe.json") if self.about else None
+        return Plan.load(self.folder / FILE) if self.provenance else None
 
     @property
     def known_pair(self) -> Pair | None:
         """The pair asked for, or the one that the plan was made for; None where that is none or several."""
-        return self.pair or planned_pair(self.about.get("pair", ""))
+        return self.pair or planned_pair(self.provenance.pair if self.provenance else "")
 
     @property
     def percent(self) -> int:
         """Of the experts that were cut."""
-        return round(100 * self.about.get("ratio", 0))
+        return round(100 * self.provenance.ratio) if self.provenance else 0
+
+    @property
+    def _source_place(self) -> str:
+        """Folder or name of the unpruned model; empty where it is not known."""
+        return self.provenance.model if self.provenance else ""
 
     @cached_property
     def _source(self) -> tuple[str, str]:
         """Organisation ('' where it is not known) and name of the model, the unpruned one of a pruned."""
-        place = str(self.about.get("model") or self.folder.absolute())
+        place = self._source_place or str(self.folder.absolute())
         if cached := _HUB_CACHE.search(f"{place}/"):
             return cached[1], cached[2]
         return "", Path(place).name or self.folder.absolute().name
@@ -70,12 +66,8 @@ class Origin:
     @cached_property
     def _card(self) -> dict[str, Any]:
         """The head of the model card, of the unpruned model where it is still there."""
-        source = Path(self.about.get("model") or self.folder)
+        source = Path(self._source_place or self.folder)
         return next((card for folder in (self.folder, source) if (card := Metadata.load_model_card(folder))), {})
-
-    def provenance(self) -> dict[str, Any]:
-        """What the plan tells of the cut, as keys ``slimmoe.*``."""
-        return provenance(self.about)
 
     def general(self) -> dict[str, Any]:
         """Attributes of gguf-py's ``Metadata``. What is not known is left to the converter, which reads the model card."""
@@ -87,7 +79,7 @@ class Origin:
         if pair is not None:
             found["languages"] = [pair.source, pair.target]
             found["name"] += f" {pair}"
-        if self.about:
+        if self.provenance:
             base = {"name": self.model}
             if organisation:
                 base |= {

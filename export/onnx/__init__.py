@@ -20,11 +20,12 @@ from prune.checkpoint import Checkpoint
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_files, new_folder, require_space
 from runtime.formats.onnx_folder import FILES, SUFFIXES, graph_file, read_json
+from runtime.formats.provenance import FILE as PROVENANCE_FILE
 from runtime.text.prompts import ChatTemplate
 
 BLOCKS = (32, 128)  # of experts
 _WIDE = 256  # of attention, at 8 bits: no further from the original than blocks of 32, and faster
-_COPIED = ("generation_config.json", "tokenizer.json", "slimmoe.json")
+_COPIED = ("generation_config.json", "tokenizer.json", PROVENANCE_FILE)
 
 _EXTERNAL = {"transformers.js_config": {"use_external_data_format": True}}  # else transformers.js ignores *.onnx_data
 
@@ -74,7 +75,7 @@ def _require_same_model(checkpoint: Checkpoint, output: Path) -> None:
     """A folder that has another variant already must be of the same checkpoint: it shares config and tokenizer."""
     config = output / "config.json"
     theirs = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
-    pairs = [(checkpoint.folder / name, output / name) for name in ("tokenizer.json", "slimmoe.json")]
+    pairs = [(checkpoint.folder / name, output / name) for name in ("tokenizer.json", PROVENANCE_FILE)]
     same = all(a.exists() == b.exists() and (not a.exists() or filecmp.cmp(a, b, shallow=False)) for a, b in pairs)
     if theirs != checkpoint.config | _EXTERNAL or not same:
         raise RequestError(f"{output} holds something else already.", next_command=f"rm -r {output}   (or another -o)")

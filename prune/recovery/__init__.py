@@ -1,4 +1,4 @@
-"""Recovery: mend a pruned checkpoint on the pair's own text, by training or in closed form.
+"""Recovery: recover a pruned checkpoint on the pair's own text, by training or in closed form.
 
 - ``settings``: what may be chosen, and how the rest is chosen
 - ``task``: what a way of recovery is given, and what it gives back

@@ -8,11 +8,11 @@ from prune.allocator import keep_freed_memory
 from prune.loading import load_model
 from prune.recovery.lora import add_lora
 from prune.recovery.objective import Objective, Teacher, routers_of
-from prune.recovery.task import CPU, Mended, Task
+from prune.recovery.task import CPU, Recovered, Task
 from prune.recovery.trainer import RecoveryTrainer, arguments, train
 
 
-def fine_tune(task: Task) -> Mended:
+def fine_tune(task: Task) -> Recovered:
     """The weights with the lowest dev loss of a training run.
 
     Raises:
@@ -37,4 +37,4 @@ def fine_tune(task: Task) -> Mended:
     best_step, after = train(trainer, settings, task.resume)
     if settings.method == "lora":
         student = student.merge_and_unload()
-    return Mended(student, before, after, trainer.state.global_step, best_step)
+    return Recovered(student, before, after, trainer.state.global_step, best_step)

@@ -3,7 +3,7 @@
 The unpruned model tells what the hidden state after a layer should be, and the cut model's own state says what is missing
 there, errors of earlier layers included. The update of the experts' ``down_proj`` that lessens it the most is a linear
 least-squares problem, solved by its normal equations (layer-wise reconstruction in the manner of OBC, Frantar et al.,
-arXiv 2208.11580; with the inputs of the layers that were already mended, as in GPTQ, arXiv 2210.17323).
+arXiv 2208.11580; with the inputs of the layers that were already recovered, as in GPTQ, arXiv 2210.17323).
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from prune.checkpoint import Checkpoint
 from prune.loading import load_model
 from prune.recovery.equations import Equations
 from prune.recovery.objective import Objective
-from prune.recovery.task import CPU, Mended, Task
+from prune.recovery.task import CPU, Recovered, Task
 from runtime.errors import RequestError
 from runtime.formats.files import new_file
 
@@ -194,7 +194,7 @@ def _refit_layer(
     down += update
 
 
-def least_squares(task: Task) -> Mended:
+def least_squares(task: Task) -> Recovered:
     """The cut model with all its experts' output matrices refitted on ``task.steps`` batches.
 
     Raises:
@@ -214,7 +214,7 @@ def least_squares(task: Task) -> Mended:
     model = load_model(task.checkpoint.folder, CPU, torch.float32)
     for layer, down in refitted.items():
         model.get_submodule(task.checkpoint.module("experts", layer)).down_proj.data.copy_(down)
-    return Mended(model, before, _dev_loss(model, task), len(chosen), len(chosen))
+    return Recovered(model, before, _dev_loss(model, task), len(chosen), len(chosen))
 
 
 def _dev_loss(model: Any, task: Task) -> float:

@@ -24,6 +24,7 @@ from prune.recovery.task import CPU, Task
 from prune.recovery.trainer import newest_checkpoint
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_folder, require_new, require_space
+from runtime.formats.provenance import FILE, Provenance, Recovery, read_provenance, write_provenance
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 
@@ -75,7 +76,9 @@ def _make_batches(conversations: list[Conversation], tokens: int, seed: int) -> 
     return list(batches([conversations[i] for i in order], tokens))
 
 
-def _write(student: Any, folder: Path, checkpoint: Checkpoint, about: dict[str, Any], output: Path) -> None:
+def _write(
+    student: Any, folder: Path, checkpoint: Checkpoint, provenance: Provenance, about: dict[str, Any], output: Path
+) -> None:
     """A plain checkpoint: weights in the type they came in, everything else from the pruned folder."""
     with new_folder(output) as temporary:
         dtype = getattr(torch, str(checkpoint.config.get("dtype", checkpoint.config.get("torch_dtype", "bfloat16"))))
@@ -84,11 +87,7 @@ def _write(student: Any, folder: Path, checkpoint: Checkpoint, about: dict[str, 
             weights = path.suffix == ".safetensors" or path.name == "model.safetensors.index.json"
             if path.is_file() and not weights:
                 shutil.copyfile(path, temporary / path.name)
-        known = json.loads((folder / "slimmoe.json").read_text(encoding="utf-8"))
-        if "recovery" in known:  # one after the other, for example least squares and then a short SFT
-            about = about | {"after": known["recovery"]}
-        text = json.dumps(known | {"recovery": about}, indent=1) + "\n"
-        (temporary / "slimmoe.json").write_text(text, encoding="utf-8")
+        write_provenance(temporary, provenance.after(Recovery.from_dict(about)))
 
 
 def recover(
@@ -101,7 +100,7 @@ def recover(
     teacher: Path | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Mend the checkpoint in ``folder`` and write the weights with the lowest dev loss to ``output``.
+    """Recover the checkpoint in ``folder`` and write the weights with the lowest dev loss to ``output``.
 
     Checkpoints lie in ``.<output>.recovery`` beside the output until the work is done; the same call goes on from the
     last one. Runs under ``accelerate launch`` or ``torchrun``: the processes share a step of ``settings.batch_tokens``, so
@@ -112,7 +111,7 @@ def recover(
             alone.
 
     Returns:
-        what is added to ``slimmoe.json`` as "recovery": corpus, steps, dev losses before and after (nats per response
+        what is added to the recoveries in ``slimmoe.json``: corpus, steps, dev losses before and after (nats per response
         token) and the settings.
 
     Raises:
@@ -123,7 +122,7 @@ def recover(
     settings.check()
     folder, output = Path(folder), Path(output)
     checkpoint = Checkpoint(folder)
-    plan = Plan.load(folder / "slimmoe.json")
+    plan, provenance = Plan.load(folder / FILE), read_provenance(folder) or Provenance()
     require_new(output)
     source = _check_teacher(plan, teacher, settings)
     _require_room(checkpoint, output, settings)
@@ -158,20 +157,20 @@ def recover(
             print(f"recovery: going on from {resume.name}", flush=True)
 
     task = Task(checkpoint, source, plan, learnt, held_out, settings, steps, rate, device, dtype, work, resume, quiet)
-    mended = (least_squares if settings.method == LEAST_SQUARES else fine_tune)(task)
-    student, after, best_step = mended.model, mended.loss_after, mended.best_step
-    if after >= mended.loss_before:  # nothing was gained: the weights stay what they were
-        student, after, best_step = load_model(folder, CPU, torch.float32), mended.loss_before, 0
+    recovered = (least_squares if settings.method == LEAST_SQUARES else fine_tune)(task)
+    student, after, best_step = recovered.model, recovered.loss_after, recovered.best_step
+    if after >= recovered.loss_before:  # nothing was gained: the weights stay what they were
+        student, after, best_step = load_model(folder, CPU, torch.float32), recovered.loss_before, 0
     about = said | {
         "segments": len(train_set),
-        "steps": mended.steps,
+        "steps": recovered.steps,
         "best_step": best_step,
-        "dev_loss_before": round(mended.loss_before, 4),
+        "dev_loss_before": round(recovered.loss_before, 4),
         "dev_loss_after": round(after, 4),
         "seconds": round(time.perf_counter() - started, 1),
     }
     if state.is_main_process:
-        _write(student, folder, checkpoint, about, output)
+        _write(student, folder, checkpoint, provenance, about, output)
         shutil.rmtree(work)
     state.wait_for_everyone()
     return about

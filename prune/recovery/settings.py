@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from runtime.errors import RequestError
+from runtime.formats.provenance import FULL, LEAST_SQUARES, LORA
 
-LEAST_SQUARES = "least-squares"
-METHODS = ("full", "lora", LEAST_SQUARES)
+METHODS = (FULL, LORA, LEAST_SQUARES)
 BATCH_TOKENS = 2048  # of a step, over all processes, padding included
 EPOCHS, MOST_STEPS = 10, 400  # of the default model without 75 %: six minutes of two cores with AVX-512 BF16
 MOST_BATCHES = 150  # for least squares; each is seen once

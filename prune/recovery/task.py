@@ -38,8 +38,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Mended:
-    """The mended model, its dev losses (nats per response token), and how many steps it took."""
+class Recovered:
+    """The recovered model, its dev losses (nats per response token), and how many steps it took."""
 
     model: Any
     loss_before: float

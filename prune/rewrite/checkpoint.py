@@ -15,6 +15,7 @@ from prune.rewrite.shape import NEVER, PADDING, Shape, check_plan, cut_shape, pa
 from runtime.errors import WorkError
 from runtime.formats.copying import copy_all, merge, write_all
 from runtime.formats.files import new_folder, require_space
+from runtime.formats.provenance import Provenance, write_provenance
 
 # Everything else in a model folder (READMEs, caches, other formats) describes the source, not the cut model.
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
@@ -210,5 +211,5 @@ def prune(folder: Path, plan: Plan, output: Path, ragged: bool = False) -> Path:
         config = _new_config(checkpoint, plan, shape, unloaded)
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         about = plan.to_dict() | {"ragged": shape.ragged, "left_out": sorted(unloaded)}
-        (temporary / "slimmoe.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        write_provenance(temporary, Provenance.from_dict(about))
     return output

@@ -22,7 +22,7 @@ from runtime.formats.copying import Step, copy_all, merge
 from runtime.formats.files import new_file, require_space
 from runtime.formats.gguf_header import Tensor
 from runtime.formats.gguf_writer import encode, encode_tensor, output_path, write_header
-from runtime.formats.provenance import provenance
+from runtime.formats.provenance import Provenance
 
 _EVERY_EXPERT = ("ffn_down_exps.weight",), ("ffn_up_exps.weight", "ffn_gate_up_exps.weight")
 
@@ -119,7 +119,9 @@ def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes
         # Left out rather than set to 1: llama.cpp wants fewer groups than experts, of which there may be one.
         entries |= {model.key(name): None for name in ("expert_group_count", "expert_group_used_count")}
     entries |= _without_prediction(model, entries)
-    return entries | {key: encode(key, value) for key, value in provenance(plan.to_dict()).items()}
+    return entries | {
+        key: encode(key, value) for key, value in Provenance.from_dict(plan.to_dict()).gguf_keys().items()
+    }
 
 
 def _changed(model: GgufModel, name: str, change: Callable[[int], int]) -> dict[str, bytes | None]:

@@ -16,6 +16,7 @@ from runtime.engines.onnx_check import run_self_test
 from runtime.engines.onnx_load import empty_cache, load_session, prefill
 from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import end_ids, graph_file, longest_text, read_json
+from runtime.formats.provenance import read_provenance
 from runtime.machine import usable_cores
 from runtime.text.prompts import ChatTemplate
 
@@ -43,7 +44,8 @@ class OnnxEngine:
         self.name = f"onnxruntime {ort.__version__}"
         self.threads = threads or usable_cores()
         self.template = ChatTemplate.from_folder(folder)
-        self.pruned_for: str = read_json(folder / "slimmoe.json").get("pair", "")
+        provenance = read_provenance(folder)
+        self.pruned_for = provenance.pair if provenance else ""
         config = read_json(folder / "config.json")
         self.ends = frozenset(end_ids(config, read_json(folder / "generation_config.json")))
         try:

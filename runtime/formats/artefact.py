@@ -1,11 +1,14 @@
 """What an artefact says about itself: its weight type and where it comes from."""
 
-import json
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import RequestError
+from runtime.formats.gguf_file import GgufFile
 from runtime.formats.onnx_folder import graph_file
+from runtime.formats.provenance import gguf_provenance, read_provenance
 
 _ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model_fp16": "f16", "model": "f32"}
 
@@ -19,28 +22,34 @@ def files_of(artefact: Path) -> list[Path]:
     return [artefact]
 
 
-def _from_gguf(artefact: Path) -> tuple[str, dict[str, Any]]:
-    from gguf import GGUFReader, LlamaFileType
+def _gguf_type(file: GgufFile) -> str:
+    """The name of the file's type; where it does not tell a known one, the type of most weights."""
+    from gguf import LlamaFileType
 
-    fields = GGUFReader(artefact).fields
-    found = {key.removeprefix("slimmoe."): fields[key].contents() for key in fields if key.startswith("slimmoe.")}
-    name = LlamaFileType(int(fields["general.file_type"].contents())).name
-    return name.removeprefix("MOSTLY_").removeprefix("ALL_"), found
+    try:
+        name = LlamaFileType(file.get("general.file_type")).name
+    except ValueError:
+        sizes = Counter[str]()
+        for tensor in file.tensors.values():
+            sizes[tensor.type.name] += math.prod(tensor.shape)
+        return next((name for name, _ in sizes.most_common(1)), "-")
+    return name.removeprefix("MOSTLY_").removeprefix("ALL_")
 
 
 def describe(artefact: Path) -> dict[str, Any]:
-    """``{"type": ..., "provenance": {...}}``; provenance is empty for a model that slimmoe did not cut."""
+    """``{"type": ..., "provenance": {...}}``; provenance is empty for a model that slimmoe did not cut.
+
+    Raises:
+        RequestError: there is no such artefact.
+        WorkError: the GGUF file or the folder's ``slimmoe.json`` is damaged.
+    """
     if artefact.suffix == ".gguf":
-        kind, found = _from_gguf(artefact)
+        file = GgufFile(artefact)
+        kind, provenance = _gguf_type(file), gguf_provenance(artefact, file.get)
     else:
-        file = graph_file(artefact)
-        kind, path = _ONNX_TYPES.get(file.stem, file.stem), file.parent.parent / "slimmoe.json"
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    names = ("plan", "hash", "pair", "criterion", "allocation", "ratio")
-    provenance = {name: found[name] for name in names if name in found}
-    if found.get("recovery") or found.get("recovered"):
-        provenance["recovered"] = True
-    return {"type": kind, "provenance": provenance}
+        graph = graph_file(artefact)
+        kind, provenance = _ONNX_TYPES.get(graph.stem, graph.stem), read_provenance(graph.parent.parent)
+    return {"type": kind, "provenance": provenance.row() if provenance else {}}
 
 
 def _artefacts_in(folder: Path) -> list[Path]:

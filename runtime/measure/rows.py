@@ -13,6 +13,7 @@ from typing import Any
 
 from runtime.errors import RequestError
 from runtime.formats.files import new_file
+from runtime.formats.provenance import FILE as PROVENANCE_FILE
 
 Row = dict[str, Any]
 _ENGINES = {"onnxruntime": "ONNX RT"}  # short enough for a table of 80 columns
@@ -92,7 +93,7 @@ def read_run(folder: Path) -> Run:
         raise RequestError(
             f"{folder} holds no bench.jsonl.", next_command=f"slimmoe bench ARTEFACT -o {folder}/bench.jsonl"
         )
-    plan = _json(folder / "plan.json") or _json(folder / "checkpoint" / "slimmoe.json")
+    plan = _json(folder / "plan.json") or _json(folder / "checkpoint" / PROVENANCE_FILE)
     return Run(rows, plan, _json(folder / "verify.json").get("checks", []))
 
 

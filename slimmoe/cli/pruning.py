@@ -1,4 +1,4 @@
-"""The verbs that decide which experts stay, cut the others and mend what is left: calibrate, plan, prune, recover, fit."""
+"""The verbs that decide which experts stay, cut the others and recover what is left: calibrate, plan, prune, recover, fit."""
 
 import json
 from dataclasses import asdict
@@ -161,6 +161,7 @@ def prune(
 ) -> None:
     """Cut the other experts out of a checkpoint, or out of a GGUF file as it is: all types are kept, without torch."""
     from prune.plan.plan import Plan
+    from runtime.formats.provenance import read_provenance
     from slimmoe.stage_calls import prune_any
 
     is_gguf = model.endswith(".gguf")
@@ -168,7 +169,7 @@ def prune(
     if is_gguf:
         say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
         return
-    if left_out := json.loads((path / "slimmoe.json").read_text(encoding="utf-8"))["left_out"]:
+    if (written := read_provenance(path)) and (left_out := written.left_out):
         say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {path}")

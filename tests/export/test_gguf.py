@@ -62,7 +62,7 @@ def test_llama_cpp_s_own_tool_runs_the_file(mixed_types: dict[int, Path]) -> Non
 def test_provenance_is_in_the_file(cut_gguf: Path) -> None:
     fields = GGUFReader(cut_gguf).fields
     found = {key.removeprefix("slimmoe."): fields[key].contents() for key in fields if key.startswith("slimmoe.")}
-    assert found == PROVENANCE | {"recovered": True}
+    assert found == PROVENANCE | {"recovered": True, "recoveries": "full:5"}
 
 
 def test_quantising_keeps_the_provenance(cut_gguf: Path, tmp_path: Path) -> None:

@@ -93,10 +93,13 @@ def test_make_names_its_files_alike(tmp_path: Path, ratio: str) -> None:
     assert made.stdout == f"runs/default-en-de/gate-{ratio}/{Origin(tmp_path).file_name('Q4_K_M')}\n"
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '"text"', "3"])
+DAMAGED = ["[]", "{", '"text"', "3", '{"pair": 1}', '{"ratio": NaN}', '{"recoveries": ["full"]}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_plan_is_a_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "slimmoe.json").write_text(content)
-    with pytest.raises(WorkError, match="not a readable plan"):
+    with pytest.raises(WorkError, match=r"slimmoe\.json is damaged"):
         Origin(tmp_path).file_name("Q8_0")
 
 

@@ -217,7 +217,8 @@ def test_gguf_files_are_verified_without_torch(source_q8, source_gguf, tiny_chec
     plan_for(tiny_checkpoint, *KEEP).save(tmp_path / "plan.json")
     command = (
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "from pathlib import Path; from prune.rewrite.gguf import cut_gguf; from prune.plan.plan import Plan; import slimmoe\n"
+        "from pathlib import Path; from prune.rewrite.gguf import cut_gguf; from prune.plan.plan import Plan\n"
+        "import slimmoe.cli\n"
         "source, plan, cut = sys.argv[1:4]\n"
         "cut_gguf(Path(source), Plan.load(Path(plan)), Path(cut))\n"
         "sys.argv[1:] = ['verify', cut, '--against', source, '--plan', plan, '-o', cut + '.json']; slimmoe.cli.main()"

@@ -62,7 +62,7 @@ def test_recovery_lowers_the_dev_loss_and_keeps_plan_and_types(cut, corpus, tmp_
     about = recover(cut, EN_DE, corpus, corpus, tmp_path / "out", Settings(steps=10, rate=3e-3), quiet=True)
     assert about["dev_loss_after"] < about["dev_loss_before"] - 0.5
     assert Plan.load(tmp_path / "out" / "slimmoe.json") == Plan.load(cut / "slimmoe.json")
-    assert json.loads((tmp_path / "out" / "slimmoe.json").read_text())["recovery"] == about
+    assert json.loads((tmp_path / "out" / "slimmoe.json").read_text())["recoveries"] == [about]
     assert {t.dtype for t in Checkpoint(tmp_path / "out").tensors.values()} == {"BF16"}
     assert {"gate", "experts", "self_attn"} <= {
         part for name in changed(cut, tmp_path / "out") for part in name.split(".")
@@ -205,7 +205,7 @@ def test_a_killed_recovery_goes_on_from_its_last_checkpoint(cut, corpus, tmp_pat
     assert done.returncode == 0, done.stderr
     assert "going on from checkpoint-" in done.stdout and "of 12)" in done.stdout
     once = recover(cut, EN_DE, corpus, corpus, tmp_path / "once", Settings(steps=12, rate=0.003), quiet=True)
-    resumed = json.loads((tmp_path / "out" / "slimmoe.json").read_text())["recovery"]
+    resumed = json.loads((tmp_path / "out" / "slimmoe.json").read_text())["recoveries"][0]
     assert resumed["dev_loss_after"] == pytest.approx(once["dev_loss_after"], abs=1e-3)
     assert not work.exists()
 
@@ -220,7 +220,7 @@ def test_two_processes_share_each_step_and_train_as_one(tiny_checkpoint, cut, co
         result = run_slimmoe(*arguments, *sft, "-o", str(tmp_path / name), processes=processes)
         assert result.returncode == 0, result.stderr
         assert result.stdout.count("recovery: 20 steps") == 1
-        told[name] = json.loads((tmp_path / name / "slimmoe.json").read_text())["recovery"]
+        told[name] = json.loads((tmp_path / name / "slimmoe.json").read_text())["recoveries"][0]
     refit = ("--method", "least-squares", "--teacher", str(tiny_checkpoint))
     result = run_slimmoe(*arguments, *refit, "-o", str(tmp_path / "three"), processes=2)
     assert "Least squares runs in one process." in result.stderr
