@@ -32,15 +32,11 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from benchmarks.criteria import sampled_stats
-from export.gguf import export_gguf
 from models.recipe.prepare import corpus_segments
 from prune.calibrate.stats import Stats
 from prune.checkpoint import Checkpoint
 from prune.plan.plan import Plan, make_plan
-from prune.recovery.recover import recover
-from prune.recovery.settings import LEAST_SQUARES, Settings
-from prune.rewrite.checkpoint import prune
+from prune.recovery.settings import LEAST_SQUARES
 from prune.rewrite.gguf import cut_gguf
 from runtime.engines import open_engine
 from runtime.errors import RequestError, SlimmoeError, WorkError
@@ -50,8 +46,11 @@ from runtime.machine import processor, usable_cores
 from runtime.measure.compare import keep_hypotheses
 from runtime.measure.evaluate import evaluate
 from runtime.measure.rows import append_row, finished_rows, write_rows
-from runtime.text.corpus import Segments
 from runtime.text.pairs import Pair, parse_pair
+from slimmoe.pipeline import Pipeline
+from slimmoe.runs import alone_in, runner_in
+from slimmoe.stages import Stage
+from slimmoe.variants import Recovery, Texts, Variant
 
 PAIRS = ("en-de", "de-en", "en-fr", "en-ru")
 CRITERIA = ("gate", "frequency", "random")  # the best one by docs/pruning.md, and two to compare it with
@@ -65,7 +64,7 @@ PARTS = ("curve", "recovered", "methods", "shared", "segments")
 
 
 @dataclass(frozen=True)
-class Stage:
+class Step:
     """One way to recover. SFT is of ``length`` times the steps that were asked for."""
 
     method: str
@@ -78,7 +77,7 @@ class Stage:
         return "SFT" if self.length == 1 else f"{self.length} x SFT"
 
 
-SFT, LONG_SFT, REFIT = Stage("full"), Stage("full", 4), Stage(LEAST_SQUARES)
+SFT, LONG_SFT, REFIT = Step("full"), Step("full", 4), Step(LEAST_SQUARES)
 METHODS = {  # by ratio, in the first direction and besides SFT; stages follow one another
     0.75: ((REFIT, LONG_SFT), (REFIT,)),
     0.9: ((REFIT, LONG_SFT), (REFIT,)),
@@ -95,7 +94,7 @@ class Trial:
     pair: Pair
     plan: Plan
     sample: int = 0  # which draw of calibration segments
-    stages: tuple[Stage, ...] = ()  # of recovery, in this order
+    stages: tuple[Step, ...] = ()  # of recovery, in this order
 
     @property
     def name(self) -> str:
@@ -114,11 +113,6 @@ class Trial:
     @property
     def _recoveries(self) -> str:
         return "".join(f" + {stage.name}" for stage in self.stages)
-
-
-def _write_tsv(path: Path, segments: Segments) -> Path:
-    path.write_text("".join(f"{source}\t{target}\n" for source, target in segments), encoding="utf-8")
-    return path
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
@@ -167,14 +161,38 @@ class Reproduction:
         with new_file(path) as temporary:
             temporary.write_text(json.dumps(request, indent=1) + "\n", encoding="utf-8")
 
+    def _samples(self, names: dict[str, tuple[str, int]], pair: Pair, seed: int) -> list[Path]:
+        """Random samples of the corpus as files, drawn once: by name, the split and how many segments."""
+        paths = [self.folder / "texts" / f"{name}.tsv" for name in names]
+        rng = random.Random(seed)
+        with self._lock(paths[0].name):
+            for path, (split, most) in zip(paths, names.values()) if not all(map(Path.exists, paths)) else ():
+                rows = corpus_segments(self.corpus, pair, split)
+                with new_file(path) as temporary:
+                    lines = (f"{a}\t{b}\n" for a, b in rng.sample(rows, min(most, len(rows))))
+                    temporary.write_text("".join(lines), encoding="utf-8")
+        return paths
+
+    def _pipeline(self, pair: Pair, segments: int = SEGMENTS, sample: int = 0) -> Pipeline:
+        """Of one direction and one draw of calibration segments."""
+        name = f"{pair}-{segments}-{sample}"
+        (corpus,) = self._samples({name: ("train", segments)}, pair, 7 + sample)
+        of_recovery = {f"{pair}.train": ("train", SFT_SEGMENTS), f"{pair}.dev": ("dev", DEV_SEGMENTS)}
+        recovery, dev = self._samples(of_recovery, pair, 7)
+        texts = Texts(corpus, dev, recovery=recovery)
+        return Pipeline(self.folder / "runs" / name, self.model.name, texts)
+
+    def _done(self, pipeline: Pipeline, stage: Stage) -> Path:
+        """A stage's output, made where it is not there yet; several processes may ask for it."""
+        with alone_in(pipeline.home, lambda _: None), runner_in(pipeline.home, check=False) as runner:
+            return runner.run(stage)
+
     def stats(self, pair: Pair, segments: int = SEGMENTS, sample: int = 0) -> Stats:
-        """Statistics of so many training segments, made once."""
-        path = self.folder / "stats" / f"{pair}-{segments}-{sample}.safetensors"
-        with self._lock(path.name):
-            if not path.exists():
-                path.parent.mkdir(exist_ok=True)
-                sampled_stats(self.model, self.corpus, pair, segments, seed=7 + sample).save(path)
-        return Stats.load(path)
+        """Statistics of so many training segments."""
+        pipeline = self._pipeline(pair, segments, sample)
+        stats = Stats.load(self._done(pipeline, pipeline.statistics(Variant(self.model, pair))))
+        stats.calibration["corpus"] = f"{stats.calibration['segments']} segments of {pair}.train"
+        return stats
 
     def curve(self) -> Iterator[Trial]:
         """Every ratio and criterion in every direction, the unpruned model first."""
@@ -227,34 +245,26 @@ class Reproduction:
                     yield Trial("segments", pair, make_plan(self.stats(pair, size, sample), ratio, CRITERIA[0]), sample)
 
     def unpruned_gguf(self) -> Path:
-        """The unpruned model as F16 GGUF, made once."""
-        path = self.folder / "unpruned-F16.gguf"
-        with self._lock(path.name):
-            return path if path.exists() else export_gguf(self.model, path, "F16", tell=lambda _: None)
+        """The unpruned model as F16 GGUF."""
+        pipeline = self._pipeline(self.pairs[0])
+        return self._done(pipeline, pipeline.gguf(Variant(self.model, self.pairs[0]), "F16"))
 
-    def recovered_gguf(self, trial: Trial, work: Path) -> tuple[Path, list[dict[str, Any]]]:
-        """The trial cut, recovered and exported below ``work``; and the record of each recovery."""
-        folder = work / "cut"
-        if not folder.exists():
-            prune(self.model, trial.plan, folder)
-        rng = random.Random(7)
-        train, dev = (corpus_segments(self.corpus, trial.pair, split) for split in ("train", "dev"))
-        train = _write_tsv(work / "train.tsv", rng.sample(train, min(SFT_SEGMENTS, len(train))))
-        dev = _write_tsv(work / "dev.tsv", rng.sample(dev, min(DEV_SEGMENTS, len(dev))))
-        for number, stage in enumerate(trial.stages):
-            before, folder = folder, work / f"{number}-{stage.method}"
-            if folder.exists():
-                continue
-            trains = stage.method != LEAST_SQUARES
-            settings = Settings(method=stage.method, steps=self.steps * stage.length if trains else None)
-            recover(before, trial.pair, train, dev, folder, settings, None if trains else self.model, quiet=True)
-        return export_gguf(folder, work / "recovered.gguf", "F16", tell=lambda _: None), _records(folder)
+    def recovered_gguf(self, trial: Trial) -> tuple[Path, list[dict[str, Any]]]:
+        """The trial cut, recovered and exported; and what is to be said of its recoveries."""
+        pipeline = self._pipeline(trial.pair)
+        recoveries = tuple(
+            Recovery(stage.method, None if stage.method == LEAST_SQUARES else self.steps * stage.length)
+            for stage in trial.stages
+        )
+        variant = Variant(self.model, trial.pair, trial.plan.criterion, trial.plan.ratio, recoveries=recoveries)
+        path = self._done(pipeline, pipeline.gguf(variant, "F16"))
+        return path, _records(pipeline.recovered(variant).output)
 
     def measure(self, trial: Trial, work: Path) -> dict[str, Any]:
         """One row: as those of bench.jsonl, without speed and memory. ``work`` is for what is made on the way."""
         artefact, records, plan = self.unpruned_gguf(), [], trial.plan
         if trial.stages:
-            artefact, records = self.recovered_gguf(trial, work)
+            artefact, records = self.recovered_gguf(trial)
         elif plan.ratio:
             artefact = cut_gguf(artefact, plan, work / "cut.gguf")
         with contextlib.closing(open_engine(artefact, threads=self.threads)) as engine:

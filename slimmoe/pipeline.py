@@ -113,7 +113,8 @@ class Pipeline:
         """The checkpoint after the variant's last recovery."""
         *earlier, recovery = variant.recoveries
         first = replace(variant, recoveries=tuple(earlier))
-        before = self.checkpoint(first)
+        before = self.recovered(first) if earlier else self.cut(first)
+        corpus = self.texts.recovery or self.texts.corpus
         teaches = recovery.teach or recovery.method == "least-squares"
 
         def make(output: Path) -> None:
@@ -123,26 +124,15 @@ class Pipeline:
             wanted = Settings(
                 steps=recovery.steps, rate=recovery.rate, method=recovery.method, freeze_router=recovery.freeze_router
             )
-            source = before.output if isinstance(before, Stage) else variant.model
-            about = recover(
-                source,
-                variant.pair,
-                self.texts.corpus,
-                self.texts.dev,
-                output,
-                wanted,
-                variant.model if teaches else None,
-            )
+            teacher = variant.model if teaches else None
+            about = recover(before.output, variant.pair, corpus, self.texts.dev, output, wanted, teacher)
             self.tell(
                 f"recovered in {about['seconds']:.0f} s: dev loss {about['dev_loss_before']:.3f} -> "
                 f"{about['dev_loss_after']:.3f} (step {about['best_step']} of {about['steps']})"
             )
 
         inputs: dict[str, Stage | Files] = {"checkpoint": before}
-        inputs |= {
-            "corpus": text_files(self.texts.corpus, variant.pair),
-            "dev": text_files(self.texts.dev, variant.pair),
-        }
+        inputs |= {"corpus": text_files(corpus, variant.pair), "dev": text_files(self.texts.dev, variant.pair)}
         if teaches:
             inputs["model"] = self._source(variant)
         return Stage(

@@ -73,6 +73,7 @@ class Texts:
     corpus: Path = CALIBRATION
     dev: Path = DEV
     test: Path = TEST
+    recovery: Path | None = None  # for recovery, where that is not ``corpus``
 
 
 @dataclass(frozen=True)
