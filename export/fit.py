@@ -1,7 +1,6 @@
 """What fits into a memory: file size and memory of every pruning ratio and type, from the headers of a checkpoint alone.
 
-Bits per weight are those of the formats' blocks (llama.cpp: ggml-common.h; ONNX: blocks of 32 with a float16 scale), and
-the larger types that llama.cpp's mixes give to some tensors are followed (llama_tensor_get_type in llama-quant.cpp).
+The larger types that llama.cpp's mixes give to some tensors are followed (llama_tensor_get_type in llama-quant.cpp).
 """
 
 import math
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from prune.checkpoint import Checkpoint
 from prune.plan.budget import kept_count
+from runtime.formats.gguf_types import bits_per_weight
 
 RATIOS = (0.0, 0.25, 0.5, 0.7, 0.75, 0.9)
 SYSTEM_SHARE = 0.25  # of the memory is left to the system and to other programs
@@ -22,12 +22,7 @@ SYSTEM_SHARE = 0.25  # of the memory is left to the system and to other programs
 PROCESS_BYTES = {"GGUF": 40e6, "ONNX": 70e6}
 GOOD_BITS = 4.0  # from this many bits on, a type costs less quality than a further step of pruning
 
-# Bits per weight: bytes of a block * 8 / weights in it.
-BITS = {
-    "F32": 32.0, "F16": 16.0, "Q8_0": 34 * 8 / 32, "Q5_1": 24 * 8 / 32, "Q5_0": 22 * 8 / 32, "Q4_0": 18 * 8 / 32,
-    "Q6_K": 210 * 8 / 256, "Q5_K": 176 * 8 / 256, "Q4_K": 144 * 8 / 256, "Q3_K": 110 * 8 / 256, "Q2_K": 84 * 8 / 256,
-    "int8": 8 + 16 / 32, "int4": 4 + 16 / 32,
-}  # fmt: skip
+_ONNX_BITS = {"int8": 8 + 16 / 32, "int4": 4 + 16 / 32}  # per weight: blocks of 32 with a float16 scale
 # Where a row is no multiple of 256, llama.cpp takes a type with blocks of 32.
 _FALLBACK = {"Q6_K": "Q8_0", "Q5_K": "Q5_1", "Q4_K": "Q5_0", "Q3_K": "Q4_0", "Q2_K": "Q4_0"}
 # From the best to the worst.
@@ -40,6 +35,10 @@ _ROLES = (
     ("attention_output", r"o_proj|out_proj"),
     ("down", r"down_proj|\.w2\b|output_linear|fc2"),
 )
+
+
+def _bits(kind: str) -> float:
+    return _ONNX_BITS.get(kind) or bits_per_weight(kind)
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choi
                     )
                 if item.columns % 256 and kind in _FALLBACK:
                     kind = _FALLBACK[kind]
-                bits, total = bits + count * BITS[kind], total + count
+                bits, total = bits + count * _bits(kind), total + count
             file = bits / 8 + _metadata_bytes(checkpoint, 1.0 if format == "ONNX" else 0.6)
             cache = cache_bytes(config, context, 4 if format == "ONNX" else 2)
             memory = file + cache + _compute_bytes(config) + PROCESS_BYTES[format]
@@ -203,7 +202,7 @@ def fit(checkpoint: Checkpoint, memory: int, context: int = 1024) -> Fit:
     usable = int(memory * (1 - SYSTEM_SHARE))
     choices = list(_choices(checkpoint, usable, context))
     fitting = [choice for choice in choices if choice.fits]
-    good = [choice for choice in fitting if BITS[choice.type.removesuffix("_M")] >= GOOD_BITS]
+    good = [choice for choice in fitting if _bits(choice.type.removesuffix("_M")) >= GOOD_BITS]
     if good:
         best, reason = good[0], "the least pruning at which a type of 4 bits or more fits, and the best such type there"
     elif fitting:

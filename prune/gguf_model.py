@@ -1,6 +1,5 @@
 """What a GGUF file is as a mixture of experts: the counterpart of ``prune.checkpoint.Checkpoint``, without torch."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,21 +10,10 @@ from typing import Literal
 from prune.fingerprint import fingerprint
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_names import ROUTER, in_layer, split_layer, tensor_role
 
 MOST_LAYERS, MOST_EXPERTS = 1 << 12, 1 << 16  # llama.cpp has at most 512 and 1024
 
-# Names of a layer's tensors as llama.cpp has them, after ``blk.N.``
-_RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("router", re.compile(r"ffn_gate_inp\.weight")),
-    ("router_bias", re.compile(r"ffn_gate_inp\.bias")),
-    ("selection_bias", re.compile(r"exp_probs_b(_vl)?(\.bias|\.weight)?")),
-    ("stacked", re.compile(r"ffn_(gate|up|down|gate_up)_exps\.(weight|bias|scale|input_scale)")),
-)
-# What else looks like a part of the experts: read as one expert's, or one value for each, by its name alone.
-_SUSPECT = re.compile(r"ffn_\w+\.\d+\..*|\w*(?<!sh)exps?(_\w+)?(\..*)?|\w*tid2eid.*")
-_WHOLE = re.compile(r"ffn_(norm|post_norm|norm_exps|pre_norm_2|post_norm_1|post_norm_2)\..*|ffn_\w+_shexp\..*")
-_ROUTER = re.compile(r"blk\.(\d+)\.ffn_gate_inp\.weight")
-_BLOCK = re.compile(r"blk\.(\d+)\.(.*)", re.DOTALL)
 _BY_ITSELF = (2, 4)  # gating functions that score each expert apart from the others: sigmoid, square root of softplus
 
 
@@ -88,8 +76,8 @@ class GgufModel:
         """Number of experts by layer, from the router tensors that are there."""
         found = {}
         for name, tensor in self.file.tensors.items():
-            if number := _ROUTER.fullmatch(name):
-                layer = int(number[1])
+            layer, rest = split_layer(name)
+            if layer is not None and rest == ROUTER:
                 if self.first_unloaded is not None and layer >= self.first_unloaded:
                     continue
                 if len(tensor.shape) != 2 or tensor.shape[0] > MOST_EXPERTS:
@@ -101,25 +89,12 @@ class GgufModel:
 
     def place(self, name: str) -> Place:
         """What a tensor is, by its name alone. Suspect: it seems to hold something of each expert that no rule knows."""
-        block = _BLOCK.fullmatch(name)
-        if block is None:
+        layer, rest = split_layer(name)
+        if layer is None:
             return Place("other")
-        layer = int(block[1])
         if self.first_unloaded is not None and layer >= self.first_unloaded:
             return Place("unloaded")
-        for role, pattern in _RULES:
-            if pattern.fullmatch(block[2]):
-                return Place(role, layer)  # type: ignore[arg-type]
-        if layer not in self.moe_layers or _WHOLE.fullmatch(block[2]):
-            return Place("other", layer)
-        return Place("suspect" if self._suspect(name, block[2], self.moe_layers[layer]) else "other", layer)
-
-    def _suspect(self, name: str, rest: str, experts: int) -> bool:
-        if _SUSPECT.fullmatch(rest):
-            return True
-        shape = self.file.tensors[name].shape
-        stacked = len(shape) > 2 and shape[0] == experts
-        return rest.startswith("ffn_") and (stacked or shape == (experts,))
+        return Place(tensor_role(rest, self.file.tensors[name].shape, self.moe_layers.get(layer)), layer)
 
     @property
     def top_k(self) -> int:
@@ -182,6 +157,6 @@ class GgufModel:
 
     def _routers(self) -> Iterator[tuple[int, str, tuple[int, ...], bytes]]:
         for layer in self.moe_layers:
-            name = f"blk.{layer}.ffn_gate_inp.weight"
+            name = in_layer(layer, ROUTER)
             tensor = self.file.tensors[name]
             yield layer, tensor.type.name, tensor.shape, self.file.read(name)

@@ -9,18 +9,18 @@ from gguf import GGUFWriter
 from tokenizers import Tokenizer
 
 from export.gguf.convert import require_llama_cpp, run_tool
-from prune.calibrate.imatrix import CHUNK, EXPERTS, Entry, ImportanceMatrix, read_imatrix
+from prune.calibrate.imatrix import CHUNK, Entry, ImportanceMatrix, read_imatrix
 from prune.plan.plan import Plan
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_names import is_down_projection, layer_of_experts
 from runtime.machine import usable_cores
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
 
 MOST_TOKENS = 1 << 17
-_DOWN = "ffn_down_exps"
 
 
 def write_imatrix(matrix: ImportanceMatrix, output: Path) -> None:
@@ -56,14 +56,14 @@ def _sliced(matrix: ImportanceMatrix, plan: Plan, groups: int) -> ImportanceMatr
     most = max(len(layer.keep) for layer in plan.layers)
     entries = dict(matrix.entries)
     for name, entry in matrix.entries.items():
-        match = EXPERTS.fullmatch(name)
-        if match is None:
+        number = layer_of_experts(name)
+        if number is None:
             continue
-        layer = keep.get(int(match[1]))
+        layer = keep.get(number)
         if layer is None or layer.experts != len(entry.counts):
             planned = "none" if layer is None else layer.experts
             raise RequestError(
-                f"The importance matrix has {len(entry.counts)} experts in layer {match[1]}, and the plan was made for "
+                f"The importance matrix has {len(entry.counts)} experts in layer {number}, and the plan was made for "
                 f"{planned}: it is of another model."
             )
         sums = np.zeros((most, entry.sums.shape[1]), np.float32)
@@ -99,9 +99,9 @@ def fitted(matrix: ImportanceMatrix, model: GgufFile, plan: Plan | None) -> Impo
         RequestError: it is another model's.
     """
     experts = {
-        int(match[1]): tensor.shape[0]
+        layer: tensor.shape[0]
         for name, tensor in model.tensors.items()
-        if (match := EXPERTS.fullmatch(name)) and len(tensor.shape) == 3
+        if (layer := layer_of_experts(name)) is not None and len(tensor.shape) == 3
     }
     ours = matrix.experts()
     different = {layer for layer, count in ours.items() if experts.get(layer, count) != count}
@@ -141,12 +141,11 @@ def fill_never_routed(
     """
     entries, never = dict(matrix.entries), set[tuple[int, int]]()
     for name, entry in matrix.entries.items():
-        match = EXPERTS.fullmatch(name)
-        zero = entry.counts == 0
-        if match is None or not zero.any():
+        layer, zero = layer_of_experts(name), entry.counts == 0
+        if layer is None or not zero.any():
             continue
-        never |= {(int(match[1]), int(expert)) for expert in np.flatnonzero(zero)}
-        if _DOWN in name or zero.all():
+        never |= {(layer, int(expert)) for expert in np.flatnonzero(zero)}
+        if is_down_projection(name) or zero.all():
             continue
         sums, counts = entry.sums.copy(), entry.counts.copy()
         sums[zero] = entry.sums.sum(0, dtype=np.float64) / entry.counts.sum()

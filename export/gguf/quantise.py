@@ -12,18 +12,20 @@ from pathlib import Path
 from gguf import GGUFValueType
 
 from export.gguf.convert import require_llama_cpp, run_tool
-from export.gguf.types import ALIASES, TYPES, type_bits
+from export.gguf.types import ALIASES, TYPES
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_names import EXPERT_WEIGHTS, in_layer, split_layer
+from runtime.formats.gguf_types import bits_per_weight
 from runtime.machine import usable_cores
 
-# llama_tensor_get_type in llama-quant.cpp takes larger types for attention, and for some ffn_down, where there are
-# exactly 8 experts, for Mixtral's sake; other types for attn_v under 4 experts; and counts layers otherwise where there
-# is one. It is told this count instead, which falls under none of these rules, and is a multiple of any number of
-# expert groups that 8 experts can have.
+# llama_tensor_get_type in llama-quant.cpp takes larger types for attention, and for some down projections, where there
+# are exactly 8 experts, for Mixtral's sake; other types for values of attention under 4 experts; and counts layers
+# otherwise where there is one. It is told this count instead, which falls under none of these rules, and is a multiple of
+# any number of expert groups that 8 experts can have.
 ORDINARY_COUNT = 16
 # MXFP4_MOE knows experts by their third axis, which a single expert's tensor has no more.
-_EXPERTS_OF_MXFP4 = r"ffn_.*_exps\.weight=mxfp4"
+_EXPERTS_OF_MXFP4 = f"{EXPERT_WEIGHTS}=mxfp4"
 _FALLBACK = re.compile(
     r"warning: +(\S+) +- ncols +(\d+) not divisible by +(\d+) \(required for type +(\w+)\).*-> falling back to +(\w+)",
     re.IGNORECASE,
@@ -70,15 +72,16 @@ def _restore_count(path: Path, key: str, told: int, count: int) -> None:
 
 
 def _shortened(names: list[str]) -> str:
-    """``blk.{0-5,7}.ffn_down_exps.weight`` and the like: one pattern for a tensor of several layers."""
+    """The names, with one pattern for a tensor of several layers, which it has as ``{0-5,7}``."""
     layers: dict[str, list[int]] = defaultdict(list)
-    for name in names:
-        match = re.search(r"(?<=blk\.)\d+", name)
-        layers[name if match is None else name[: match.start()] + "*" + name[match.end() :]] += (
-            [] if match is None else [int(match[0])]
-        )
     found = []
-    for pattern, numbers in layers.items():
+    for name in names:
+        layer, rest = split_layer(name)
+        if layer is None:
+            found.append(name)
+        else:
+            layers[rest].append(layer)
+    for rest, numbers in layers.items():
         runs: list[list[int]] = []
         for number in sorted(numbers):
             if runs and number == runs[-1][1] + 1:
@@ -86,7 +89,7 @@ def _shortened(names: list[str]) -> str:
             else:
                 runs.append([number, number])
         text = ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-        found.append(pattern.replace("*", text if text.isdigit() else f"{{{text}}}"))
+        found.append(in_layer(text if text.isdigit() else f"{{{text}}}", rest))
     return ", ".join(found)
 
 
@@ -98,7 +101,7 @@ def _warn_of_fallbacks(lines: list[str], source: GgufFile, output: Path) -> None
             found[match.groups()[1:]].append(match[1])
     for (columns, block, wanted, stored), names in found.items():
         weights = sum(math.prod(source.tensors[name].shape) for name in names)
-        more = weights * (type_bits(stored.upper()) - type_bits(wanted.upper())) / 8
+        more = weights * (bits_per_weight(stored.upper()) - bits_per_weight(wanted.upper())) / 8
         share = more / (output.stat().st_size - more)
         logging.getLogger(__name__).warning(
             f"{len(names)} tensors have rows of {columns} weights, not a multiple of {block}: llama.cpp stores them as "

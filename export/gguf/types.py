@@ -6,20 +6,11 @@ A type is a mix: most tensors have its base, some more bits (llama_tensor_get_ty
 from dataclasses import dataclass
 from typing import Literal
 
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from runtime.formats.gguf_types import bits_per_weight
 
 # What an importance matrix is to a type: llama.cpp refuses without one, it lessens the loss, or it is not looked at.
 Imatrix = Literal["needed", "helps", "unused"]
 IMATRIX_BITS = 5.0  # below so many bits per weight, one is computed where the pair is given
-_BITS = {"Q2_0": 18 * 8 / 64}  # of blocks that the gguf package does not know yet
-
-
-def type_bits(base: str) -> float:
-    """Bits per weight of a tensor of type ``base`` (ggml's name in capitals)."""
-    if base in _BITS:
-        return _BITS[base]
-    block, size = GGML_QUANT_SIZES[GGMLQuantizationType[base]]
-    return size * 8 / block
 
 
 @dataclass(frozen=True)
@@ -33,7 +24,7 @@ class Type:
     @property
     def bits(self) -> float:
         """Bits per weight of the base."""
-        return type_bits(self.base)
+        return bits_per_weight(self.base)
 
     @property
     def wants_imatrix(self) -> bool:

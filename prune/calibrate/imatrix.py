@@ -7,7 +7,6 @@ tells of gate weights or outputs, nor which tokens were a prompt's.
 """
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from prune.moe_model import MoeModel
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_header import integer
+from runtime.formats.gguf_names import layer_of_experts
 from runtime.text.pairs import Pair
 
 CHUNK = 512  # tokens that see one another
-EXPERTS = re.compile(r"blk\.(\d+)\.ffn_.*_exps\.weight")
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class ImportanceMatrix:
         """Number of experts by layer."""
         found = {}
         for name, entry in self.entries.items():
-            if match := EXPERTS.fullmatch(name):
-                found[int(match[1])] = len(entry.counts)
+            if (layer := layer_of_experts(name)) is not None:
+                found[layer] = len(entry.counts)
         return found
 
 
@@ -111,8 +110,8 @@ def read_counts(path: Path, model: MoeModel, pair: Pair) -> Stats:
     matrix = read_imatrix(path)
     counts: dict[int, np.ndarray] = {}
     for name, entry in matrix.entries.items():
-        if found := EXPERTS.fullmatch(name):
-            counts[int(found[1])] = entry.counts.astype(np.float64)
+        if (layer := layer_of_experts(name)) is not None:
+            counts[layer] = entry.counts.astype(np.float64)
     if not counts:
         raise RequestError(
             f"{path} holds no counts of experts: it is not an importance matrix of a mixture of experts.",

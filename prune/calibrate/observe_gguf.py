@@ -7,13 +7,8 @@ import numpy as np
 
 from prune.calibrate.resume import Partial
 from prune.calibrate.stats import ROLES, SUMS
-from runtime.engines.llama_graph import GraphTensor
+from runtime.engines.llama_graph import CHOSEN, GATES, OUTPUTS, WEIGHTED, GraphTensor
 from runtime.errors import RequestError, WorkError
-
-CHOSEN, WEIGHTED = "ffn_moe_topk", "ffn_moe_weighted"
-# Stages of the gate weight and of the experts' outputs: the last one that a graph has is what it goes on with.
-GATES = ("ffn_moe_weights", "ffn_moe_weights_softmax", "ffn_moe_weights_norm", "ffn_moe_weights_scaled")
-OUTPUTS = ("ffn_moe_down", "ffn_moe_down_scaled", "ffn_moe_down_biased")
 
 
 class Listing:

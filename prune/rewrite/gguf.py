@@ -21,10 +21,9 @@ from runtime.errors import RequestError, WorkError
 from runtime.formats.copying import Step, copy_all, merge
 from runtime.formats.files import new_file, require_space
 from runtime.formats.gguf_header import Tensor
+from runtime.formats.gguf_names import NEEDED_EXPERTS, in_layer
 from runtime.formats.gguf_writer import encode, encode_tensor, output_path, write_header
 from runtime.formats.provenance import Provenance
-
-_EVERY_EXPERT = ("ffn_down_exps.weight",), ("ffn_up_exps.weight", "ffn_gate_up_exps.weight")
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,10 @@ def _pieces(model: GgufModel, shape: Shape) -> list[_Piece]:
     if wrong:
         raise WorkError(f"slimmoe does not know how to cut these tensors of {model.source}: {', '.join(wrong)}.")
     lacking = [
-        f"blk.{layer}.{names[0]}"
+        in_layer(layer, names[0])
         for layer in model.moe_layers
-        for names in _EVERY_EXPERT
-        if not any(f"blk.{layer}.{name}" in model.file.tensors for name in names)
+        for names in NEEDED_EXPERTS
+        if not any(in_layer(layer, name) in model.file.tensors for name in names)
     ]
     if lacking:
         raise WorkError(f"{model.source} has routers without experts: there is no {', '.join(lacking)}.")

@@ -26,6 +26,10 @@ import numpy as np
 from runtime.errors import WorkError
 
 ROUTER_STAGES = ("ffn_moe_logits", "ffn_moe_logits_biased", "ffn_moe_probs", "ffn_moe_probs_biased")
+CHOSEN, WEIGHTED = "ffn_moe_topk", "ffn_moe_weighted"
+# Stages of the gate weight and of the experts' outputs: the last one that a graph has is what it goes on with.
+GATES = ("ffn_moe_weights", "ffn_moe_weights_softmax", "ffn_moe_weights_norm", "ffn_moe_weights_scaled")
+OUTPUTS = ("ffn_moe_down", "ffn_moe_down_scaled", "ffn_moe_down_biased")
 _UNSELECTABLE = -1e30  # finite, so that a bias may be added and the softmax's maximum subtracted
 _DTYPES = {0: np.float32, 1: np.float16, 24: np.int8, 25: np.int16, 26: np.int32, 27: np.int64, 28: np.float64}
 _OBJECT_BYTES = 32  # ggml_tensor_overhead() counts ggml's object header too
