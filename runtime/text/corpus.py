@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runtime.errors import RequestError
+from runtime.text.corpus_check import check_segments
 from runtime.text.pairs import Pair
 from runtime.text.public_sets import Segments, is_sacrebleu_set, read_folder, read_sacrebleu
 
@@ -21,9 +22,20 @@ def locate(path: Path) -> Path:
     return SHIPPED / path.name
 
 
+def is_shipped(path: Path) -> bool:
+    """Whether this names one of the sets that come with slimmoe."""
+    return locate(path).parent == SHIPPED
+
+
+def split_lines(text: str) -> list[str]:
+    """Lines end with LF or CRLF alone: U+2028, U+0085, a form feed and the like are part of a segment."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return split_lines(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise RequestError(
             f"There is no corpus file {path}.",
@@ -80,24 +92,28 @@ def read_po(path: Path) -> Segments:
 def read_segments(path: Path, pair: Pair) -> Segments:
     """Read by what is there: a folder (FLORES, WMT24++), ``*.po``, a Moses stem, a set of sacreBLEU's, or else TSV.
 
-    A Moses stem has both language files beside it. A file of the name goes before a set of sacreBLEU's.
+    A Moses stem has both language files beside it. A file of the name goes before a set of sacreBLEU's. Files of the
+    user's own are checked for their columns and languages (``check_segments``).
 
     Raises:
-        RequestError: nothing readable, or no segment in it.
+        RequestError: nothing readable, no segment in it, or not what a corpus of this pair looks like.
     """
     path = locate(path)
+    own = path.parent != SHIPPED
     if path.is_dir():
-        segments = read_folder(path, pair)
+        own, segments = False, read_folder(path, pair)
     elif path.suffix == ".po":
         segments = read_po(path)
     elif not path.exists() and path.with_name(f"{path.name}.{pair.source}").exists():
         segments = read_moses(path, pair)
     elif not path.exists() and is_sacrebleu_set(path.as_posix()):
-        segments = read_sacrebleu(path.as_posix(), pair)
+        own, segments = False, read_sacrebleu(path.as_posix(), pair)
     else:
         segments = read_tsv(path)
     if not segments:
         raise RequestError(f"{path} holds no {pair} segments.")
+    if own:
+        check_segments(segments, pair, path)
     return segments
 
 

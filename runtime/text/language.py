@@ -26,9 +26,20 @@ def _identifier() -> "LanguageIdentifier":
     return identifier
 
 
+def is_identifiable(text: str) -> bool:
+    """Whether ``text`` is long enough to tell its language."""
+    return len(text.encode()) >= SHORTEST
+
+
+def other_language(text: str, language: str) -> str | None:
+    """The language (ISO 639-1) that ``text`` is in where it is surely not in ``language``; None where it may be."""
+    if not is_identifiable(text):
+        return None
+    probabilities = dict(_identifier().rank(text))
+    likeliest = max(probabilities, key=probabilities.__getitem__)
+    return likeliest if probabilities[language] < POSSIBLE and probabilities[likeliest] >= SURE else None
+
+
 def is_other_language(text: str, language: str) -> bool:
     """Whether ``text`` is surely not in ``language`` (ISO 639-1); False where it is too short to tell."""
-    if len(text.encode()) < SHORTEST:
-        return False
-    probabilities = dict(_identifier().rank(text))
-    return probabilities[language] < POSSIBLE and max(probabilities.values()) >= SURE
+    return other_language(text, language) is not None

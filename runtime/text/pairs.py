@@ -81,6 +81,6 @@ def parse_pair(text: str) -> Pair:
         reason = f"unknown language {unknown[0]!r}" if unknown and unknown[0] else "two different languages are needed"
         raise RequestError(
             f"'{text}' is not a language pair ({reason}); known codes: {', '.join(sorted(LANGUAGES))}.",
-            next_command="slimmoe calibrate MODEL --pair en-de",
+            next_command="the same command with a pair such as en-de",
         )
     return Pair(source, target)

@@ -1,9 +1,13 @@
 """Pairs, prompts and corpora: what calibration, SFT and the device share."""
 
+from itertools import permutations
+from pathlib import Path
+
 import pytest
 
 from runtime.errors import RequestError, WorkError
-from runtime.text.corpus import read_segments
+from runtime.text.corpus import SHIPPED, read_moses, read_segments
+from runtime.text.corpus_check import check_segments
 from runtime.text.pairs import LANGUAGES, Pair, parse_pair
 from runtime.text.prompts import ChatTemplate, instruction
 
@@ -27,7 +31,7 @@ def test_a_conversation_is_its_prompt_and_its_completion(tiny_checkpoint) -> Non
 
 
 def test_a_model_without_a_chat_template_gets_plain_lines() -> None:
-    template = ChatTemplate.from_folder(__import__("pathlib").Path("/nonexistent"))
+    template = ChatTemplate.from_folder(Path("/nonexistent"))
     assert template.prompt(EN_DE, "Hello.") == "Translate into German:\nHello.\n"
 
 
@@ -81,3 +85,67 @@ def test_moses_files_of_different_length_are_refused(tmp_path) -> None:
 def test_a_missing_corpus_says_how_to_give_one_s_own(tmp_path) -> None:
     with pytest.raises(RequestError, match=r"(?s)no corpus file .*next: .*--corpus my\.tsv.*source TAB target"):
         read_segments(tmp_path / "none", EN_DE)
+
+
+# All that str.splitlines takes for a line's end besides LF and CRLF.
+SEPARATORS = ("\u2028", "\u2029", "\x85", "\v", "\f", "\x1c", "\x1d", "\x1e", "\r")
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_only_lf_and_crlf_end_a_line(separator: str, tmp_path) -> None:
+    sides = {"en": [f"Save.{separator}Close.", "Open."], "de": ["Speichern. Schließen.", f"Öff{separator}nen."]}
+    for code, lines in sides.items():
+        (tmp_path / f"x.{code}").write_bytes("\r\n".join(lines).encode())
+    (tmp_path / "x.tsv").write_bytes("".join(f"{a}\t{b}\n" for a, b in zip(*sides.values())).encode())
+    assert (
+        read_segments(tmp_path / "x", EN_DE) == read_segments(tmp_path / "x.tsv", EN_DE) == list(zip(*sides.values()))
+    )
+
+
+def _write(path: Path, rows: list[tuple[str, ...]]) -> Path:
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def german() -> list[tuple[str, str]]:
+    return read_moses(SHIPPED / "dev", EN_DE)
+
+
+@pytest.mark.parametrize(
+    "header", [("source", "target"), ("en", "de"), ("English", "German"), ("eng_Latn", "deu_Latn")]
+)
+def test_a_header_is_refused_and_the_command_takes_it_off(header: tuple[str, str], german, tmp_path) -> None:
+    with pytest.raises(RequestError, match="header") as refused:
+        read_segments(_write(tmp_path / "x.tsv", [header, *german]), EN_DE)
+    assert refused.value.next_command == f"tail -n +2 {tmp_path}/x.tsv > x.new.tsv"
+
+
+def test_wrong_columns_and_languages_are_refused(german, tmp_path) -> None:
+    numbered = [(str(i), *segment) for i, segment in enumerate(german)]
+    swapped = [(target, source) for source, target in german]
+    untranslated = [(source, source) for source, _ in german]
+    for rows, sentence, command in (
+        (numbered, "numbers where its English", "cut -f2,3"), (swapped, "is swapped", "awk"),
+        (untranslated, "targets .* should be German, .*English", "head"),
+    ):  # fmt: skip
+        with pytest.raises(RequestError, match=sentence) as refused:
+            read_segments(_write(tmp_path / "x.tsv", rows), EN_DE)
+        assert (refused.value.next_command or "").startswith(command)
+    _write(tmp_path / "y.en", [(target,) for _, target in german])
+    _write(tmp_path / "y.de", [(source,) for source, _ in german])
+    with pytest.raises(RequestError, match="is swapped"):
+        read_segments(tmp_path / "y", EN_DE)
+
+
+def test_a_few_segments_in_another_language_only_warn(german, tmp_path, caplog) -> None:
+    path = _write(tmp_path / "x.tsv", [(target, source) for source, target in german[:15]])
+    assert len(read_segments(path, EN_DE)) == 15 and "is swapped" in caplog.text
+
+
+def test_our_own_sets_are_what_they_should_be_in_every_direction(caplog) -> None:
+    for name in ("calibration", "dev", "test"):
+        for source, target in permutations(("de", "en", "es", "fr", "it", "nl", "pl", "pt", "ru"), 2):
+            pair = Pair(source, target)
+            check_segments(read_moses(SHIPPED / name, pair), pair, SHIPPED / name)
+    assert not caplog.text
