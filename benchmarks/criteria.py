@@ -10,6 +10,7 @@ Rows that are in the output already are not repeated, so a stopped run goes on.
 import argparse
 import json
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from prune.plan.budget import ALLOCATIONS
 from prune.plan.criteria import CRITERIA
 from prune.plan.plan import Plan, make_plan
 from prune.rewrite.masked import masked
+from runtime.errors import SlimmoeError
 from runtime.machine import processor, usable_cores
 from runtime.measure.evaluate import score
 from runtime.text.pairs import Pair, parse_pair
@@ -130,7 +132,7 @@ def run(model_folder: Path, corpus: Path, pair: Pair, output: Path, segments: in
             file.write(json.dumps(row) + "\n")
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -142,3 +144,10 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     run(chosen.model, chosen.corpus, chosen.pair, chosen.output, chosen.segments, chosen.every, chosen.threads)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SlimmoeError as failure:
+        sys.exit(f"{failure}")

@@ -7,7 +7,10 @@ import pytest
 
 from benchmarks import work_folder
 from benchmarks.types import losses
+from models.recipe.prepare import corpus_segments
 from prune.conversations import Conversation
+from runtime.errors import RequestError
+from runtime.text.pairs import Pair
 
 
 def test_losses_of_all_positions_and_of_those_that_predict_the_response() -> None:
@@ -28,3 +31,9 @@ def test_the_folder_to_work_in_is_made_and_left_empty(tmp_path: Path) -> None:
         assert work.parent == tmp_path / "not" / "there"
         (work / "file").touch()
     assert not any((tmp_path / "not" / "there").iterdir())
+
+
+def test_a_benchmark_without_the_recipe_s_corpus_names_the_step_that_builds_it(tmp_path: Path) -> None:
+    with pytest.raises(RequestError) as refused:
+        corpus_segments(tmp_path / "corpus", Pair("en", "de"), "train")
+    assert f"models.recipe.corpus {tmp_path} " in (refused.value.next_command or "")

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from models.recipe.clean import LANGUAGES
 from models.recipe.tokenizer import train_tokenizer
+from runtime.errors import RequestError
 from runtime.text.corpus import Segments, read_tsv
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
@@ -59,8 +60,18 @@ def corpus_file(corpus: Path, pair: Pair, split: str) -> Path:
 
 
 def corpus_segments(corpus: Path, pair: Pair, split: str) -> Segments:
-    """A split of the corpus as (source, target) for ``pair``; files have (English, other)."""
-    segments = read_tsv(corpus_file(corpus, pair, split))
+    """A split of the corpus as (source, target) for ``pair``; files have (English, other).
+
+    Raises:
+        RequestError: the corpus is not built.
+    """
+    path = corpus_file(corpus, pair, split)
+    if not path.exists():
+        raise RequestError(
+            f"{path} is not there: the corpus of the default model is not built.",
+            next_command=f"python -m models.recipe.corpus {corpus.parent}   (the first step of make model)",
+        )
+    segments = read_tsv(path)
     return segments if pair.source == "en" else [(other, english) for english, other in segments]
 
 

@@ -73,7 +73,7 @@ def translate(
     with contextlib.closing(open_engine(find_artefact(artefact), threads)) as engine:
         pair = pair or known_pair(engine)
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
-            note = f"slimmoe: {artefact} was pruned for {engine.pruned_for}; of {pair} it has lost experts it may need."
+            note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(note, file=sys.stderr)
         results = translate(engine, pair, lines())
         if output is None:
