@@ -8,6 +8,7 @@ Run as ``python -m tools.build_llama``; it installs into ``<environment>/llama.c
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,9 +30,24 @@ _OFF = (
 
 
 def _run(step: str, command: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    """Run a command with its output in a log; of a build, each tenth that is done is told.
+
+    Raises:
+        WorkError: it failed; the end of the log says why.
+    """
     print(f"llama.cpp: {step}", flush=True)
-    with log.open("ab") as file:
-        status = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment).returncode
+    told = 0
+    with log.open("a", encoding="utf-8") as file:
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
+        )
+        assert child.stdout
+        for line in child.stdout:
+            file.write(line)
+            if (progress := re.match(r"\[(\d+)/(\d+)\]", line)) and 10 * int(progress[1]) // int(progress[2]) > told:
+                told = 10 * int(progress[1]) // int(progress[2])
+                print(f"llama.cpp: {10 * told} %", flush=True)
+        status = child.wait()
     if status:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
         raise WorkError(f"llama.cpp: {step} failed; the end of {log}:\n{tail}", next_command="make setup")
@@ -52,6 +68,9 @@ def build() -> Path:
     if (HOME / "version").exists() and (HOME / "version").read_text().strip() == VERSION:
         return HOME
     require_compiler()
+    bare = os.environ | {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))}
+    if missing := [name for name in ("cmake", "ninja") if shutil.which(name, path=bare["PATH"]) is None]:
+        raise WorkError(f"{missing[0]} was not found.", next_command="pip install cmake ninja, then the same again")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     jobs = str(os.cpu_count() or 2)
     shutil.rmtree(HOME, ignore_errors=True)
@@ -69,13 +88,16 @@ def build() -> Path:
         options += [f"-D{name}=OFF" for name in _OFF] + ["-DLLAMA_BUILD_TOOLS=ON", "-DGGML_NATIVE=ON"]
         if shutil.which("nvcc") and shutil.which("nvidia-smi"):
             options.append("-DGGML_CUDA=ON")
-        _run("configure", ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(objects), *options], log)
+        _run("configure", ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(objects), *options], log, bare)
         targets = ["llama", *TOOLS]
         _run(
-            "compile (about 5 minutes on 2 cores)", ["cmake", "--build", str(objects), "-j", jobs, "-t", *targets], log
+            "compile (about 5 minutes on 2 cores)",
+            ["cmake", "--build", str(objects), "-j", jobs, "-t", *targets],
+            log,
+            bare,
         )
-        bare = os.environ | {"CMAKE_ARGS": "-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF"}
-        _run("install the Python binding", [*pip, "install", "-q", "--no-deps", str(package)], log, bare)
+        binding = bare | {"CMAKE_ARGS": "-DLLAMA_BUILD=OFF -DLLAVA_BUILD=OFF"}
+        _run("install the Python binding", [*pip, "install", "-q", "--no-deps", str(package)], log, binding)
         shutil.copytree(objects / "bin", HOME / "bin", symlinks=True)
         (HOME / "source").mkdir()
         shutil.copy2(source / "convert_hf_to_gguf.py", HOME / "source")

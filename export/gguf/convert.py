@@ -40,7 +40,7 @@ def require_llama_cpp() -> Path:
     """
     home = llama_paths.HOME
     if not (home / "version").exists():
-        raise WorkError(f"llama.cpp is not built: there is no {home}.", next_command="make setup")
+        raise WorkError(f"llama.cpp is not built: there is no {home}.", next_command=llama_paths.GET_TOOLS)
     return home
 
 

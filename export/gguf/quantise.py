@@ -17,6 +17,7 @@ from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_names import EXPERT_WEIGHTS, in_layer, split_layer
 from runtime.formats.gguf_types import bits_per_weight
+from runtime.llama_paths import GET_TOOLS
 from runtime.machine import usable_cores
 
 # llama_tensor_get_type in llama-quant.cpp takes larger types for attention, and for some down projections, where there
@@ -42,7 +43,7 @@ def type_names() -> tuple[str, ...]:
     _, lines = run_tool([str(require_llama_cpp() / "bin" / "llama-quantize"), "--help"])
     names = tuple(match[1] for line in lines if (match := re.match(r"\d+ +or +(\w+)", line)))
     if not names:
-        raise WorkError(f"llama-quantize does not run: {lines[-1]}", next_command="make setup")
+        raise WorkError(f"llama-quantize does not run: {lines[-1]}", next_command=GET_TOOLS)
     return names
 
 

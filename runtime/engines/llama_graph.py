@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtime.errors import WorkError
+from runtime.llama_paths import GET_LIBRARY
 
 ROUTER_STAGES = ("ffn_moe_logits", "ffn_moe_logits_biased", "ffn_moe_probs", "ffn_moe_probs_biased")
 CHOSEN, WEIGHTED = "ffn_moe_topk", "ffn_moe_weighted"
@@ -101,7 +102,7 @@ def ggml_functions(library: Any) -> Any:
     finally:
         ggml.ggml_free(context)
     if not same:
-        raise WorkError("This llama.cpp is of another version: its graph cannot be read.", next_command="make setup")
+        raise WorkError("This llama.cpp is of another version: its graph cannot be read.", next_command=GET_LIBRARY)
     return ggml
 
 

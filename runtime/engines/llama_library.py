@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from runtime.errors import WorkError
-from runtime.llama_paths import HOME
+from runtime.llama_paths import GET_LIBRARY, HOME
 
 _INFO, _ERROR = 2, 4  # ggml's log levels
 _BUFFER = re.compile(r" (model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
@@ -50,7 +50,7 @@ def library() -> Any:
     try:
         bindings = _import_bindings()
     except (ImportError, OSError, RuntimeError, AttributeError) as error:  # AttributeError: a build of another version
-        raise WorkError(f"llama.cpp cannot be loaded ({error}).", next_command="make setup") from None
+        raise WorkError(f"llama.cpp cannot be loaded ({error}).", next_command=GET_LIBRARY) from None
 
     def log(level: int, text: bytes, _: Any) -> None:
         if level == _ERROR:

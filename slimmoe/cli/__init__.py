@@ -20,6 +20,10 @@ app = typer.Typer(
 for verbs in (whole, cutting, exporting, device):  # in the order of the stages
     app.add_typer(verbs)
 INTERRUPTED = 130
+EXTRAS = {  # which extra of pyproject.toml brings a package
+    "torch": "prune", "transformers": "prune", "accelerate": "prune", "packaging": "prune", "peft": "recover",
+    "onnx": "export", "onnx_ir": "export", "matplotlib": "plots",
+}  # fmt: skip
 
 
 def _show_version(wanted: bool) -> None:
@@ -46,6 +50,13 @@ def main() -> None:
     except SlimmoeError as error:
         print(f"slimmoe: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        print(f"slimmoe: This needs {package}, which is not installed.", file=sys.stderr)
+        print(f"  next: pip install 'slimmoe[{EXTRAS[package]}]'", file=sys.stderr)
+        sys.exit(1)
     except PermissionError as error:
         print(f"slimmoe: {error.filename} may not be read or written by this user.", file=sys.stderr)
         sys.exit(1)
