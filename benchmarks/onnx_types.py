@@ -3,7 +3,7 @@
 FOLDER is a checkpoint, pruned or not. Loss is against the float32 graph, on whole conversations of the dev text: mean
 Kullback-Leibler divergence (nats per token) and top-1 agreement of the response. With ``--test`` translations are scored
 too (chrF++, greedy decoding). ``--gguf`` adds llama.cpp's types to the table. Speed and memory are taken in processes of
-their own, by turns: decoding 64 tokens after a prompt of 128, and the memory after that, with and without ONNX Runtime's
+their own, in interleaved runs: decoding 64 tokens after a prompt of 128, and the memory after that, with and without ONNX Runtime's
 prepacking of weights. Of all repeats the fastest counts, since what else runs on the machine can only slow one down.
 """
 
@@ -76,7 +76,7 @@ def run_once(artefact: Path, threads: int, packing: str) -> dict[str, float]:
 def measure(
     artefacts: dict[tuple[str, str], Path], threads: int, repeats: int
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """By name and packing, of ``run_once`` in processes of their own, by turns and back, the shortest times and least memory."""
+    """By name and packing, of interleaved ``run_once`` in processes of their own, the shortest times and least memory."""
     found: dict[tuple[str, str], list[dict[str, float]]] = {key: [] for key in artefacts}
     for repeat in tqdm(range(repeats), "speed"):
         for key in reversed(artefacts) if repeat % 2 else artefacts:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.slicing --gigabytes 4.3              cuts 50 % and 75 %, from the disk and from the page cache
 
-Writes the file to --folder (a temporary one by default), measures each way in processes of its own by turns, deletes
+Writes the file to --folder (a temporary one by default), measures each way in processes of its own, interleaved, deletes
 everything, and prints one JSON object. Both ways end with fsync; imports are not counted, whole processes are told apart.
 """
 
@@ -132,7 +132,7 @@ def measure(code: str, source: Path, argument: str, output: Path, cold: bool) ->
 
 
 def compare(source: Path, plan: Path, work: Path, cold: bool, repeats: int) -> dict[str, Any]:
-    """Both ways by turns, each the first in half of the repeats; the ratio is of medians."""
+    """Both ways interleaved, each the first in half of the repeats; the ratio is of medians."""
     output, rows = work / "out.gguf", {"cut": [], "copy": []}
     size = int(measure(CUT, source, str(plan), output, cold)["bytes"])  # unmeasured: the first pays for Python's files
     for repeat in range(repeats):

@@ -1,6 +1,6 @@
 """Faults of released transformers versions that change what an MoE model computes, and their repair after loading.
 
-Whoever loads a cut checkpoint with plain transformers of such a version meets the fault, as with the uncut model.
+Plain transformers of such a version has the fault for a cut checkpoint too.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Repair:
-    """``apply`` mends a loaded model of ``model_type`` in transformers ``versions`` (as pip writes them)."""
+    """``apply`` repairs a loaded model of ``model_type`` in transformers ``versions`` (as pip writes them)."""
 
     model_type: str
     versions: str

@@ -6,7 +6,7 @@ The encoder's: ``input_ids`` [B, source] and ``attention_mask`` (0: padding, on 
 The decoder's: ``input_ids`` [B, S], ``encoder_hidden_states``, ``encoder_attention_mask`` [B, source] and
 ``past_key_values.N.decoder/encoder.key/value`` [B, heads, past, head] give ``logits`` [B, S, vocabulary] and the same as
 ``present.N...``. All past is empty at first. ``present.N.encoder`` then holds the keys and values of the encoder's output;
-whoever passes them on, or keeps passing the first ones, has them computed once. There is no ``use_cache_branch``, since
+a caller that passes them on, or keeps passing the first ones, has them computed once. There is no ``use_cache_branch``, since
 both cases are the same nodes. Targets are not padded before they end.
 
 Expert capacity: routers that drop tokens beyond one are refused. At ``moe_eval_capacity_token_fraction`` 1 none is

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from models.recipe.batches import Batch
 from models.recipe.precision import COMPUTE
-from models.recipe.shapes import SQUAD
+from models.recipe.shapes import EXPERT_SHARE
 
 CHUNK = 1024  # rows of logits in flight in the output layer
 ROWS = 128  # an expert's rows are padded to a multiple of this
@@ -204,14 +204,14 @@ def balance_loss(probability: Tensor, usage: Usage) -> Tensor:
 def specialisation_loss(probabilities: Tensor, kinds: Tensor, usage: Usage) -> Tensor:
     """What the mutual information of kinds of text and experts lacks, in nats (Mod-Squad, arXiv 2212.08066, section 3.3).
 
-    Its two parts: how far H(expert | kind), the mean over tokens, is above log(SQUAD * E), so that a kind is not driven
-    into fewer experts than its squad; and how far H(expert) over all text is below log E, so that the kinds do not
+    Its two parts: how far H(expert | kind), the mean over tokens, is above log(EXPERT_SHARE * E), so that a kind is not driven
+    into fewer experts than its subset; and how far H(expert) over all text is below log E, so that the kinds do not
     agree on the same few. The second has the gradient of its definition, with the log of the probability over all text.
     """
     experts, count = probabilities.shape[1], torch.bincount(kinds)
     sums = probabilities.new_zeros(len(count), experts).index_add(0, kinds, probabilities)
     means = sums / count.clamp(min=1)[:, None]
-    spread = F.relu(-torch.xlogy(means, means.clamp(min=1e-9)).sum(-1) - math.log(SQUAD * experts))
+    spread = F.relu(-torch.xlogy(means, means.clamp(min=1e-9)).sum(-1) - math.log(EXPERT_SHARE * experts))
     agreement = (probabilities.mean(0) * torch.log(experts * usage.probability.clamp(min=1e-9))).sum()
     return (count / count.sum() * spread).sum() + agreement
 

@@ -8,7 +8,7 @@ from models.recipe.tokenizer import VOCABULARY
 
 BALANCE = 0.01  # weight of the router balance loss
 SPECIALISATION = 0.05  # weight of the loss on kinds of text that use the same experts
-SQUAD = 0.25  # share of the experts that one kind of text may use without cost
+EXPERT_SHARE = 0.25  # share of the experts that one kind of text may use without cost
 _COMMON: dict[str, Any] = dict(
     vocab_size=VOCABULARY,
     hidden_size=256,

@@ -2,7 +2,7 @@
 
 The embeddings are those of the multilingual Universal Sentence Encoder (Yang et al. 2020), in numpy. It sees what was
 dropped, garbled or made up, hardly grammar, and it finds the meaning of an untranslated copy nearly as good as that of
-a translation: so whoever averages the cosines counts outputs in a wrong language as 0 (runtime/measure/evaluate.py).
+a translation: so an average of cosines counts outputs in a wrong language as 0 (runtime/measure/evaluate.py).
 """
 
 import importlib.util

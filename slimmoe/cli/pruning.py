@@ -193,7 +193,7 @@ def recover(
     freeze_router: Annotated[bool, typer.Option("--freeze-router", help="leave the routers as they are")] = False,
     rate: Annotated[float | None, typer.Option(help="learning rate; default: by the model's width")] = None,
 ) -> None:
-    """Mend a pruned checkpoint on the pair's text; the same command goes on where it was stopped."""
+    """Recover a pruned checkpoint on the pair's text; the same command goes on where it was stopped."""
     from prune.recovery.settings import Settings
 
     settings = Settings(steps=steps, rate=rate, method=method, freeze_router=freeze_router)
