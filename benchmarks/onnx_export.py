@@ -2,9 +2,9 @@
 
     python -m benchmarks.onnx_export --gigabytes 4.2        a synthetic bf16 Qwen3-MoE of that size, and an embedding
 
-Writes the checkpoint to --folder (a temporary one by default), measures each quantisation and the copy in processes of
-their own in interleaved runs, deletes everything, and prints one JSON object. All end with fsync; imports are not counted, and the
-checkpoint is in the page cache as far as that holds it.
+Writes the checkpoint to --folder (a temporary one by default), measures each quantisation and the copy in processes
+of their own in interleaved runs, deletes everything, and prints one JSON object. All end with fsync; imports are not
+counted, and the checkpoint is in the page cache as far as that holds it.
 """
 
 import argparse

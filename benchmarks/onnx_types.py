@@ -1,10 +1,11 @@
 """Quality, size, speed and memory of every ONNX quantisation: ``python -m benchmarks.onnx_types FOLDER -o rows.json``.
 
 FOLDER is a checkpoint, pruned or not. Loss is against the float32 graph, on whole conversations of the dev text: mean
-Kullback-Leibler divergence (nats per token) and top-1 agreement of the response. With ``--test`` translations are scored
-too (chrF++, greedy decoding). ``--gguf`` adds llama.cpp's types to the table. Speed and memory are taken in processes of
-their own, in interleaved runs: decoding 64 tokens after a prompt of 128, and the memory after that, with and without ONNX Runtime's
-prepacking of weights. Of all repeats the fastest counts, since what else runs on the machine can only slow one down.
+Kullback-Leibler divergence (nats per token) and top-1 agreement of the response. With ``--test`` translations are
+scored too (chrF++, greedy decoding). ``--gguf`` adds llama.cpp's types to the table. Speed and memory are taken in
+processes of their own, in interleaved runs: decoding 64 tokens after a prompt of 128, and the memory after that, with
+and without ONNX Runtime's prepacking of weights. Of all repeats the fastest counts, since what else runs on the
+machine can only slow one down.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Faults of released transformers versions that change what an MoE model computes, and their repair after loading.
 
-Plain transformers of such a version has the fault for a cut checkpoint too.
+Plain transformers of such a version meets the fault in a cut checkpoint as it does in the uncut one.
 """
 
 from collections.abc import Callable
