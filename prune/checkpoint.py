@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from prune.families import Family, Layout, family_of
+from prune.families.sanity import check_config
 from prune.fingerprint import as_float32, fingerprint
 from runtime.errors import RequestError, WorkError
 from runtime.formats.json_object import read_object
@@ -49,6 +50,7 @@ class Checkpoint:
             raise RequestError(f"{folder} has no config.json: not a Hugging Face model folder.")
         self.config: dict[str, Any] = read_object(path)
         self.family: Family = family_of(self.config)
+        check_config(self.config, self.family, path)
         self.tensors: dict[str, SafetensorsTensor] = read_checkpoint(self.folder)
         self._maps: dict[Path, mmap.mmap] = {}
 
@@ -56,6 +58,18 @@ class Checkpoint:
     def weights(self) -> int:
         """Numbers that are stored; several weights that are packed into one count once."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
+    def require_decoder(self) -> None:
+        """Refuse what cannot be calibrated.
+
+        Raises:
+            RequestError: the model has an encoder.
+        """
+        if self.config.get("is_encoder_decoder"):
+            raise RequestError(
+                f"{self.folder} is an encoder-decoder; only decoder models are calibrated so far.",
+                next_command=f"slimmoe onnx {self.folder} -o DIR   (as it is)",
+            )
 
     @cached_property
     def _stacks(self) -> dict[str, tuple[int, int]]:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from prune.families import family_of
+from prune.families.sanity import check_config
 from prune.plan.budget import check_ratio, kept_count
 from runtime.errors import RequestError
 from runtime.text.pairs import parse_pair
@@ -17,15 +18,20 @@ def expert_count(folder: Path) -> int | None:
 
     Raises:
         RequestError: no config.json, or not an MoE family that we know.
+        WorkError: numbers in it that no model has.
     """
     path = folder / "config.json"
     if not path.exists():
         raise RequestError(f"{folder} has no config.json: not a Hugging Face model folder.")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RequestError(f"{path} is not valid JSON.") from None
-    return family_of(config).experts_in(config)
+    if not isinstance(config, dict):
+        raise RequestError(f"{path} is not a JSON object.")
+    family = family_of(config)
+    check_config(config, family, path)
+    return family.experts_in(config)
 
 
 def preflight(pair: str, ratio: str, model: str) -> None:

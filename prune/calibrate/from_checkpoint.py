@@ -28,7 +28,6 @@ from prune.checkpoint import Checkpoint
 from prune.conversations import about_text, read_conversations, up_to
 from prune.device import choose_device, choose_dtype, lacks_memory
 from prune.loading import load_model
-from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 
@@ -58,8 +57,7 @@ def calibrate(
     """
     started = time.perf_counter()
     checkpoint = Checkpoint(folder)
-    if checkpoint.config.get("is_encoder_decoder"):
-        raise RequestError(f"{folder} is an encoder-decoder; only decoder models are calibrated so far.")
+    checkpoint.require_decoder()
     segments = read_segments(corpus, pair)
     conversations = up_to(limit, read_conversations(folder, segments, pair))
     device, why_device = choose_device()
