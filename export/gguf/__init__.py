@@ -1,6 +1,5 @@
 """GGUF: a Hugging Face folder becomes one file that any llama.cpp loads. Conversion and types are llama.cpp's own."""
 
-import contextlib
 import logging
 import math
 import tempfile
@@ -8,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp
+from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp, require_supported
 from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, groups_of, padded_places, write_imatrix
 from export.gguf.metadata import Origin
 from export.gguf.modelfile import add_modelfile, modelfile
@@ -21,9 +20,10 @@ from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_space
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_writer import output_path
-from runtime.text.corpus import read_segments
+from runtime.text.corpus import is_shipped, read_segments
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
+from runtime.text.public_sets import Segments
 
 _PLAIN = {"F32": 4, "F16": 2, "BF16": 2}  # types that the converter writes by itself; bytes per weight
 _QUANTISED_BYTES = 1.1  # per weight, at most: Q8_0 has 8.5 bits, and routers and norms stay in float32
@@ -38,7 +38,23 @@ def _lossless_type(checkpoint: Checkpoint) -> str:
     return "F16" if "F16" in dtypes else "BF16"
 
 
-def _check_tokens(path: Path, folder: Path, pair: Pair | None, corpus: Path | None, found: str) -> None:
+def _read_text(corpus: Path | None, pair: Pair | None) -> Segments:
+    """Text of the pair to compare token ids on; none where there is no pair, or the sets that come along do not have it.
+
+    Raises:
+        RequestError: the user's own corpus cannot be read.
+    """
+    if corpus is None or pair is None:
+        return []
+    try:
+        return read_segments(corpus, pair)
+    except RequestError:
+        if is_shipped(corpus):
+            return []
+        raise
+
+
+def _check_tokens(path: Path, folder: Path, pair: Pair | None, segments: Segments, found: str) -> None:
     """Compare token ids of the converted file and the folder's tokenizer on a sample and on the pair's own text.
 
     A pre-tokenisation that we recognised must give the same ids throughout. One that llama.cpp itself knows, or that was
@@ -48,11 +64,9 @@ def _check_tokens(path: Path, folder: Path, pair: Pair | None, corpus: Path | No
         _log.warning(f"{folder} has no tokenizer.json: token ids of the GGUF file were not compared with any.")
         return
     texts: list[str] = [*SAMPLE]
-    with contextlib.suppress(RequestError):  # a corpus without this pair leaves the sample
-        if pair and corpus:
-            template = ChatTemplate.from_folder(folder)
-            for source, target in read_segments(corpus, pair):
-                texts.append(template.prompt(pair, source) + template.completion(pair, source, target))
+    if pair and segments:
+        template = ChatTemplate.from_folder(folder)
+        texts += [template.prompt(pair, a) + template.completion(pair, a, b) for a, b in segments]
     result = compare(path, folder, texts)
     if not result.different:
         return
@@ -172,8 +186,7 @@ def export_gguf(
     folder, quant = Path(folder), find_type(quant)
     require_llama_cpp()
     checkpoint, origin = Checkpoint(folder), Origin(folder, pair)
-    if reason := checkpoint.family.gguf.refused:
-        raise RequestError(f"{folder} has no GGUF: {reason}.")
+    require_supported(checkpoint)
     if difference := inexactness(checkpoint):
         _log.warning(f"llama.cpp computes {folder} only nearly: {difference}.")
     output = output_path(output, origin.file_name(quant), f"slimmoe gguf {folder} --quant {quant}")
@@ -183,11 +196,7 @@ def export_gguf(
     on_text_of = _choose_imatrix(quant, imatrix, pair, origin)
     if on_text_of:
         _require_text(quant, corpus, on_text_of, folder)
-    if len(set(checkpoint.moe_layers.values())) > 1:
-        raise RequestError(
-            f"{folder} has different numbers of experts by layer, and a GGUF file holds one number for all.",
-            next_command=f"slimmoe onnx {folder} -o DIR   (or a plan with --allocation uniform)",
-        )
+    segments = _read_text(corpus, origin.known_pair)
     plain = quant if quant in _PLAIN else _lossless_type(checkpoint)
     weights = sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values())
     require_space(output, int(weights * (_PLAIN[plain] + (quant != plain) * _QUANTISED_BYTES)))
@@ -198,7 +207,7 @@ def export_gguf(
         found = convert(checkpoint, converted, plain, extra)
         if pre is not None and found is None:
             raise RequestError(f"The tokenizer of {folder} is not one that has a pre-tokenisation: leave --pre out.")
-        _check_tokens(converted, folder, origin.known_pair, corpus, found or "known")
+        _check_tokens(converted, folder, origin.known_pair, segments, found or "known")
         bos = adds_bos(converted)
         if on_text_of and corpus:
             tell(f"computing an importance matrix on {on_text_of} text of {corpus}")

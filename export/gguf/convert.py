@@ -11,7 +11,7 @@ from typing import Any
 from export.gguf.converter_process import FOUND, UNKNOWN_TOKENIZER, differences
 from prune.checkpoint import Checkpoint
 from runtime import llama_paths
-from runtime.errors import WorkError
+from runtime.errors import RequestError, WorkError
 
 _PROCESS = Path(__file__).with_name("converter_process.py")
 
@@ -70,6 +70,32 @@ def inexactness(checkpoint: Checkpoint) -> str:
     rope = checkpoint.config.get("rope_parameters") or checkpoint.config.get("rope_scaling") or {}
     kind = rope.get("rope_type") or rope.get("type")
     return "; ".join(differences(fixed | rope, fixed)) if kind == "yarn" else ""
+
+
+def require_supported(checkpoint: Checkpoint, groups: int | None = None) -> None:
+    """Refuse by config.json and headers what llama.cpp does not compute.
+
+    A key that config.json leaves out has the default of transformers' code, which only the converter's process knows; it
+    looks again.
+
+    Args:
+        groups: expert groups of the router after a cut that is to be made; None: as they are.
+
+    Raises:
+        RequestError: why the checkpoint has no GGUF.
+    """
+    gguf, decoder, folder = checkpoint.family.gguf, checkpoint.family.decoder, checkpoint.folder
+    known = gguf.fixed | (decoder.defaults if decoder else {}) | checkpoint.config
+    if groups is not None and (key := checkpoint.family.config.groups):
+        known[key] = groups
+    onnx = f"slimmoe onnx {folder} -o DIR" if decoder else None
+    if reason := gguf.refused or "; ".join(differences(known, gguf.fixed)):
+        raise RequestError(f"{folder} has no GGUF: {reason}.", next_command=onnx)
+    if len(set(checkpoint.moe_layers.values())) > 1:
+        raise RequestError(
+            f"{folder} has different numbers of experts by layer, and a GGUF file holds one number for all.",
+            next_command=onnx and f"{onnx}   (or a plan with --allocation uniform)",
+        )
 
 
 def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> str | None:

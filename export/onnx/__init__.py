@@ -66,6 +66,23 @@ def _build(checkpoint: Checkpoint, storage: Storage, quant: str) -> dict[str, tu
     return dict(zip(names, zip(models, weights, strict=True), strict=True))
 
 
+def require_supported(checkpoint: Checkpoint, quant: str) -> None:
+    """Refuse what the graph cannot express, by building it without its weights: config.json, headers and norms are read.
+
+    Raises:
+        RequestError: an unknown quantisation, or why the checkpoint has no ONNX folder of this one.
+        WorkError: tensors are missing.
+    """
+    storage = _storage(quant, BLOCKS[0], False, 0)
+    _require_tokenizer(checkpoint.folder)
+    _build(checkpoint, storage, quant)
+
+
+def _require_tokenizer(folder: Path) -> None:
+    if not (folder / "tokenizer.json").exists():
+        raise RequestError(f"{folder} has no tokenizer.json, which the ONNX engine needs.")
+
+
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     with new_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
@@ -106,8 +123,7 @@ def export_onnx(
     """
     folder, output = Path(folder), Path(output)
     storage, checkpoint = _storage(quant, block, zero_points, accuracy_level), Checkpoint(folder)
-    if not (folder / "tokenizer.json").exists():
-        raise RequestError(f"{folder} has no tokenizer.json, which the ONNX engine needs.")
+    _require_tokenizer(folder)
     graphs = _build(checkpoint, storage, quant)
     require_space(output, sum(weights.size + model.ByteSize() for model, weights in graphs.values()))
     alone = graphs.get(FILES[quant])  # a decoder without an encoder

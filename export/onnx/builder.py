@@ -1,6 +1,7 @@
 """What all parts of the graph share: the checkpoint's facts and tensors, the nodes, and norms and linear layers."""
 
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -21,6 +22,13 @@ def _decoder_of(checkpoint: Checkpoint) -> Decoder:
     raise RequestError(sentence, next_command=other)
 
 
+class _Config(dict[str, Any]):
+    """config.json with the family's defaults; a key that is in neither is a sentence."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise RequestError(f"config.json has no {key!r}, which the ONNX export needs.")
+
+
 class Builder:
     """Appends nodes to a graph; every method returns the name of its output."""
 
@@ -34,7 +42,8 @@ class Builder:
         """
         self.decoder = decoder = _decoder_of(checkpoint)
         self.checkpoint, self.storage, self.weights = checkpoint, storage, weights
-        self.config = decoder.defaults | {key: value for key, value in checkpoint.config.items() if value is not None}
+        given = {key: value for key, value in checkpoint.config.items() if value is not None}
+        self.config = _Config(decoder.defaults | given)
         self.tensors, self.graph = tensors or Tensors(checkpoint, decoder), Graph(weights)
         self.epsilon = float(self.config[decoder.epsilon])
         for key, expected in ({"hidden_act": "silu"} | decoder.fixed).items():

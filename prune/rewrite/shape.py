@@ -68,6 +68,12 @@ def check_plan(model: MoeModel, plan: Plan) -> None:
         )
 
 
+def groups_can_stay(model: MoeModel, kept: int, top_k: int) -> bool:
+    """Whether ``kept`` experts of a layer can be as many in each group: enough for its score and for top-k within groups."""
+    size, rest = divmod(kept, model.groups)
+    return not rest and size >= model.group_floor and size * model.topk_groups >= top_k
+
+
 def groups_after(model: MoeModel, plan: Plan) -> int:
     """Expert groups of the cut model: as they were where each keeps the same number of experts in a layer, else one.
 
@@ -79,7 +85,7 @@ def groups_after(model: MoeModel, plan: Plan) -> int:
         sizes = Counter(expert * groups // layer.experts for expert in layer.keep)
         size = len(layer.keep) // groups
         even = all(sizes[group] == size for group in range(groups))
-        if not even or size < model.group_floor or size * model.topk_groups < plan.top_k:
+        if not even or not groups_can_stay(model, len(layer.keep), plan.top_k):
             return 1
     return groups
 

@@ -146,7 +146,7 @@ def test_groups_stay(subject: Subject, tmp_path: Path) -> None:
     plan = subject.plan(*THREE_OF_FOUR)
     if "n_group" in subject.checkpoint.family.gguf.fixed:
         prune(subject.folder, plan, tmp_path / "cut")
-        with pytest.raises(WorkError, match=r"n_group 2, and llama\.cpp computes this family only with 1"):
+        with pytest.raises(RequestError, match=r"n_group 2, and llama\.cpp computes this family only with 1"):
             export_gguf(tmp_path / "cut", tmp_path / "cut.gguf", "F32")
         return
     assert_export_computes_the_cut(subject, plan, tmp_path)
@@ -196,7 +196,7 @@ def test_families_that_llama_cpp_computes_otherwise_are_refused(family: str, tmp
 def test_values_that_llama_cpp_would_ignore_are_refused(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
     source = write_subject(tmp_path / "source", family, **changes)
     ((key, value),) = changes.items()
-    with pytest.raises(WorkError, match=f"its config has {key} {value}, and"):
+    with pytest.raises(RequestError, match=f"its config has {key} {value}, and"):
         export_gguf(source.folder, tmp_path / "x.gguf", "F32")
     assert not (tmp_path / "x.gguf").exists()
 
