@@ -12,7 +12,10 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from export.capabilities import Capabilities, formats_of, gguf_refusal
+from export.gguf_sizes import config_of, cut_size, type_of
 from prune.checkpoint import Checkpoint
+from prune.gguf_model import GgufModel
 from prune.plan.budget import kept_count
 from runtime.formats.gguf_types import bits_per_weight
 
@@ -129,6 +132,7 @@ class Choice:
     file_bytes: int
     memory_bytes: int
     fits: bool
+    refused: str = ""  # why it cannot be written; empty where it can
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class Fit:
     """All choices, least pruning and best type first; what is recommended (None where nothing fits), and why."""
 
     choices: list[Choice]
-    usable_bytes: int
+    usable_bytes: int  # of memory, for the model
     recommended: Choice | None
     reason: str
 
@@ -165,6 +169,7 @@ def _metadata_bytes(checkpoint: Checkpoint, ratio_of_json: float) -> int:
 def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choice]:
     config, weights = checkpoint.config, read_weights(checkpoint)
     most, layers = max(checkpoint.moe_layers.values()), int(config["num_hidden_layers"])
+    able = formats_of(checkpoint)
     tied = bool(config.get("tie_word_embeddings")) or not any(item.role == "output" for item in weights)
     weights = [item for item in weights if not (tied and item.role == "output")]
     copied = [replace(item, role="output") for item in weights if item.role == "embedding"]
@@ -173,6 +178,7 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choi
         if round(most * (1 - ratio)) < 1 or (kept := kept_count(most, ratio)) in seen:
             continue
         seen.add(kept)
+        able = replace(able, gguf=gguf_refusal(checkpoint, kept))
         for name in TYPES:
             format = "ONNX" if name.startswith("int") else "GGUF"
             copies = tied and format == "GGUF" and checkpoint.family.gguf.separate_output
@@ -190,19 +196,58 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choi
             file = bits / 8 + _metadata_bytes(checkpoint, 1.0 if format == "ONNX" else 0.6)
             cache = cache_bytes(config, context, 4 if format == "ONNX" else 2)
             memory = file + cache + _compute_bytes(config) + PROCESS_BYTES[format]
-            yield Choice(ratio, name, format, kept, bits / total, int(file), int(memory), memory <= usable)
+            yield Choice(
+                ratio, name, format, kept, bits / total, int(file), int(memory), memory <= usable,
+                _refusal(checkpoint, able, kept, name),
+            )  # fmt: skip
 
 
-def fit(checkpoint: Checkpoint, memory: int, context: int = 1024) -> Fit:
+def _cuts(model: GgufModel, usable: int, context: int) -> Iterator[Choice]:
+    config, most = config_of(model), max(model.moe_layers.values())
+    beside = cache_bytes(config, context, 2) + _compute_bytes(config) + PROCESS_BYTES["GGUF"]
+    for ratio in RATIOS:
+        if round(most * (1 - ratio)) < 1:
+            continue
+        (file, bits), kept = cut_size(model, ratio), kept_count(most, ratio)
+        memory = int(file + beside)
+        yield Choice(ratio, type_of(model), "GGUF", kept, bits, file, memory, memory <= usable)
+
+
+def _refusal(checkpoint: Checkpoint, able: Capabilities, kept: int, name: str) -> str:
+    if kept < checkpoint.layer_floor:
+        return f"The router of {checkpoint.architecture} needs {checkpoint.layer_floor} experts in a layer."
+    error = able.refusal(name)
+    return error.sentence if error else ""
+
+
+def fit(model: Checkpoint | GgufModel, memory: int, context: int = 1024) -> Fit:
     """Sizes of every ratio and type, and the one to take for ``memory`` bytes of the whole machine.
 
+    Of a checkpoint those of every type; of a GGUF file those of its cuts, which keep the types of its tensors.
+
     Raises:
-        RequestError: the model has no experts.
+        RequestError: the model has no experts, or an encoder.
     """
     usable = int(memory * (1 - SYSTEM_SHARE))
-    choices = list(_choices(checkpoint, usable, context))
-    fitting = [choice for choice in choices if choice.fits]
-    good = [choice for choice in fitting if _bits(choice.type.removesuffix("_M")) >= GOOD_BITS]
+    if isinstance(model, Checkpoint):
+        model.require_decoder()
+        choices = list(_choices(model, usable, context))
+    else:
+        choices = list(_cuts(model, usable, context))
+    return _recommend(choices, usable)
+
+
+def _base_bits(choice: Choice) -> float:
+    """Bits per weight of the type's base; of a GGUF file of another mix its mean."""
+    try:
+        return _bits(choice.type.removesuffix("_M"))
+    except KeyError:
+        return choice.bits
+
+
+def _recommend(choices: list[Choice], usable: int) -> Fit:
+    fitting = [choice for choice in choices if choice.fits and not choice.refused]
+    good = [choice for choice in fitting if _base_bits(choice) >= GOOD_BITS]
     if good:
         best, reason = good[0], "the least pruning at which a type of 4 bits or more fits, and the best such type there"
     elif fitting:
@@ -211,8 +256,11 @@ def fit(checkpoint: Checkpoint, memory: int, context: int = 1024) -> Fit:
             "no type of 4 bits or more fits at any ratio; the least pruning at which any type fits",
         )
     else:
-        smallest = min(choices, key=lambda choice: choice.memory_bytes)
+        writable = [choice for choice in choices if not choice.refused]
+        smallest = min(writable or choices, key=lambda choice: choice.memory_bytes)
         best, reason = None, f"nothing fits; the smallest, {smallest.type} at a ratio of {smallest.ratio:g}, needs more"
+        if not writable:
+            reason = "none of these types can be written"
     return Fit(choices, usable, best, reason)
 
 
@@ -224,8 +272,11 @@ def table(found: Fit) -> Table:
     def number(size: int) -> str:
         return f"{size / scale:.{int(large and size < 10 * scale)}f}"
 
-    result = Table("ratio", "kept", *TYPES, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    types = dict.fromkeys(choice.type for choice in found.choices)
+    result = Table("ratio", "kept", *types, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     result.title = f"memory at run time and (file size) in {unit}; + fits, * recommended"
+    if any(choice.refused for choice in found.choices):
+        result.title += ", x refused"
     result.title_justify = "left"
     for column in result.columns[1:]:
         column.justify = "right"
@@ -233,7 +284,7 @@ def table(found: Fit) -> Table:
         row = [choice for choice in found.choices if choice.ratio == ratio]
         cells = []
         for choice in row:
-            mark = "*" if choice == found.recommended else "+" if choice.fits else " "
+            mark = "*" if choice == found.recommended else "x" if choice.refused else "+" if choice.fits else " "
             cells.append(f"{number(choice.memory_bytes)}{mark}\n({number(choice.file_bytes)}) ")
         result.add_row(f"{ratio:g}", str(row[0].experts), *cells)
     return result

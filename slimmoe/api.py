@@ -237,7 +237,7 @@ def bench(
 
 
 def fit(model: AnyPath, memory: int | str, context: int = 1024) -> "Fit":
-    """Which ratio and type fit into a memory, from the headers of a checkpoint alone.
+    """Which ratio and type fit into a memory, from the headers of a checkpoint or GGUF file alone.
 
     Args:
         memory: bytes, or a text such as ``8GiB``.
@@ -247,10 +247,12 @@ def fit(model: AnyPath, memory: int | str, context: int = 1024) -> "Fit":
     """
     from export.fit import fit as run
     from prune.checkpoint import Checkpoint
+    from prune.gguf_model import GgufModel
     from runtime.measure.memory import parse_memory
 
     size = memory if isinstance(memory, int) else parse_memory(memory, "slimmoe.fit(MODEL, '8GiB')")
-    return run(Checkpoint(Path(model)), size, context)
+    path = Path(model)
+    return run(GgufModel(path) if path.suffix == ".gguf" else Checkpoint(path), size, context)
 
 
 def export(

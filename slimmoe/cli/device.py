@@ -140,9 +140,12 @@ def bench(
     from runtime.measure.bench import bench
     from runtime.measure.bench_limited import bench_limited, parse_limits
     from runtime.measure.compare import compare, keep_hypotheses
+    from runtime.text.corpus import read_segments
 
     limits = parse_limits(memory_limit or [])
     artefacts = [find_artefact(each) for each in artefacts]
+    if test is not None:
+        read_segments(test, pair)  # a missing one is told before a model is loaded
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))

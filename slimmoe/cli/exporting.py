@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from runtime.errors import RequestError
+from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import DATA, DEFAULT_PAIR, AsJson, Corpus, Output, PairOption, say
 from slimmoe.cli.pruning import CALIBRATION, OwnCorpus, resolve
@@ -136,6 +137,7 @@ def verify(
     from export.verify import add_to_record, verify
     from runtime.errors import WorkError
 
+    read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
     result = verify(artefact, Path(against) if against.endswith(".gguf") else resolve(against), corpus, pair, plan)
     if output is not None:
         add_to_record(output, result)

@@ -1,6 +1,7 @@
 """The verbs that decide which experts stay, cut the others and recover what is left: calibrate, plan, prune, recover, fit."""
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.errors import RequestError
+from runtime.text.corpus import read_segments
 from slimmoe.cli.device import DATA, DEFAULT_PAIR, AsJson, Corpus, Output, PairOption, console, say
 
 if TYPE_CHECKING:
@@ -40,6 +42,16 @@ def _moe_model(model: str) -> "Checkpoint | GgufModel":
     from prune.checkpoint import Checkpoint
 
     return Checkpoint(resolve(model))
+
+
+def _warn_of_formats(model: str) -> None:
+    """Say before work in what format the model cannot be written at the end."""
+    from export.capabilities import formats_of
+    from prune.checkpoint import Checkpoint
+
+    if not model.endswith(".gguf") and Path(model).is_dir():
+        for sentence in formats_of(Checkpoint(Path(model))).sentences():
+            logging.getLogger(__name__).warning(sentence)
 
 
 def _print_explanation(layers: "list[Explanation]") -> None:
@@ -95,6 +107,7 @@ def calibrate(
         say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
         return
     corpus = corpus or CALIBRATION
+    read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
     if model.endswith(".gguf"):
         from prune.calibrate.from_gguf import calibrate_gguf
 
@@ -107,7 +120,9 @@ def calibrate(
     else:
         from prune.calibrate.from_checkpoint import calibrate, is_main_process
 
-        stats, _ = calibrate(resolve(model), pair, corpus, tokens, stream=stream, output=output)
+        folder = resolve(model)
+        _warn_of_formats(str(folder))
+        stats, _ = calibrate(folder, pair, corpus, tokens, stream=stream, output=output)
         prints = is_main_process()
     used = stats.calibration
     total = used["prompt_tokens"] + used["response_tokens"]
@@ -137,6 +152,7 @@ def plan(
 
     Plan.check_output(output)
     known = Stats.load(stats)
+    _warn_of_formats(known.model)
     made = make_plan(known, ratio, criterion, seed, allocation, Stats.load(against) if against else None)
     explanation = explain_plan(made, known) if explain else None
     made.save(output)
@@ -165,7 +181,10 @@ def prune(
     from slimmoe.stage_calls import prune_any
 
     is_gguf = model.endswith(".gguf")
-    path = prune_any(Path(model) if is_gguf else resolve(model), Plan.load(plan), output, ragged)
+    source = Path(model) if is_gguf else resolve(model)
+    if not is_gguf:
+        _warn_of_formats(str(source))
+    path = prune_any(source, Plan.load(plan), output, ragged)
     if is_gguf:
         say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
         return
@@ -198,6 +217,8 @@ def recover(
 
     settings = Settings(steps=steps, rate=rate, method=method, freeze_router=freeze_router)
     settings.check()
+    for text in (corpus, dev):
+        read_segments(text, pair)
     from accelerate import PartialState
 
     from prune.recovery.recover import recover
@@ -214,7 +235,7 @@ def recover(
 
 @cutting.command()
 def fit(
-    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint")],
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint, or a GGUF file")],
     memory: Annotated[str, typer.Option(help="of the whole machine, for example 8GiB")],
     pair: PairOption = DEFAULT_PAIR,
     context: Annotated[int, typer.Option(min=1, help="tokens of prompt and translation to hold")] = 1024,
@@ -222,12 +243,11 @@ def fit(
 ) -> None:
     """Tell which pruning ratio and type fit into a memory, before any work is done."""
     from export.fit import fit, table
-    from prune.checkpoint import Checkpoint
     from runtime.errors import WorkError
     from runtime.measure.memory import parse_memory
 
     size = parse_memory(memory, "slimmoe fit MODEL --memory 8GiB")
-    found = fit(Checkpoint(resolve(model)), size, context)
+    found = fit(_moe_model(model), size, context)
     best = found.recommended
     if as_json:
         print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))
@@ -236,10 +256,20 @@ def fit(
         say(
             f"{found.usable_bytes / 1e6:.0f} MB of {memory} are for the model, the rest for the system and other programs"
         )
+        for sentence in dict.fromkeys(choice.refused for choice in found.choices if choice.refused):
+            types = dict.fromkeys(choice.type for choice in found.choices if choice.refused == sentence)
+            say(f"x {', '.join(types)}: {sentence}")
     if best is None:
+        if all(choice.refused for choice in found.choices):
+            raise WorkError(f"{model} cannot be made smaller here: {found.reason}.")
         raise WorkError(f"{model} does not fit into {memory}: {found.reason}.")
     if not as_json:
         say(f"take ratio {best.ratio:g} and {best.type}: {found.reason}")
+        if model.endswith(".gguf"):
+            say(
+                f"  next: slimmoe calibrate {model} --pair {pair} -o stats.safetensors   (then plan --ratio {best.ratio:g})"
+            )
+            return
         options = f"PAIR={pair} RATIO={best.ratio:g} MODEL={model}"
         if best.format == "GGUF":
             options += f" QUANT={best.type}"

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from export.capabilities import formats_of, require_writable
 from export.fit import RATIOS, TYPES, cache_bytes, fit
 from export.gguf import export_gguf
 from export.onnx import export_onnx
 from prune.checkpoint import Checkpoint
+from prune.gguf_model import GgufModel
 from prune.rewrite.checkpoint import prune
+from prune.rewrite.gguf import cut_gguf
+from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.measure.bench import file_size
 from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
@@ -81,6 +85,83 @@ def test_more_pruning_and_fewer_bits_are_smaller() -> None:
         assert all(size[a, kind] > size[b, kind] for a, b in zip(RATIOS, RATIOS[1:]))
     gguf = [kind for kind in TYPES if not kind.startswith("int")]
     assert all(size[0, a] > size[0, b] for a, b in zip(gguf, gguf[1:]))
+
+
+def test_cuts_of_a_gguf_file_are_foretold(tmp_path) -> None:
+    whole = export_gguf(DEFAULT, tmp_path / "whole.gguf", "Q4_K_M")
+    cut = cut_gguf(whole, plan_for(DEFAULT, *[[*range(16)]] * 6), tmp_path / "cut.gguf")
+    found = {choice.ratio: choice for choice in fit(GgufModel(whole), 2**33).choices}
+    as_checkpoint = {(c.ratio, c.type): c.memory_bytes for c in fit(Checkpoint(DEFAULT), 2**33).choices}
+    assert found[0.5].type == "Q4_K_M" and found[0.5].experts == 16
+    assert found[0.0].file_bytes == pytest.approx(whole.stat().st_size, rel=0.001)
+    assert found[0.5].file_bytes == pytest.approx(cut.stat().st_size, rel=0.005)
+    assert found[0.5].memory_bytes == pytest.approx(as_checkpoint[0.5, "Q4_K_M"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "kinds", "sentence"),
+    [
+        ("qwen3_moe", {"norm_topk_prob": False}, ("F16", "Q4_K_M"), "norm_topk_prob False"),
+        ("phimoe", {}, ("F16",), "layer norm and sparsemixer"),
+        ("gpt_oss", {}, ("int8", "int4"), "rows of 48"),
+        ("qwen3_moe", {"hidden_act": "gelu"}, ("none", "int4"), "hidden_act"),
+        (
+            "qwen3_moe",
+            {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+            ("fp16",),
+            "linear",
+        ),
+        ("qwen2_moe", {"use_sliding_window": True}, ("F16",), "use_sliding_window True"),
+    ],
+    ids=str,
+)
+def test_what_the_writers_refuse_is_foretold_and_never_recommended(
+    family: str, changes: dict, kinds: tuple[str, ...], sentence: str, tmp_path
+) -> None:
+    checkpoint = Checkpoint(write_tiny_checkpoint(tmp_path / "model", family, **changes))
+    able = formats_of(checkpoint)
+    for kind in kinds:
+        assert sentence in str(able.refusal(kind))
+        with pytest.raises(SlimmoeError, match=sentence):
+            require_writable(checkpoint, [kind])
+        with pytest.raises(SlimmoeError, match=sentence):
+            if kind in ("none", "fp16", "int8", "int4"):
+                export_onnx(checkpoint.folder, tmp_path / "onnx", kind)
+            else:
+                export_gguf(checkpoint.folder, tmp_path / "x.gguf", kind)
+    found = fit(checkpoint, 2**33)
+    assert {c.type for c in found.choices if c.refused} >= {*kinds} & {*TYPES}
+    assert found.recommended is None or not found.recommended.refused
+
+
+def test_a_cut_that_dissolves_the_groups_is_no_longer_refused_for_them(tmp_path) -> None:
+    checkpoint = Checkpoint(write_tiny_checkpoint(tmp_path / "model", "deepseek_v2"))
+    experts = max(checkpoint.moe_layers.values())
+    assert "n_group" in str(formats_of(checkpoint, experts).gguf)
+    assert formats_of(checkpoint, experts - 1).gguf is None
+
+
+def test_a_layerwise_plan_needs_a_router_that_can_be_padded_or_onnx(tiny_checkpoint) -> None:
+    require_writable(Checkpoint(tiny_checkpoint), ["int4"], "layerwise")
+    with pytest.raises(RequestError, match="no bias"):
+        require_writable(Checkpoint(tiny_checkpoint), ["int4", "Q8_0"], "layerwise")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [], {"num_experts_per_tok": 0}, {"num_experts": 0}, {"num_hidden_layers": 10**9}, {"num_experts_per_tok": 99},
+        {"num_attention_heads": 0}, {"num_experts": "8"}, {"num_hidden_layers": -1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_numbers_that_no_model_has_are_one_sentence(changes: dict | list, tiny_checkpoint, tmp_path) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | changes if isinstance(changes, dict) else changes))
+    with pytest.raises(WorkError, match=r"config\.json is "):
+        Checkpoint(tmp_path / "model")
 
 
 def test_the_context_counts() -> None:
