@@ -94,5 +94,5 @@ def require_writable(
         raise RequestError(
             f"{checkpoint.folder} cannot have layers of different sizes in a GGUF file: its router has no bias that would "
             "make padding exact.",
-            next_command="the same command with ALLOCATION=uniform   (or with ONNX types alone)",
+            next_command="the same command with ALLOCATION=uniform   (or with ONNX types alone: QUANT=no)",
         )
