@@ -11,6 +11,7 @@ from prune.conversations import Conversation, make_conversations, read_conversat
 from prune.plan.plan import Plan
 from runtime.engines import open_engine
 from runtime.errors import RequestError
+from runtime.machine import usable_cores
 from runtime.text.corpus import Segments
 from runtime.text.pairs import Pair
 
@@ -98,8 +99,11 @@ class _EngineRun:
 
 @contextlib.contextmanager
 def run_artefact(artefact: Path) -> Iterator[Run]:
-    """A GGUF file or ONNX folder in the engine that runs it, exactly: float32 KV cache, no flash attention."""
-    with contextlib.closing(open_engine(artefact, exact=True)) as engine:
+    """A GGUF file or ONNX folder in the engine that runs it, exactly: float32 KV cache, no flash attention.
+
+    With as many threads whatever else the machine does, since logits of ONNX depend on it.
+    """
+    with contextlib.closing(open_engine(artefact, usable_cores(), exact=True)) as engine:
         yield _EngineRun(engine)
 
 

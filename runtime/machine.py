@@ -1,6 +1,7 @@
-"""What this machine has: processor, cores this process may use, memory left, and the memory cgroups that limit it."""
+"""What this machine has: processor, cores this process may use, memory left, and the cgroups that limit both."""
 
 import contextlib
+import math
 import os
 import platform
 import signal
@@ -11,9 +12,70 @@ from pathlib import Path
 import psutil
 
 
+def _allowed_cores() -> set[int]:
+    """Numbers of the cores that the scheduler may put this process on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 def usable_cores() -> int:
-    """Cores that this process may use, which is fewer than the machine's in a container or under taskset."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: fewer than the machine's under taskset and in a container with a CPU quota."""
+    return max(1, int(min(len(_allowed_cores()), _cpu_quota())))
+
+
+def _cpu_quota() -> float:
+    """Cores' worth of time that the cgroups of this process allow; infinite without a limit.
+
+    Linux: Documentation/scheduler/sched-bwc.rst (version 1) and admin-guide/cgroup-v2.rst, ``cpu.max``.
+    """
+    found = cgroup_of("cpu")
+    if found is None:
+        return math.inf
+    quotas = [math.inf]
+    for folder in found.with_ancestors():
+        with contextlib.suppress(OSError, ValueError):  # the root has no files for it; "max" is no number
+            if found.version == 1:
+                quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            else:
+                quota, period = (folder / "cpu.max").read_text().split()
+            if int(quota) > 0:
+                quotas.append(int(quota) / int(period))
+    return min(quotas)
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    """Seconds that the cores this process may use were busy since boot, and those that it and its ended children took."""
+    times, busy = psutil.cpu_times(percpu=True), ("user", "nice", "system", "irq", "softirq", "steal")
+    cores = [each for number, each in enumerate(times) if number in _allowed_cores()]
+    return sum(getattr(core, name, 0.0) for core in cores for name in busy), sum(os.times()[:4])
+
+
+class OtherLoad:
+    """What other processes do while a block runs. The children that it starts must have ended with it.
+
+    Attributes:
+        cores: how many of the cores that this process may use the others kept busy, on average.
+        share: the same as a share of these cores, 0 to 1.
+    """
+
+    cores = share = 0.0
+
+    def __enter__(self) -> "OtherLoad":
+        self._started, self._before = time.perf_counter(), _cpu_seconds()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        seconds, (busy, own) = time.perf_counter() - self._started, _cpu_seconds()
+        others = (busy - self._before[0]) - (own - self._before[1])
+        count = len(_allowed_cores())
+        self.cores = min(max(others / max(seconds, 1e-9), 0.0), count)
+        self.share = self.cores / count
+
+
+def free_cores(seconds: float = 0.05) -> int:
+    """Usable cores less those that other processes keep busy, which is looked at for so long; at least one."""
+    with OtherLoad() as others:
+        time.sleep(seconds)
+    return max(1, min(usable_cores(), len(_allowed_cores()) - round(others.cores)))
 
 
 def processor() -> str:
@@ -74,29 +136,41 @@ class Group:
         self.folder.rmdir()
 
 
-def memory_hierarchy() -> tuple[Path, Path, int] | None:
-    """The mount of the memory controller, this process's own group below it, and the version."""
+@dataclass(frozen=True)
+class Cgroup:
+    """This process's cgroup of one controller: its folder below the controller's mount, and the version (1 or 2)."""
+
+    mount: Path
+    folder: Path
+    version: int
+
+    def with_ancestors(self) -> list[Path]:
+        """The folder and those above it, whose limits hold for it too."""
+        return [each for each in (self.folder, *self.folder.parents) if each.is_relative_to(self.mount)]
+
+
+def cgroup_of(controller: str) -> Cgroup | None:
+    """This process's cgroup of a controller (``memory``, ``cpu``); None where there is none."""
     try:
         groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
         mounts = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     except OSError:
         return None
-    old = next((path for _, names, path in groups if "memory" in names.split(",")), None)
+    old = next((path for _, names, path in groups if controller in names.split(",")), None)
     own = old or next((path for number, _, path in groups if number == "0"), None)
     for mount, system in mounts:
         kind, options = system.split()[0], system.split()[-1].split(",")
-        if own is not None and (kind == "cgroup" and "memory" in options if old else kind == "cgroup2"):
+        if own is not None and (kind == "cgroup" and controller in options if old else kind == "cgroup2"):
             root, place = mount.split()[3:5]
             below = os.path.relpath(own, root)  # in a container the mount may begin at the container's own group
-            return Path(place), Path(place) / ("." if below.startswith("..") else below), 1 if old else 2
+            return Cgroup(Path(place), Path(place) / ("." if below.startswith("..") else below), 1 if old else 2)
     return None
 
 
 def memory_left() -> int:
     """Bytes that this process may still take without swapping or being killed: what the machine and its cgroups have."""
-    left, found = psutil.virtual_memory().available, memory_hierarchy()
+    left, found = psutil.virtual_memory().available, cgroup_of("memory")
     if found:
-        mount, own, version = found
-        groups = [Group(each, version) for each in (own, *own.parents) if each.is_relative_to(mount)]
-        left = min([left, *(each for each in (group.left() for group in groups) if each is not None)])
+        groups = [Group(each, found.version).left() for each in found.with_ancestors()]
+        left = min([left, *(each for each in groups if each is not None)])
     return left

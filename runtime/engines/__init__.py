@@ -1,8 +1,10 @@
 """Engines run an artefact on the device. Two of them, one interface; what is built on top never asks which."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from runtime.engines.base import Engine, Generation
+from runtime.engines.threads import Threads, active_bytes, default_threads
 from runtime.errors import RequestError
 
 __all__ = ["Engine", "Generation", "open_engine"]
@@ -13,7 +15,8 @@ def open_engine(artefact: Path, threads: int | None = None, context: int = 1024,
 
     Args:
         artefact: ``*.gguf``, an ONNX folder, or one ``*.onnx`` file inside such a folder's ``onnx/``.
-        threads: default: the cores this process may use.
+        threads: for each sequence, one sequence at a time. By default chosen by what is free and what is faster, and with
+            it how many sequences ``translate`` decodes at a time (``Engine.thread_choice``).
         context: tokens of prompt and output together that one sequence may have.
         exact: for comparisons: float32 KV cache and no flash attention.
 
@@ -24,14 +27,20 @@ def open_engine(artefact: Path, threads: int | None = None, context: int = 1024,
     artefact = Path(artefact)
     if not artefact.exists():
         raise RequestError(f"There is no artefact {artefact}.", next_command="make export PAIR=en-de RATIO=0.75")
+    if artefact.suffix != ".gguf" and artefact.suffix != ".onnx" and not (artefact / "onnx").is_dir():
+        raise RequestError(
+            f"{artefact} is neither a .gguf file nor an ONNX folder.", next_command="slimmoe gguf DIR -o FILE.gguf"
+        )
+    chosen = Threads(threads, 1, "as asked for") if threads else default_threads(active_bytes(artefact))
     if artefact.suffix == ".gguf":
         from runtime.engines.llama import LlamaEngine
 
-        return LlamaEngine(artefact, threads, context, exact)
-    if artefact.suffix == ".onnx" or (artefact / "onnx").is_dir():
+        engine = LlamaEngine(artefact, chosen.count, context, exact)
+        if engine.on_gpu:
+            chosen = replace(chosen, workers=1)
+    else:
         from runtime.engines.onnx import OnnxEngine
 
-        return OnnxEngine(artefact, threads, context)
-    raise RequestError(
-        f"{artefact} is neither a .gguf file nor an ONNX folder.", next_command="slimmoe gguf DIR -o FILE.gguf"
-    )
+        engine = OnnxEngine(artefact, chosen.count, context)
+    engine.thread_choice = chosen
+    return engine

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from runtime.engines.threads import Threads
 from runtime.text.prompts import ChatTemplate
 
 
@@ -26,6 +27,8 @@ class Engine(Protocol):
 
     name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
     threads: int
+    thread_choice: Threads  # the same with the reason, and how many twins are faster than one engine for many texts
+    cancelled: bool  # set it from another thread, and ``generate`` ends at its next token
     template: ChatTemplate
     buffers: dict[str, int]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; those that the engine knows
     pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
@@ -46,4 +49,13 @@ class Engine(Protocol):
         """Greedy decoding of at most ``limit`` tokens; ``stop=False`` writes on after an end of sequence."""
         ...
 
-    def close(self) -> None: ...
+    def twin(self) -> "Engine":
+        """Another engine on the same weights, with a cache of its own, to be used by another thread.
+
+        Closing it frees what is its own; the weights go with the last.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the cache, and the weights where no twin has them; twice does no harm."""
+        ...

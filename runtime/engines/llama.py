@@ -1,6 +1,7 @@
 """The llama.cpp engine: GGUF files through llama_cpp's ctypes layer, one sequence at a time."""
 
 import contextlib
+import copy
 import ctypes
 import importlib.metadata
 import importlib.util
@@ -16,6 +17,7 @@ import numpy as np
 
 from runtime.engines import Generation, llama_library
 from runtime.engines.llama_graph import GraphWatch, Watcher
+from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
 from runtime.machine import memory_left, usable_cores
 from runtime.text.prompts import PLAIN_TEMPLATE, ChatTemplate
@@ -55,31 +57,18 @@ class LlamaEngine:
         self._lib = lib = llama_library.library()
         self.name = f"llama.cpp {importlib.metadata.version('llama_cpp_python')}"
         self.threads = threads or usable_cores()
+        self.thread_choice, self.cancelled = Threads(self.threads, 1, ""), False
         self.context = context
         llama_library.errors.clear()
         llama_library.buffers.clear()
         self._load(artefact, mapped, overrides or {})
-        params = lib.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH, BATCH
-        if sequences > 1:
-            params.n_seq_max, params.kv_unified = sequences, True
-        params.n_threads = params.n_threads_batch = self.threads
-        if exact:
-            params.type_k = params.type_v = lib.GGML_TYPE_F32
-            params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        self._users = [1]  # engines that share the model
+        self.buffers: dict[str, int] = {}
         self._watch = GraphWatch(lib) if watched else None  # its callback must live as long as the context
-        if self._watch:
-            params.cb_eval = self._watch.callback
-        self._context = lib.llama_init_from_model(self._model, params)
-        if not self._context:
-            reason = self._reason()
-            self.close()
-            raise WorkError(f"llama.cpp cannot start on {artefact} with a context of {context} tokens: {reason}")
-        self.buffers = dict(llama_library.buffers)
-        self._memory = lib.llama_get_memory(self._context)
+        self._params = self._context_params(exact, sequences)
+        self._start()
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._vocabulary = lib.llama_vocab_n_tokens(self._vocab)
-        self._rows: dict[int, np.ndarray] = {}  # views of llama.cpp's logits, by address
         self._normalises = self._metadata("tokenizer.ggml.pre") in _NFC
         self.pruned_for = self._metadata("slimmoe.pair")
         source = lib.llama_model_chat_template(self._model, None)
@@ -88,6 +77,38 @@ class LlamaEngine:
             self._piece(lib.llama_vocab_bos(self._vocab)),
             self._piece(lib.llama_vocab_eos(self._vocab)),
         )
+
+    def _context_params(self, exact: bool, sequences: int) -> Any:
+        params = self._lib.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = self.context, BATCH, BATCH
+        if sequences > 1:
+            params.n_seq_max, params.kv_unified = sequences, True
+        params.n_threads = params.n_threads_batch = self.threads
+        if exact:
+            params.type_k = params.type_v = self._lib.GGML_TYPE_F32
+            params.flash_attn_type = self._lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        if self._watch:
+            params.cb_eval = self._watch.callback
+        return params
+
+    def _start(self) -> None:
+        """Make the cache, and all that belongs to it."""
+        self._context = self._lib.llama_init_from_model(self._model, self._params)
+        if not self._context:
+            reason = self._reason()
+            self.close()
+            raise WorkError(f"llama.cpp cannot start with a context of {self.context} tokens: {reason}")
+        self.buffers = self.buffers | llama_library.buffers
+        self._memory = self._lib.llama_get_memory(self._context)
+        self._rows: dict[int, np.ndarray] = {}  # views of llama.cpp's logits, by address
+
+    def twin(self) -> "LlamaEngine":
+        """Another engine on the same weights; see ``Engine``."""
+        twin = copy.copy(self)
+        twin._users[0] += 1
+        llama_library.buffers.clear()
+        twin._start()
+        return twin
 
     def _load(self, artefact: Path, mapped: bool, overrides: Mapping[str, int]) -> None:
         """Map the file, or read it where ggml rearranges the weights for the CPU: mapped, they would be held twice.
@@ -107,7 +128,8 @@ class LlamaEngine:
         params.vocab_only = True
         self._model = load(params)  # the header alone, for the type of the weights
         plain = self._metadata("general.file_type") in _PLAIN
-        self.close()
+        lib.llama_model_free(self._model)
+        self._model = None
         on_gpu = self.on_gpu
         params = lib.llama_model_default_params()
         params.n_gpu_layers = -1 if on_gpu else 0
@@ -254,7 +276,7 @@ class LlamaEngine:
         next_id = (ctypes.c_int32 * 1)()
         step = self._lib.llama_batch_get_one(next_id, 1)
         ends = self._lib.llama_vocab_is_eog if stop else lambda *_: False
-        while not (finished := ends(self._vocab, token)) and len(written) < limit:
+        while not (finished := ends(self._vocab, token)) and len(written) < limit and not self.cancelled:
             written.append(token)
             next_id[0] = token
             self._evaluate(step)
@@ -265,9 +287,11 @@ class LlamaEngine:
         )
 
     def close(self) -> None:
-        """Free the cache and the model; twice does no harm."""
+        """Free the cache, and the model where no twin has it; twice does no harm."""
         if self._context:
             self._lib.llama_free(self._context)
         if self._model:
-            self._lib.llama_model_free(self._model)
+            self._users[0] -= 1
+            if not self._users[0]:
+                self._lib.llama_model_free(self._model)
         self._context = self._model = None

@@ -4,6 +4,7 @@ The key-value cache is allocated once for the whole context and bound as both pa
 mask has the cache's length while decoding: what is not written yet counts as padding on the right.
 """
 
+import copy
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from runtime.engines.base import Generation
 from runtime.engines.onnx_check import run_self_test
 from runtime.engines.onnx_load import empty_cache, load_session, prefill
+from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import end_ids, graph_file, longest_text, read_json
 from runtime.formats.provenance import read_provenance
@@ -43,6 +45,7 @@ class OnnxEngine:
             raise WorkError(f"The ONNX engine needs {error.name}.", next_command=f"pip install {error.name}") from None
         self.name = f"onnxruntime {ort.__version__}"
         self.threads = threads or usable_cores()
+        self.thread_choice, self.cancelled = Threads(self.threads, 1, ""), False
         self.template = ChatTemplate.from_folder(folder)
         provenance = read_provenance(folder)
         self.pruned_for = provenance.pair if provenance else ""
@@ -60,25 +63,33 @@ class OnnxEngine:
         if unknown or not past:
             sentence = f"{path} has other inputs than this engine knows: {', '.join(inputs)}."
             raise WorkError(sentence, next_command="pip install -U slimmoe")
-        vocabulary = next(value.shape[-1] for value in self._session.get_outputs() if value.name == "logits")
+        self._vocabulary = next(value.shape[-1] for value in self._session.get_outputs() if value.name == "logits")
         self.context = min(context, longest_text(config))
+        weights = sum(file.stat().st_size for file in (path, *path.parent.glob(f"{path.name}_data*")))
+        self.buffers = {"weights_bytes": weights}
+        self._start()
+        run_self_test(path, self)
 
+    def _start(self) -> None:
+        """Make the cache and the other arrays that the graph reads and writes in place."""
         self._mask = np.zeros((1, self.context), np.int64)
         self._token = np.zeros((1, 1), np.int64)
         self._one = np.ones(1, np.int64)
-        self._logits = np.zeros((1, 1, vocabulary), np.float32)
+        self._logits = np.zeros((1, 1, self._vocabulary), np.float32)
         self._cache = empty_cache(self._session, self.context)
-        self.buffers = {
-            "weights_bytes": sum(file.stat().st_size for file in (path, *path.parent.glob(f"{path.name}_data*"))),
-            "kv_cache_bytes": sum(values.nbytes for values in self._cache.values()),
-        }
+        self.buffers = self.buffers | {"kv_cache_bytes": sum(values.nbytes for values in self._cache.values())}
         self._binding: Any = self._session.io_binding()
         for name, values in self._cache.items():
             self._bind(name, values)
             self._bind_output(name.replace("past_key_values", "present").replace("past_conv", "present_conv"), values)
         self._bind("num_logits_to_keep", self._one)
         self._bind_output("logits", self._logits)
-        run_self_test(path, self)
+
+    def twin(self) -> "OnnxEngine":
+        """Another engine on the same session, and so on the same weights; see ``Engine``."""
+        twin = copy.copy(self)
+        twin._start()
+        return twin
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -148,7 +159,7 @@ class OnnxEngine:
         prefilled = time.perf_counter()
         written: list[int] = []
         ends = self.ends if stop else frozenset()
-        while token not in ends and len(written) < limit:
+        while token not in ends and len(written) < limit and not self.cancelled:
             written.append(token)
             token = self._step(token, length + len(written))
         ended = time.perf_counter()
@@ -162,6 +173,6 @@ class OnnxEngine:
         )
 
     def close(self) -> None:
-        """Free the cache and the model; twice does no harm."""
+        """Free the cache, and the session where no twin has it; twice does no harm."""
         self._binding = self._session = None
         self._cache = {}

@@ -9,6 +9,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from runtime.engines import Generation, open_engine
 from runtime.errors import SlimmoeError, WorkError
 from runtime.formats.artefact import describe, files_of
-from runtime.machine import processor
+from runtime.machine import OtherLoad, processor, usable_cores
 from runtime.measure import comet, speed
 from runtime.measure.memory_limit import Outcome, run
 from runtime.text.corpus import read_segments
@@ -24,6 +25,7 @@ from runtime.text.pairs import Pair, parse_pair
 from runtime.translate.segments import Translation, translate
 
 SAMPLES = 8  # translations kept in the row, to be read
+BUSY = 0.25  # of the cores in use by others, above which a row's speeds come with a warning
 
 
 def file_size(artefact: Path) -> int:
@@ -31,9 +33,7 @@ def file_size(artefact: Path) -> int:
     return sum(path.stat().st_size for path in files_of(artefact))
 
 
-def translate_all(
-    artefact: Path, pair: Pair, test: Path | None, threads: int | None, segments: int | None
-) -> dict[str, Any]:
+def translate_all(artefact: Path, pair: Pair, test: Path | None, threads: int, segments: int | None) -> dict[str, Any]:
     """Load and translate in this process, whose memory is watched from outside; see ``bench`` for what is added."""
     started = time.perf_counter()
     with contextlib.closing(open_engine(artefact, threads)) as engine:
@@ -99,21 +99,25 @@ def bench(
     """Measure one artefact in child processes: one for quality and memory, then one for speed.
 
     Args:
+        threads: default: all cores that this process may use, whatever else they do: numbers of two runs compare.
         reference: also time fewer threads, loading, and llama-bench (see ``runtime.measure.speed``).
 
     Returns:
         one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load
-        time, file size, memory over time and its parts (bytes), and the machine, threads and versions they hold for.
+        time, file size, memory over time and its parts (bytes), the machine, threads and versions they hold for, and
+        ``other_load``, the share of the cores that other processes kept busy meanwhile (0 to 1).
 
     Raises:
         WorkError: a child failed; its last line says why.
     """
     if test is not None:
         comet.require()
-    translated = run(child("runtime.measure.bench", artefact, pair, threads=threads, test=test, segments=segments))
-    told = told_by(translated, artefact)
+    threads = threads or usable_cores()
     timing = child("runtime.measure.speed", artefact, pair, threads=threads) + ([] if reference else ["--alone"])
-    timed = told_by(run(timing), artefact)
+    with OtherLoad() as others:
+        translated = run(child("runtime.measure.bench", artefact, pair, threads=threads, test=test, segments=segments))
+        told = told_by(translated, artefact)
+        timed = told_by(run(timing), artefact)
     translations = told.pop("translations", None)
     row = {
         "artefact": str(artefact),
@@ -125,8 +129,17 @@ def bench(
         "python": platform.python_version(),
         **told,
         **timed,
+        "other_load": round(others.share, 2),
     }
     return row if test is None or translations is None else row | assess_quality(translations, pair, test)
+
+
+def busy_note(rows: Sequence[dict[str, Any]]) -> str | None:
+    """A sentence where other processes were busy while rows were measured."""
+    load = max((row.get("other_load") or 0 for row in rows), default=0)
+    if load <= BUSY:
+        return None
+    return f"speeds were measured on a busy machine (other processes used up to {load:.0%} of its cores)"
 
 
 if __name__ == "__main__":
@@ -134,7 +147,7 @@ if __name__ == "__main__":
     parser.add_argument("artefact", type=Path)
     parser.add_argument("--pair", type=parse_pair, required=True)
     parser.add_argument("--test", type=Path)
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--segments", type=int)
     chosen = parser.parse_args()
     try:

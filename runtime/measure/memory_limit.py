@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runtime.machine import Group, memory_hierarchy
+from runtime.machine import Group, cgroup_of
 from runtime.measure.memory import PeakMemory
 
 RLIMIT_NOTE = (
@@ -39,13 +39,11 @@ def drop_cache(files: Iterable[Path]) -> None:
 
 def _make_group(limit: int) -> Group | None:
     """A new group below this process's own, or below the nearest one above it that may be written; None without any."""
-    found = memory_hierarchy()
+    found = cgroup_of("memory")
     if found is None:
         return None
-    mount, own, version = found
-    for parent in (own, *own.parents):
-        if not parent.is_relative_to(mount):
-            return None
+    version = found.version
+    for parent in found.with_ancestors():
         try:
             group = Group(Path(tempfile.mkdtemp(prefix="slimmoe-", dir=parent)), version)
         except OSError:

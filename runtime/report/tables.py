@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as ScreenTable
 
+from runtime.measure.bench import busy_note
 from runtime.measure.rows import Row, Run, engine, label, memory, name, ratio
 
 TEXTS = 3  # the first columns of every table name a row; numbers follow
@@ -180,6 +181,7 @@ def signatures_of(rows: list[Row]) -> list[str]:
     facts.append(
         "speed: fastest of at least 5 runs and 3 seconds, 128 tokens of prompt, 64 written, one sequence at a time"
     )
+    facts += [note] if (note := busy_note(rows)) else []
     facts.append("peak: highest proportional set size (Linux) of a process that loads, translates and ends")
     return list(dict.fromkeys(facts))
 

@@ -1,11 +1,16 @@
 """Translate segments with a loaded engine: prompt, greedy decoding, text."""
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import Empty, Queue
 
 from runtime.engines import Engine, Generation
 from runtime.errors import RequestError
 from runtime.text.pairs import Pair, planned_pair
+
+LOOK_AHEAD = 4  # segments read for each worker before the first of them is given back
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,94 @@ def output_limit(prompt_tokens: int) -> int:
     return 2 * prompt_tokens + 16
 
 
-def translate(engine: Engine, pair: Pair, segments: Iterable[str]) -> Iterator[Translation]:
-    """Translate one segment after another; empty segments stay empty."""
-    for segment in segments:
-        source = segment.strip()
-        if not source:
-            yield Translation(segment, "", None)
-            continue
-        ids = engine.encode(engine.template.prompt(pair, source))
-        generation = engine.generate(ids, output_limit(len(ids)))
-        yield Translation(segment, generation.text.strip(), generation)
+def translate_segment(engine: Engine, pair: Pair, segment: str) -> Translation:
+    """Translate one segment; an empty one stays empty.
+
+    Raises:
+        RequestError: it does not fit into the context.
+    """
+    source = segment.strip()
+    if not source:
+        return Translation(segment, "", None)
+    ids = engine.encode(engine.template.prompt(pair, source))
+    generation = engine.generate(ids, output_limit(len(ids)))
+    return Translation(segment, generation.text.strip(), generation)
+
+
+def translate(
+    engine: Engine, pair: Pair, segments: Iterable[str], workers: int | None = None
+) -> Generator[Translation]:
+    """Translate segments in order; each is given back as soon as it and those before it are done.
+
+    The text is the same with any number of workers: each is a twin of the engine, with as many threads.
+
+    Args:
+        workers: segments translated at a time; default: what suits the engine (``Engine.thread_choice``). More than one read
+            ``segments`` in a thread of their own, a few ahead.
+
+    Raises:
+        RequestError: a segment does not fit into the context.
+    """
+    count = workers or engine.thread_choice.workers
+    if count == 1:
+        return (translate_segment(engine, pair, segment) for segment in segments)
+    return _Workers(engine, count).translate(pair, segments)
+
+
+class _Workers:
+    """Twins of an engine, made when they are needed, and the threads that use them."""
+
+    def __init__(self, engine: Engine, count: int) -> None:
+        self._engine, self._lock = engine, threading.Lock()
+        self._twins: list[Engine] = []
+        self._idle: list[Engine] = []
+        self._pool = ThreadPoolExecutor(count)
+        self._stopped = False
+        self._promised: Queue[Future[Translation] | None] = Queue(LOOK_AHEAD * count)
+
+    def translate(self, pair: Pair, segments: Iterable[str]) -> Generator[Translation]:
+        # What blocks in reading a terminal cannot be ended, so it is a daemon, and touches no engine.
+        threading.Thread(target=self._read, args=(pair, segments), daemon=True).start()
+        try:
+            while promised := self._promised.get():
+                yield promised.result()
+        finally:
+            self._stop()
+
+    def _read(self, pair: Pair, segments: Iterable[str]) -> None:
+        try:
+            for segment in segments:
+                if self._stopped:
+                    return
+                self._promised.put(self._pool.submit(self._translate, pair, segment))
+            self._promised.put(None)
+        except Exception as error:  # raised where the segment would have been given back
+            failed: Future[Translation] = Future()
+            failed.set_exception(error)
+            self._promised.put(failed)
+
+    def _translate(self, pair: Pair, segment: str) -> Translation:
+        with self._lock:
+            if not self._idle:
+                self._idle.append(self._engine.twin())
+                self._twins += self._idle
+            twin = self._idle.pop()
+        try:
+            return translate_segment(twin, pair, segment)
+        finally:
+            self._idle.append(twin)
+
+    def _stop(self) -> None:
+        """End what is under way, and free the twins."""
+        self._stopped = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for twin in self._twins:
+            twin.cancelled = True
+        self._pool.shutdown(wait=True)
+        for twin in self._twins:
+            twin.close()
+        try:
+            while True:  # the reader may wait for room
+                self._promised.get_nowait()
+        except Empty:
+            pass

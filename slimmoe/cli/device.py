@@ -28,7 +28,10 @@ KnownPair = Annotated[
 ARTEFACT_HELP = "a GGUF file, an ONNX folder, or the folder of a run"
 Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program to read")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="default: every core this process may use")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="for one line at a time; default: by what is free and by the model's size"),
+]
 Corpus = Annotated[
     Path, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)", show_default=False)
 ]
@@ -75,15 +78,15 @@ def translate(
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(note, file=sys.stderr)
-        results = translate(engine, pair, lines())
-        if output is None:
-            for result in results:
-                print(result.text, flush=True)
-        else:
-            with new_file(output) as temporary, temporary.open("w", encoding="utf-8") as file:
+        with contextlib.closing(translate(engine, pair, lines())) as results:
+            if output is None:
                 for result in results:
-                    file.write(result.text + "\n")
-            say(f"translation: {output}")
+                    print(result.text, flush=True)
+            else:
+                with new_file(output) as temporary, temporary.open("w", encoding="utf-8") as file:
+                    for result in results:
+                        file.write(result.text + "\n")
+                say(f"translation: {output}")
 
 
 @device.command()
@@ -105,9 +108,10 @@ def evaluate(
         pair = pair or known_pair(engine)
         segments = read_segments(test, pair)
         result = evaluate(engine, pair, segments)
-        name = engine.name
+        name, choice = engine.name, engine.thread_choice
     if as_json:
-        print(json.dumps(asdict(result) | {"engine": name, "artefact": str(artefact), "test": str(test)}))
+        about = {"engine": name, "threads": choice.count, "workers": choice.workers}
+        print(json.dumps(asdict(result) | about | {"artefact": str(artefact), "test": str(test)}))
         return
     say(f"chrF++ {result.chrf:.2f}  {result.chrf_signature}")
     say(f"BLEU   {result.bleu:.2f}  {result.bleu_signature}")
@@ -118,7 +122,8 @@ def evaluate(
     ):
         if value is not None:
             say(f"{scorer} {value:.4f}  {signature}")
-    say(f"{result.segments} segments with {name}, {result.tokens_per_second:.0f} tokens/s; failed outputs: {failed}")
+    speed = f"{result.tokens_per_second:.0f} tokens/s" + " each" * (choice.workers > 1)
+    say(f"{result.segments} segments with {name}, {choice} ({choice.reason}), {speed}; failed outputs: {failed}")
 
 
 @device.command()
@@ -127,7 +132,7 @@ def bench(
     output: Output,
     pair: PairOption = DEFAULT_PAIR,
     test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
-    threads: Threads = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="and fewer; default: all cores it may use")] = None,
     memory_limit: Annotated[
         list[str] | None, typer.Option(help="also time it within so much memory, as 2GiB; may be repeated (Linux)")
     ] = None,
@@ -137,7 +142,7 @@ def bench(
 
     from runtime.formats.artefact import find_artefact
     from runtime.formats.files import new_file
-    from runtime.measure.bench import bench
+    from runtime.measure.bench import bench, busy_note
     from runtime.measure.bench_limited import bench_limited, parse_limits
     from runtime.measure.compare import compare, keep_hypotheses
     from runtime.text.corpus import read_segments
@@ -158,6 +163,8 @@ def bench(
     rows = compare(rows, output.parent)
     with new_file(output) as temporary:
         temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    if note := busy_note(rows):
+        say(note)
     say(f"{len(artefacts)} artefacts measured, {len(rows)} rows: {output}")
 
 
