@@ -124,6 +124,7 @@ def test_artefacts_are_measured_without_a_test_set(tiny_onnx, tmp_path) -> None:
     assert result.returncode == 0, result.stderr
     row = json.loads((tmp_path / "bench.jsonl").read_text())
     assert row["pair"] == "en-de" and row["threads"] == 1 and row["type"] == "int4"
+    assert 0 <= row["other_load"] <= 1
     assert row["decode_tokens_per_second"] > 0 and row["peak_bytes"] > row["peak_anonymous_bytes"] > 0
 
 

@@ -129,12 +129,19 @@ def test_a_report_says_what_its_numbers_hold_for(tmp_path) -> None:
         "chrf": 45.61, "bleu": 20.0, "chrf_signature": "sig-c", "bleu_signature": "sig-b", "segments": 3,
         "test": "data/test", "failures": {"empty": 0, "looping": 2}, "samples": [["a", "b", "c|d"]],
         "decode_tokens_per_second": 99.6, "prefill_tokens_per_second": 1000.0, "provenance": {"ratio": 0.75},
+        "other_load": 0.62,
     }  # fmt: skip
     (tmp_path / "bench.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | {"provenance": {}}) + "\n")
     run = write_report(tmp_path, tmp_path / "report.md", "title")
     text = (tmp_path / "report.md").read_text()
     assert "| 75% cut | llama.cpp | Q4_K_M | 45.6 | 20.0 | 12.3 | 45 | 1000 | 100 |" in text
-    assert "| unpruned |" in text and "sig-c" in text and "2 threads" in text and "c\\|d" in text
+    assert (
+        "| unpruned |" in text
+        and "sig-c" in text
+        and "2 threads" in text
+        and "62% of its cores" in text
+        and "c\\|d" in text
+    )
     console = Console(width=150, record=True, file=open(os.devnull, "w"))
     print_table(run, console)
     assert "sig-b" in console.export_text()

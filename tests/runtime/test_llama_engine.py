@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 from export.gguf import export_gguf
 from runtime.engines.llama import LlamaEngine
+from runtime.engines.threads import active_bytes, default_threads
 from runtime.errors import RequestError, WorkError
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
+from runtime.translate.segments import translate
 from tests.tiny import VOCABULARY
 
 TEXTS = [
@@ -122,3 +125,25 @@ def test_closing_twice_does_no_harm(tiny_gguf: Path) -> None:
     engine = LlamaEngine(tiny_gguf, context=64)
     engine.close()
     engine.close()
+
+
+def test_twins_write_what_one_engine_writes(tiny_gguf: Path) -> None:
+    engine = LlamaEngine(tiny_gguf, threads=1)
+    segments = [f"The file {'number ' * (i % 5)}{i} could not be opened." for i in range(30)]
+    one, many = (list(translate(engine, Pair("en", "de"), segments, workers)) for workers in (1, 3))
+    assert [(each.source, each.text) for each in one] == [(each.source, each.text) for each in many]
+    twin, ids = engine.twin(), engine.generate([5, 6, 7], 8).token_ids
+    engine.close()
+    assert twin.generate([5, 6, 7], 8).token_ids == ids  # the weights go with the last
+    twin.close()
+
+
+def test_threads_are_chosen_by_the_weights_that_a_token_reads(tiny_gguf: Path, tiny_checkpoint: Path) -> None:
+    tensors = {}
+    for file in tiny_checkpoint.glob("*.safetensors"):
+        tensors |= load_file(file)
+    experts = sum(4 * tensor.numel() for name, tensor in tensors.items() if ".experts." in name)
+    rest = sum(4 * tensor.numel() for name, tensor in tensors.items() if ".experts." not in name)
+    assert active_bytes(tiny_gguf) == pytest.approx(rest + experts * 2 / 8, rel=0.01)  # top-2 of 8 experts
+    assert default_threads(active_bytes(tiny_gguf)).count == 1
+    assert default_threads(1 << 40).workers == 1

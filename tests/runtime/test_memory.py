@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from export.gguf import export_gguf
+from runtime import machine
 from runtime.engines import open_engine
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile
@@ -108,7 +109,7 @@ def test_a_process_knows_how_much_it_may_still_take() -> None:
     code = "from runtime.machine import memory_left; held = bytearray(40 << 20); print(memory_left())"
     left = int(run([sys.executable, "-c", code], LIMIT).output)
     assert left < LIMIT - (40 << 20)
-    assert left > 10 << 20 and memory_limit.memory_left() > LIMIT
+    assert left > 10 << 20 and machine.memory_left() > LIMIT
 
 
 @GROUPS
@@ -208,3 +209,13 @@ def test_a_row_for_each_limit(artefacts: list[Path]) -> None:
         for name in ("artefact", "type", "provenance", "pair", "engine", "threads", "size_bytes", "machine"):
             assert killed[name] == whole[name]
         assert not {"chrf", "load_seconds"} & killed.keys() and killed["memory_limit_bytes"] == 8 << 20
+
+
+@LINUX
+@pytest.mark.parametrize(("limits", "cores"), [({"a": "150000", ".": "max"}, 1), ({"a": "max", ".": "max"}, None)])
+def test_a_cpu_quota_bounds_the_usable_cores(limits: dict[str, str], cores: int | None, tmp_path, monkeypatch) -> None:
+    for folder, limit in limits.items():
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "cpu.max").write_text(f"{limit} 100000\n")
+    monkeypatch.setattr(machine, "cgroup_of", lambda controller: machine.Cgroup(tmp_path, tmp_path / "a", 2))
+    assert machine.usable_cores() == (cores or len(os.sched_getaffinity(0)))

@@ -17,9 +17,11 @@ from runtime.engines.onnx import OnnxEngine
 from runtime.engines.onnx_check import self_test_file
 from runtime.errors import RequestError, WorkError
 from runtime.text.pairs import Pair
+from runtime.translate.segments import translate
 from tests.tiny import VOCABULARY
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 40)]
+SEGMENTS = [f"The file {'number ' * (i % 5)}{i} could not be opened." if i % 7 else "" for i in range(30)]
 GRAPHS = ("model.onnx", "model_int8.onnx", "model_q4.onnx")
 
 
@@ -59,10 +61,20 @@ def test_a_generation_leaves_no_trace_in_the_next(engine):
     assert engine.generate(IDS, 16).token_ids == first
 
 
-def test_threads_default_to_usable_cores_and_do_not_change_the_result(tiny_onnx, engine):
+def test_small_models_get_one_thread_by_default_and_write_the_same(tiny_onnx, engine):
     default = open_engine(tiny_onnx)
-    assert default.threads >= 1 and default.name.startswith("onnxruntime ")
+    assert default.threads == 1 and default.thread_choice.workers >= 1 and default.name.startswith("onnxruntime ")
     assert default.generate(IDS, 8).token_ids == engine.generate(IDS, 8).token_ids
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_twins_write_what_one_engine_writes(tiny_onnx, name):
+    engine = OnnxEngine(tiny_onnx / "onnx" / name, threads=1)
+    one, many = (list(translate(engine, Pair("en", "de"), SEGMENTS, workers)) for workers in (1, 3))
+    assert [(each.source, each.text) for each in one] == [(each.source, each.text) for each in many]
+    twin, ids = engine.twin(), engine.generate(IDS, 8).token_ids
+    engine.close()
+    assert twin.generate(IDS, 8).token_ids == ids
 
 
 def test_end_of_sequence_ends_and_is_left_out(folder):

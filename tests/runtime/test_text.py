@@ -1,15 +1,21 @@
-"""Pairs, prompts and corpora: what calibration, SFT and the device share."""
+"""Pairs, prompts and corpora: what calibration, SFT and the device share; and segments in the order of their source."""
 
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 
+from runtime.engines import open_engine
 from runtime.errors import RequestError, WorkError
 from runtime.text.corpus import SHIPPED, read_moses, read_segments
 from runtime.text.corpus_check import check_segments
 from runtime.text.pairs import LANGUAGES, Pair, parse_pair
 from runtime.text.prompts import ChatTemplate, instruction
+from runtime.translate.segments import LOOK_AHEAD, translate
 
 EN_DE = Pair("en", "de")
 
@@ -149,3 +155,34 @@ def test_our_own_sets_are_what_they_should_be_in_every_direction(caplog) -> None
             pair = Pair(source, target)
             check_segments(read_moses(SHIPPED / name, pair), pair, SHIPPED / name)
     assert not caplog.text
+
+
+def test_a_translation_comes_before_the_next_segment_is_read(tiny_onnx) -> None:
+    """As in a dialogue over pipes; afterwards what reading raises is raised where its segment would have come."""
+    arrived = threading.Event()
+
+    def segments() -> Iterator[str]:
+        yield "One."
+        assert arrived.wait(60)
+        yield "Two."
+        raise RequestError("no more")
+
+    with contextlib.closing(open_engine(tiny_onnx, threads=1)) as engine:
+        results = translate(engine, EN_DE, segments(), workers=2)
+        assert next(results).source == "One."
+        arrived.set()
+        assert next(results).source == "Two."
+        with pytest.raises(RequestError, match="no more"):
+            next(results)
+        with pytest.raises(RequestError, match="split the text"):
+            list(translate(engine, EN_DE, ["word " * 2000], workers=2))
+
+
+def test_translating_reads_a_few_segments_ahead_and_stops_when_it_is_closed(tiny_onnx) -> None:
+    read = itertools.count()
+    segments = (f"File {next(read)}." for _ in itertools.repeat(None))
+    with contextlib.closing(open_engine(tiny_onnx, threads=1)) as engine:
+        with contextlib.closing(translate(engine, EN_DE, segments, workers=2)) as results:
+            assert [result.source for result in itertools.islice(results, 3)] == ["File 0.", "File 1.", "File 2."]
+        assert next(read) <= 3 + 2 * LOOK_AHEAD + 2
+        assert engine.generate(engine.encode("Hello."), 4).token_ids
