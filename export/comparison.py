@@ -18,6 +18,7 @@ class Numbers:
 
     tokens: int
     largest_difference: float  # of any logit
+    spread: float  # standard deviation of the reference's logits over the vocabulary, mean over the tokens
     top1_agreement: float  # share of tokens with the same most likely next token
     top1_error: float  # its standard error
     divergence: float  # mean
@@ -47,6 +48,7 @@ class Comparison:
 
     def __init__(self) -> None:
         self._largest = 0.0
+        self._spread = 0.0  # sum over the tokens
         self._agree: list[np.ndarray] = []
         self._divergence: list[np.ndarray] = []
         self._surprise = np.zeros(2)  # of the next tokens, by the reference and by the other
@@ -60,6 +62,7 @@ class Comparison:
         p = np.exp(log_p)
         # numpy's maximum, since Python's drops NaN
         self._largest = float(np.maximum(self._largest, np.abs(reference - other).max()))
+        self._spread += float(reference.std(-1, dtype=np.float64).sum())
         self._agree.append((reference.argmax(-1) == other.argmax(-1)).astype(np.float64))
         self._divergence.append(np.maximum((p * (log_p - log_q)).sum(-1), 0.0))
         rows, following = np.arange(len(token_ids) - 1), np.asarray(token_ids[1:], dtype=np.int64)
@@ -76,6 +79,7 @@ class Comparison:
         return Numbers(
             tokens=len(divergence),
             largest_difference=self._largest,
+            spread=self._spread / len(divergence),
             top1_agreement=round(float(agree.mean()), 5),
             top1_error=round(_standard_error(self._agree), 5),
             divergence=float(divergence.mean()),
@@ -91,12 +95,14 @@ class Comparison:
 def judge(numbers: Numbers, exact: float | None) -> tuple[bool, str]:
     """Whether the numbers pass, and the bar.
 
-    ``exact`` bounds the difference of any logit. Where it is None, weights were quantised, and the bar is on the mean
+    ``exact`` bounds the difference of any logit as a share of the logits' spread, since the noise of float32 grows with
+    what it is added to. Where it is None, weights were quantised, and the bar is on the mean
     divergence as a share of the reference's own information: the mean divergence of its predictions from their average
     (the mutual information of position and next token). A graph that computes something else loses most of it, whether
     the model is sure of itself or not.
     """
     if exact is not None:
-        return numbers.largest_difference <= exact, f"largest logit difference <= {exact:g}"
+        most = exact * numbers.spread
+        return numbers.largest_difference <= most, f"largest logit difference <= {exact:g} of the spread, {most:.2g}"
     bar = f"divergence <= {LOSS_BAR:.0%} of {numbers.information:.2f} nats"
     return numbers.divergence <= LOSS_BAR * numbers.information, bar

@@ -6,7 +6,7 @@ from prune.plan.plan import Plan
 from prune.rewrite.shape import PADDING, cut_shape
 
 
-def other_routers(artefact: GgufModel, reference: Checkpoint | GgufModel) -> str:
+def router_mismatch(artefact: GgufModel, reference: Checkpoint | GgufModel) -> str:
     """Why the artefact is no model of the reference's experts; empty where it may be one.
 
     llama.cpp keeps routers in float32, so that they are the same numbers whatever the type of the other weights.
@@ -22,7 +22,7 @@ def other_routers(artefact: GgufModel, reference: Checkpoint | GgufModel) -> str
     return ""
 
 
-def other_bytes(artefact: GgufModel, source: GgufModel, plan: Plan) -> str:
+def byte_mismatch(artefact: GgufModel, source: GgufModel, plan: Plan) -> str:
     """The first tensor of a cut file that is not the source's, or not its kept rows; empty where all are.
 
     Tensors in float32 are compared, which are the routers, their biases and the norms; all of them where the types are

@@ -16,7 +16,7 @@ from runtime.text.corpus import Segments
 from runtime.text.pairs import Pair
 
 
-class Run(Protocol):
+class ModelRunner(Protocol):
     """A model that can be run."""
 
     engine: str  # name, version and how it computes
@@ -30,7 +30,7 @@ class Run(Protocol):
         ...
 
 
-class _CheckpointRun:
+class _CheckpointRunner:
     """The model is loaded for the first logits: token ids need none."""
 
     def __init__(self, folder: Path, dtype_name: str, plan: Plan | None) -> None:
@@ -71,7 +71,7 @@ class _CheckpointRun:
 
 
 @contextlib.contextmanager
-def run_checkpoint(folder: Path, dtype_name: str, plan: Plan | None = None) -> Iterator[Run]:
+def run_checkpoint(folder: Path, dtype_name: str, plan: Plan | None = None) -> Iterator[ModelRunner]:
     """A Hugging Face folder in plain transformers; with a plan, as if it were cut by it (prune.loading.masked).
 
     The model is in memory from its first logits until the context ends.
@@ -79,11 +79,11 @@ def run_checkpoint(folder: Path, dtype_name: str, plan: Plan | None = None) -> I
     Raises:
         RequestError: at the first logits, where the memory lacks that it takes.
     """
-    with contextlib.closing(_CheckpointRun(folder, dtype_name, plan)) as run:
+    with contextlib.closing(_CheckpointRunner(folder, dtype_name, plan)) as run:
         yield run
 
 
-class _EngineRun:
+class _EngineRunner:
     def __init__(self, engine) -> None:
         self.engine = f"{engine.name}, float32 KV cache"
         self._engine = engine
@@ -98,21 +98,23 @@ class _EngineRun:
 
 
 @contextlib.contextmanager
-def run_artefact(artefact: Path) -> Iterator[Run]:
+def run_artefact(artefact: Path) -> Iterator[ModelRunner]:
     """A GGUF file or ONNX folder in the engine that runs it, exactly: float32 KV cache, no flash attention.
 
     With as many threads whatever else the machine does, since logits of ONNX depend on it.
     """
     with contextlib.closing(open_engine(artefact, usable_cores(), exact=True)) as engine:
-        yield _EngineRun(engine)
+        yield _EngineRunner(engine)
 
 
 @contextlib.contextmanager
-def run_masked_gguf(path: Path, dropped: Mapping[int, Collection[int]], numbers: dict[str, int]) -> Iterator[Run]:
+def run_masked_gguf(
+    path: Path, dropped: Mapping[int, Collection[int]], numbers: dict[str, int]
+) -> Iterator[ModelRunner]:
     """A GGUF file whose dropped experts cannot be chosen; ``numbers`` stand in the place of its metadata's."""
     from runtime.engines.llama import LlamaEngine
     from runtime.engines.llama_graph import masked
 
     engine = LlamaEngine(path, exact=True, watched=True, overrides=numbers)
     with contextlib.closing(engine), masked(engine, dropped):
-        yield _EngineRun(engine)
+        yield _EngineRunner(engine)
