@@ -23,11 +23,12 @@ from typing import Any
 from benchmarks import work_folder
 from runtime.engines import Generation
 from runtime.errors import RequestError, SlimmoeError, WorkError
-from runtime.formats.files import new_file, new_folder
+from runtime.formats.files import new_folder
 from runtime.machine import processor, usable_cores
-from runtime.measure.bench import assess_quality, told_by
+from runtime.measure.bench import assess_quality, parse_child_output
 from runtime.measure.compare import keep_hypotheses
 from runtime.measure.memory_limit import run
+from runtime.measure.rows import FORMAT, join_rows
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
 from runtime.text.public_sets import FLORES
@@ -141,7 +142,7 @@ def measure(
         job.write_text(json.dumps({"sources": asked, "target": marks.target}), encoding="utf-8")
         command = [sys.executable, "-m", "benchmarks.dense", str(folder), "--job", str(job), "--threads", str(threads)]
         outcome = run(command)
-    told = told_by(outcome, folder)
+    told = parse_child_output(outcome, folder)
     answers = iter(zip(asked, told.pop("written")))
     translations = []
     for text in texts:
@@ -156,6 +157,7 @@ def measure(
     for name in ("prefill_tokens", "prefill_seconds"):  # one call encodes and decodes
         del quality[name]
     return {
+        "format": FORMAT,
         "artefact": str(checkpoint),
         "provenance": {},
         "dense": True,
@@ -171,13 +173,7 @@ def measure(
 
 def join(row: dict[str, Any], output: Path) -> None:
     """Put the row into a bench.jsonl, in the place of one of the same model and type."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    lines = output.read_text(encoding="utf-8").splitlines() if output.exists() else []
-    key = ("artefact", "type", "engine", "pair")
-    rows = [each for each in map(json.loads, lines) if [each.get(name) for name in key] != [row[name] for name in key]]
-    with new_file(output) as temporary:
-        text = "".join(json.dumps(each) + "\n" for each in [*rows, keep_hypotheses(row, output.parent)])
-        temporary.write_text(text, encoding="utf-8")
+    join_rows(output, [keep_hypotheses(row, output.parent)])
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ deletes them, and leaves bench.jsonl and limits.png. Weights are random: only sp
 """
 
 import argparse
-import json
 import math
 import random
 from pathlib import Path
@@ -26,6 +25,7 @@ from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_writer import encode, encode_tensor, write_header
 from runtime.measure.bench import bench
 from runtime.measure.bench_limited import bench_limited
+from runtime.measure.rows import write_rows
 from runtime.report.canvas import save
 from runtime.report.drawing import Drawn
 from runtime.report.panels import limits
@@ -124,7 +124,7 @@ def main() -> None:
             row = bench(artefact, PAIR, threads=options.threads, reference=False)
             rows += [each | {"artefact": artefact.name} for each in (row, *bench_limited(row, LIMITS))]
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "bench.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_rows(options.output / "bench.jsonl", rows)
     drawn = limits(str(PAIR), rows)
     assert isinstance(drawn, Drawn)
     save(drawn.paint, options.output / "limits.png", *drawn.size)

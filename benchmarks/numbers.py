@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import criteria_report, onnx_types, reproduction_report, types
-from runtime.measure.rows import made, ratio
+from runtime.measure.rows import provenance, ratio
 from runtime.report import signatures_of, table_of
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +64,7 @@ WAYS: dict[str, Callable[[Rows], str]] = {
 
 
 def _value(row: dict[str, Any], key: str) -> str:
-    found = ratio(row) if key == "ratio" else row.get(key, made(row, key))
+    found = ratio(row) if key == "ratio" else row.get(key, provenance(row, key))
     return f"{found:g}" if isinstance(found, float) else str(found)
 
 

@@ -45,7 +45,7 @@ from runtime.formats.provenance import read_provenance
 from runtime.machine import processor, usable_cores
 from runtime.measure.compare import keep_hypotheses
 from runtime.measure.evaluate import evaluate
-from runtime.measure.rows import append_row, finished_rows, write_rows
+from runtime.measure.rows import FORMAT, append_row, finished_rows, write_rows
 from runtime.text.pairs import Pair, parse_pair
 from slimmoe.pipeline import Pipeline
 from slimmoe.runs import alone_in, runner_in
@@ -275,7 +275,7 @@ class Reproduction:
             provenance = {"criterion": plan.criterion, "ratio": plan.ratio, "seed": plan.seed, "plan": plan.hash}
             provenance |= {"recovered": bool(trial.stages), "recoveries": records}
         return {
-            "part": trial.part, "artefact": trial.name, "pair": str(trial.pair), "type": "F16",
+            "format": FORMAT, "part": trial.part, "artefact": trial.name, "pair": str(trial.pair), "type": "F16",
             "model": str(self.model), "fingerprint": plan.fingerprint, "provenance": provenance,
             "keep": [layer.keep for layer in plan.layers], "calibration": plan.calibration, "sample": trial.sample,
             "test": f"{trial.pair}.test", "segments": result.segments, "chrf": result.chrf, "bleu": result.bleu,

@@ -18,10 +18,9 @@ import matplotlib
 
 from runtime.errors import SlimmoeError
 from runtime.measure.compare import compare
-from runtime.measure.rows import finished_rows, made, ratio, write_rows
+from runtime.measure.rows import Row, finished_rows, provenance, ratio, recoveries, write_rows
 from runtime.report.verdict import CLAIMS
 
-Row = dict[str, Any]
 Rows = list[Row]
 LEVEL = 0.05  # of significance
 NUMBERS = Path(__file__).parents[1] / "docs" / "numbers" / "reproduction.jsonl"
@@ -30,7 +29,9 @@ NUMBERS = Path(__file__).parents[1] / "docs" / "numbers" / "reproduction.jsonl"
 def _of(rows: Rows, part: str, **wanted: Any) -> Rows:
     """Rows of a part; ``criterion`` and the like are looked up in how the artefact was made."""
     return [
-        row for row in rows if row["part"] == part and all(row.get(k, made(row, k)) == v for k, v in wanted.items())
+        row
+        for row in rows
+        if row["part"] == part and all(row.get(k, provenance(row, k)) == v for k, v in wanted.items())
     ]
 
 
@@ -50,7 +51,7 @@ def _ratios(rows: Rows) -> list[float]:
 
 def _criteria(rows: Rows) -> list[str]:
     """Criteria in the order they were measured: the first is the one that SFT and shared plans start from."""
-    return list(dict.fromkeys(made(row, "criterion") for row in _of(rows, "curve") if ratio(row)))
+    return list(dict.fromkeys(provenance(row, "criterion") for row in _of(rows, "curve") if ratio(row)))
 
 
 def _table(header: Iterable[str], lines: Iterable[Iterable[str]], texts: int = 1) -> str:
@@ -83,7 +84,7 @@ def _facts(rows: Rows) -> str:
     names = ("engine", "machine", "chrf_signature", "bleu_signature")
     found = ["; ".join(dict.fromkeys(str(row[name]) for row in rows)) for name in names]
     segments = ", ".join(f"{pair} {row['segments']}" for pair, row in _unpruned(rows).items())
-    steps = [made(row, "recovery")["steps"] for row in _of(rows, "recovered")]
+    steps = [recoveries(row)[-1].steps or 0 for row in _of(rows, "recovered")]
     sft = f" SFT: {max(steps)} steps, fewer where the dev loss stopped falling." if steps else ""
     return f"Held-out test segments: {segments}. Greedy, F16.{sft} {'; '.join(found)}."
 
@@ -114,11 +115,11 @@ def claims(rows: Rows) -> str:
         return f"{found[0]['against_unpruned']['share']:.1%}{'°' * (not _is_loss(found[0]))}" if found else "-"
 
     for claim in CLAIMS:
-        part = "recovered" if claim.recovered else "curve"
+        part = "recovered" if claim.after_sft else "curve"
         found = [_at(_of(rows, part, pair=pair, criterion=criteria[0]), claim.ratio) for pair in pairs]
         shares = [each[0]["against_unpruned"]["share"] for each in found if each]
         met = f"{sum(share >= claim.bar for share in shares)} of {len(shares)}"
-        bar = f"{claim.bar:.0%}" + (", after SFT" if claim.recovered else ", no SFT")
+        bar = f"{claim.bar:.0%}" + (", after SFT" if claim.after_sft else ", no SFT")
         lines.append([f"{claim.ratio:.0%} cut: {claim.words}", bar, *map(kept, found), met])
     control = [kept(_at(_of(rows, "recovered", pair=pair), 0)) for pair in pairs]
     lines.append(["nothing cut, after SFT", "", *control, ""])
@@ -126,7 +127,7 @@ def claims(rows: Rows) -> str:
 
 
 def methods(rows: Rows) -> str:
-    """Ways to mend, one line for each: chrF++ and BLEU, share of unpruned chrF++, processor time; by ratio."""
+    """Ways to recover, one line for each: chrF++ and BLEU, share of unpruned chrF++, processor time; by ratio."""
     lines: dict[str, dict[float, str]] = {}
     found = _of(rows, "methods")
     pairs, ratios = {row["pair"] for row in found}, _ratios(found)
@@ -135,15 +136,12 @@ def methods(rows: Rows) -> str:
             if row["pair"] not in pairs or ratio(row) not in ratios:
                 continue
             _, *names = row["artefact"].split(" + ")
-            chain, stage = [], made(row, "recovery")
-            while stage:  # each stage names the one before it
-                chain.append(stage)
-                stage = stage.get("after")
-            minutes = sum(stage["seconds"] for stage in chain) * row["threads"] / 60
+            chain = recoveries(row)
+            minutes = sum(each.details["seconds"] for each in chain) * row["threads"] / 60
             share = row["against_unpruned"]["share"]
             cell = f"{_cell([row])}, {share:.1%}" + (f", {minutes:.0f} min" if chain else "")
             lines.setdefault(" + ".join(names) or "nothing", {})[ratio(row)] = cell
-    header = [f"mended by ({', '.join(pairs)})", *(f"{share:.0%} cut" for share in ratios)]
+    header = [f"recovered by ({', '.join(pairs)})", *(f"{share:.0%} cut" for share in ratios)]
     return _table(header, [[name, *(cells.get(share, "-") for share in ratios)] for name, cells in lines.items()])
 
 
@@ -229,7 +227,7 @@ def draw(rows: Rows, path: Path) -> None:
             if any(len(cell) > 1 for cell in cells):
                 axis.fill_between(at, [*map(min, cells)], [*map(max, cells)], color="0.3", alpha=0.15, linewidth=0)
         for claim in CLAIMS:
-            colour = f"C{len(criteria)}" if claim.recovered else "C0"
+            colour = f"C{len(criteria)}" if claim.after_sft else "C0"
             axis.plot(100 * claim.ratio, 100 * claim.bar, marker="_", markersize=14, mew=2, color=colour, zorder=0)
         axis.set(title=f"{pair} (unpruned {base['chrf']:.1f})", xlabel="% of experts cut", ylim=(0, 108))
         axis.grid(alpha=0.3)

@@ -255,8 +255,7 @@ class Pipeline:
         folder = self.home / request.variant.name
 
         def make(output: Path) -> None:
-            from runtime.measure.rows import read_run
-            from runtime.report import write
+            from runtime.report import read_run, write
 
             run = read_run(folder)
             if "verification" not in inputs:  # one that is there may be of an earlier cut

@@ -120,12 +120,36 @@ def test_no_compiler_is_one_sentence(tmp_path) -> None:
 
 def test_artefacts_are_measured_without_a_test_set(tiny_onnx, tmp_path) -> None:
     """Also that the default pair is one: --pair is left out."""
+    other = {"artefact": "other.gguf"}
+    (tmp_path / "bench.jsonl").write_text(json.dumps(other) + "\n")
     result = slimmoe("bench", str(tiny_onnx), "--threads", "1", "-o", str(tmp_path / "bench.jsonl"))
     assert result.returncode == 0, result.stderr
-    row = json.loads((tmp_path / "bench.jsonl").read_text())
+    kept, row = finished_rows(tmp_path / "bench.jsonl")
+    assert kept == other and row["format"] == "slimmoe-bench/1"
     assert row["pair"] == "en-de" and row["threads"] == 1 and row["type"] == "int4"
     assert 0 <= row["other_load"] <= 1
     assert row["decode_tokens_per_second"] > 0 and row["peak_bytes"] > row["peak_anonymous_bytes"] > 0
+
+
+def test_no_verb_writes_over_a_file_of_another_kind(tiny_onnx, tmp_path) -> None:
+    letter, model = tmp_path / "letter.txt", tmp_path / "m.gguf"
+    letter.write_text("Save.\n")
+    model.write_bytes(b"GGUF\0")
+    for command, remedy in (
+        (("bench", str(tiny_onnx), "-o", str(model)), "another name"),
+        (("translate", str(tiny_onnx), "--pair", "en-de", "Save.", "-o", str(model)), "--overwrite"),
+        (
+            ("translate", str(tiny_onnx), "--pair", "en-de", str(letter), "--overwrite", "-o", str(letter)),
+            "another name",
+        ),
+    ):
+        result = slimmoe(*command)
+        assert result.returncode == 2 and remedy in result.stderr and "Traceback" not in result.stderr
+    assert letter.read_text() == "Save.\n" and model.read_bytes() == b"GGUF\0"
+    older = tmp_path / "brief.txt"
+    older.write_text("x")
+    translate = ("translate", str(tiny_onnx), "--pair", "en-de", str(letter), "--overwrite", "-o", str(older))
+    assert slimmoe(*translate).returncode == 0 and older.read_text() != "x"
 
 
 def test_a_pair_that_the_artefact_was_not_pruned_for_is_noted(tiny_onnx, tmp_path) -> None:

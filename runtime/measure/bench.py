@@ -20,6 +20,7 @@ from runtime.formats.artefact import describe, files_of
 from runtime.machine import OtherLoad, processor, usable_cores
 from runtime.measure import comet, speed
 from runtime.measure.memory_limit import Outcome, run
+from runtime.measure.rows import FORMAT, Row
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
 from runtime.translate.segments import Translation, translate
@@ -76,7 +77,7 @@ def child(module: str, artefact: Path, pair: Pair | str, **options: object) -> l
     return [sys.executable, "-m", module, str(artefact), "--pair", str(pair), *given]
 
 
-def told_by(outcome: Outcome, artefact: Path) -> dict[str, Any]:
+def parse_child_output(outcome: Outcome, artefact: Path) -> dict[str, Any]:
     """What a child process printed.
 
     Raises:
@@ -95,7 +96,7 @@ def bench(
     threads: int | None = None,
     segments: int | None = None,
     reference: bool = True,
-) -> dict[str, Any]:
+) -> Row:
     """Measure one artefact in child processes: one for quality and memory, then one for speed.
 
     Args:
@@ -108,20 +109,23 @@ def bench(
         ``other_load``, the share of the cores that other processes kept busy meanwhile (0 to 1).
 
     Raises:
-        WorkError: a child failed; its last line says why.
+        RequestError: there is no such artefact.
+        WorkError: it is damaged, or a child failed; its last line says why.
     """
+    about = describe(artefact)
     if test is not None:
         comet.require()
     threads = threads or usable_cores()
     timing = child("runtime.measure.speed", artefact, pair, threads=threads) + ([] if reference else ["--alone"])
     with OtherLoad() as others:
         translated = run(child("runtime.measure.bench", artefact, pair, threads=threads, test=test, segments=segments))
-        told = told_by(translated, artefact)
-        timed = told_by(run(timing), artefact)
+        told = parse_child_output(translated, artefact)
+        timed = parse_child_output(run(timing), artefact)
     translations = told.pop("translations", None)
-    row = {
+    row: Any = {
+        "format": FORMAT,
         "artefact": str(artefact),
-        **describe(artefact),
+        **about,
         "pair": str(pair),
         "size_bytes": file_size(artefact),
         **translated.memory.row(),
@@ -134,7 +138,7 @@ def bench(
     return row if test is None or translations is None else row | assess_quality(translations, pair, test)
 
 
-def busy_note(rows: Sequence[dict[str, Any]]) -> str | None:
+def busy_note(rows: Sequence[Row]) -> str | None:
     """A sentence where other processes were busy while rows were measured."""
     load = max((row.get("other_load") or 0 for row in rows), default=0)
     if load <= BUSY:

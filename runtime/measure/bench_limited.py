@@ -7,9 +7,10 @@ from typing import Any
 
 from runtime.errors import RequestError
 from runtime.formats.artefact import files_of
-from runtime.measure.bench import child, told_by
+from runtime.measure.bench import child, parse_child_output
 from runtime.measure.memory import parse_memory
 from runtime.measure.memory_limit import RLIMIT_NOTE, Outcome, run
+from runtime.measure.rows import Row
 from runtime.measure.speed import PROMPT, WRITE
 
 PATIENCE = 10  # times as long as without a limit; then a run is ended
@@ -18,7 +19,9 @@ THRASHES_BELOW = 0.5  # of the unlimited throughput: more time goes into waiting
 ENDED_NOTE = (
     f"A run is ended after {PATIENCE} times as long as without a limit, and after {LEAST_SECONDS} s at the soonest."
 )
-_OF_ARTEFACT = ("artefact", "type", "provenance", "pair", "size_bytes", "machine", "python", "engine", "threads")
+_OF_ARTEFACT = (
+    "format", "artefact", "type", "provenance", "pair", "size_bytes", "machine", "python", "engine", "threads",
+)  # fmt: skip
 
 
 def parse_limits(texts: Sequence[str]) -> list[int]:
@@ -48,7 +51,7 @@ def _limited_row(outcome: Outcome, free: dict[str, Any], artefact: Path) -> dict
     Raises:
         WorkError: it failed, and not for want of memory.
     """
-    timed = {} if outcome.killed or outcome.stopped else told_by(outcome, artefact)
+    timed = {} if outcome.killed or outcome.stopped else parse_child_output(outcome, artefact)
     notes = [RLIMIT_NOTE] * (outcome.method == "RLIMIT_DATA") + [ENDED_NOTE] * outcome.stopped
     share = round(_seconds(free) / _seconds(timed), 3) if timed else None
     verdict = "killed" if outcome.killed else "thrashes" if share is None or share < THRASHES_BELOW else "fits"
@@ -62,7 +65,7 @@ def _limited_row(outcome: Outcome, free: dict[str, Any], artefact: Path) -> dict
     return outcome.memory.row() | timed | {key: value for key, value in found.items() if value is not None}
 
 
-def bench_limited(row: dict[str, Any], limits: Sequence[int]) -> list[dict[str, Any]]:
+def bench_limited(row: Row, limits: Sequence[int]) -> list[Row]:
     """Time an artefact within each limit, loading included in what must fit, from a cold page cache.
 
     Speed is compared with a run of the same kind without a limit right before: what else the machine does changes with
@@ -83,11 +86,12 @@ def bench_limited(row: dict[str, Any], limits: Sequence[int]) -> list[dict[str, 
     """
     artefact = Path(row["artefact"])
     command = [*child("runtime.measure.speed", artefact, row["pair"], threads=row["threads"]), "--alone"]
-    files, rows = files_of(artefact), []
+    files = files_of(artefact)
+    rows: list[Row] = []
     for limit in limits:
         unlimited = run(command, files=files)
-        free = told_by(unlimited, artefact)
+        free = parse_child_output(unlimited, artefact)
         outcome = run(command, limit, files, patience(unlimited.seconds))
-        about = {key: row[key] for key in _OF_ARTEFACT} | {"memory_limit_bytes": limit}
+        about: Any = {key: row[key] for key in _OF_ARTEFACT} | {"memory_limit_bytes": limit}
         rows.append(about | _limited_row(outcome, free, artefact))
     return rows

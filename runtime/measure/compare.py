@@ -5,8 +5,12 @@ draws the same segments for every row of one length (its seed is fixed), which i
 """
 
 import hashlib
+import re
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
@@ -15,7 +19,8 @@ from sacrebleu.significance import _bootstrap_resample, _compute_p_value
 
 from runtime.errors import RequestError
 from runtime.formats.files import new_file
-from runtime.measure.rows import Row, engine, made, ratio
+from runtime.measure.labels import is_baseline, only_model
+from runtime.measure.rows import AgainstUnpruned, Row, artefact_path, engine
 
 RESAMPLES = 1000
 
@@ -38,25 +43,39 @@ def keep_hypotheses(row: Row, folder: Path) -> Row:
     """
     if "hypotheses" not in row:  # speed alone was measured
         return row
-    names = {"hypotheses": f"{Path(row['artefact']).name}.{engine(row)}", "references": f"reference.{row['pair']}"}
-    kept = dict(row)
-    for key, name in names.items():
-        text = "".join(f"{line}\n" for line in row[key])
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        kept[key] = f"hypotheses/{name.replace(' ', '-')}.{digest}.txt"
-        with new_file(folder / kept[key]) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    kept = row.copy()
+    kept["hypotheses"] = _store(row["hypotheses"], f"{Path(row['artefact']).name}.{engine(row)}", folder)
+    kept["references"] = _store(row["references"], f"reference.{row['pair']}", folder)
     return kept
 
 
-def _lines(row: Row, key: str, folder: Path) -> list[str]:
+def _store(lines: Iterable[str], name: str, folder: Path) -> str:
+    """The new file's name, relative to the folder."""
+    text = "".join(f"{line}\n" for line in lines)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    path = "hypotheses/" + re.sub(r"[^\w.+-]+", "-", name) + f".{digest}.txt"
+    with new_file(folder / path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return path
+
+
+def _lines(row: Row, key: Literal["hypotheses", "references"], folder: Path) -> list[str]:
+    path = folder / str(row.get(key))
+    words = [
+        "slimmoe",
+        "bench",
+        str(artefact_path(row, folder)),
+        "--pair",
+        str(row.get("pair")),
+        "--test",
+        str(row.get("test")),
+    ]
+    again = shlex.join([*words, "-o", str(folder / "bench.jsonl")])
     try:
-        return (folder / row[key]).read_text(encoding="utf-8").split("\n")[:-1]
-    except FileNotFoundError:
-        raise RequestError(
-            f"{folder / row[key]} is not there, and a row of bench.jsonl names it.",
-            next_command=f"slimmoe bench {row['artefact']} --test {row.get('test')} -o {folder}/bench.jsonl",
-        ) from None
+        return path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or no name of a file
+        why = "is not there" if isinstance(error, FileNotFoundError) else "cannot be read as UTF-8 text"
+        raise RequestError(f"{path} {why}, and a row of bench.jsonl names it.", next_command=again) from None
 
 
 def _resample(metric: CHRF | BLEU, hypotheses: list[str], references: list[str]) -> _Resampled:
@@ -83,7 +102,7 @@ def _p_value(row: _Resampled, base: _Resampled) -> float:
     return round(_compute_p_value(differences - differences.mean(), abs(row.score - base.score)), 4)
 
 
-def _against(row: tuple[_Resampled, _Resampled], base: tuple[_Resampled, _Resampled]) -> dict[str, float]:
+def _against(row: tuple[_Resampled, _Resampled], base: tuple[_Resampled, _Resampled], name: str) -> AgainstUnpruned:
     (chrf, bleu), (base_chrf, base_bleu) = row, base
     low, high = _interval(chrf.scores - base_chrf.scores)
     return {
@@ -94,6 +113,7 @@ def _against(row: tuple[_Resampled, _Resampled], base: tuple[_Resampled, _Resamp
         "bleu_delta": round(bleu.score - base_bleu.score, 2),
         "bleu_p": _p_value(bleu, base_bleu),
         "share": round(chrf.score / max(base_chrf.score, 1e-9), 4),
+        "base": name,
     }
 
 
@@ -114,13 +134,15 @@ def compare(rows: list[Row], folder: Path) -> list[Row]:
     known: dict[tuple[str, str], tuple[_Resampled, _Resampled]] = {}  # rows that wrote the same share a file
     bases: dict[tuple, int] = {}
 
+    only = only_model(rows)  # rows of a single bench do not name theirs
+
     def kind(row: Row) -> tuple:
-        return row.get("model"), row.get("pair"), row["references"], engine(row), row.get("type")
+        return row.get("model") or only, row.get("pair"), row.get("references"), engine(row), row.get("type")
 
     for number, row in enumerate(rows):
         if "hypotheses" not in row or "references" not in row:
             continue
-        files = row["hypotheses"], row["references"]
+        files = str(row["hypotheses"]), str(row["references"])
         if files not in known:
             hypotheses, references = _lines(row, "hypotheses", folder), _lines(row, "references", folder)
             if len(hypotheses) != len(references):
@@ -128,19 +150,17 @@ def compare(rows: list[Row], folder: Path) -> list[Row]:
             chrf, bleu = CHRF(word_order=2), BLEU()
             known[files] = _resample(chrf, hypotheses, references), _resample(bleu, hypotheses, references)
         resampled[number] = known[files]
-        if not ratio(row) and not made(row, "recovered"):
+        if is_baseline(row):
             bases.setdefault(kind(row), number)
 
     compared = list(rows)
     for number, (chrf, bleu) in resampled.items():
         row = rows[number]
-        added: Row = {
-            "chrf_interval": list(_interval(chrf.scores)),
-            "chrf_signature": chrf.signature,
-            "bleu_signature": bleu.signature,
-        }
+        added = row.copy()
+        added["chrf_interval"] = _interval(chrf.scores)
+        added["chrf_signature"], added["bleu_signature"] = chrf.signature, bleu.signature
         base = bases.get(kind(row))
-        if base is not None and (ratio(row) or made(row, "recovered")):
-            added["against_unpruned"] = _against((chrf, bleu), resampled[base]) | {"base": rows[base]["artefact"]}
-        compared[number] = row | added
+        if base is not None and not is_baseline(row):
+            added["against_unpruned"] = _against((chrf, bleu), resampled[base], rows[base]["artefact"])
+        compared[number] = added
     return compared

@@ -36,6 +36,7 @@ class Evaluation:
     chrf_signature: str
     bleu_signature: str
     failures: dict[str, int]
+    failed: int  # segments with any of these
     prefill_tokens: int
     prefill_seconds: float
     decode_tokens: int
@@ -110,6 +111,7 @@ def assess(translations: list[Translation], references: list[str], pair: Pair, n
         chrf_signature=chrf_signature,
         bleu_signature=bleu_signature,
         failures={kind: sum(kind in kinds for kinds in failures) for kind in FAILURES},
+        failed=sum(map(bool, failures)),
         prefill_tokens=sum(g.prompt_tokens for g in done),
         prefill_seconds=sum(g.prefill_seconds for g in done),
         decode_tokens=sum(len(g.token_ids) for g in done),

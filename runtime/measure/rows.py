@@ -1,67 +1,212 @@
-"""Rows of bench.jsonl: how they are read, what they are called, and which of them one line of a figure joins.
+"""Rows of bench.jsonl: their keys and units, and how they are read, joined and written.
 
-Only ``pair`` and ``artefact`` are in every row; older rows lack what was measured later, and a run that was killed has
-no scores, no speed and no engine.
+A row is one line of JSON. Every key but ``artefact`` may be absent: older rows lack what was measured later, rows of
+speed alone have no scores, and a run that was killed has no scores, no speed and no engine.
 """
 
+import contextlib
 import json
 import os
-import statistics
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from runtime.errors import RequestError
 from runtime.formats.files import new_file
-from runtime.formats.provenance import FILE as PROVENANCE_FILE
+from runtime.formats.provenance import FULL, Recovery, chain
+from runtime.formats.typed_json import mismatch
 
-Row = dict[str, Any]
+FORMAT = "slimmoe-bench/1"  # rows without it are older, and are read
 _ENGINES = {"onnxruntime": "ONNX RT"}  # short enough for a table of 80 columns
 
 
-@dataclass(frozen=True)
-class Run:
-    """What a run folder holds: rows of bench.jsonl, the plan, and verifications (both may be absent)."""
+class RecoveryRecord(TypedDict, total=False):
+    """One recovery (runtime/formats/provenance.py), with whatever else was recorded of it."""
 
-    rows: list[Row]
-    plan: dict[str, Any]
-    checks: list[dict[str, Any]]
-
-    def pairs(self) -> list[str]:
-        """Language pairs in the order of their first rows."""
-        return list(dict.fromkeys(row.get("pair", "-") for row in self.rows))
+    method: str
+    steps: int | None
+    best_step: int | None
+    teacher: str | None
+    after: "RecoveryRecord"  # older: the one before it
 
 
-def _parse(text: str, place: str, remedy: str) -> dict[str, Any]:
+class RowProvenance(TypedDict, total=False):
+    """Where a pruned artefact comes from (runtime/formats/provenance.py); empty for a model that slimmoe did not cut."""
+
+    hash: str  # of the plan
+    pair: str  # that it was pruned for
+    criterion: str | None
+    allocation: str
+    ratio: float  # share of the experts that were cut, 0 to 1
+    recovered: bool
+    recoveries: list[RecoveryRecord]  # in the order of time
+    recovery: RecoveryRecord | None  # older: the newest one
+
+
+class ThreadSpeed(TypedDict, total=False):
+    """Speed with one number of threads, each the fastest of its repeats (runtime/measure/speed.py)."""
+
+    threads: Required[int]
+    prefill_tokens_per_second: Required[float]
+    decode_tokens_per_second: Required[float]
+    first_token_seconds: float  # from a sentence as text to the first token of its translation
+    scatter: dict[str, float]
+
+
+class LlamaBench(TypedDict, total=False):
+    """llama-bench on the same file, interleaved with our own loop."""
+
+    prefill_tokens_per_second: float
+    decode_tokens_per_second: float
+    prefill_share: float  # our tokens/s over llama-bench's
+    decode_share: float
+
+
+class AgainstUnpruned(TypedDict, total=False):
+    """Paired bootstrap against the unpruned row of the same model, pair, test set, engine and type (compare.py)."""
+
+    chrf_delta: float
+    chrf_low: float  # of the difference's 95 % interval
+    chrf_high: float
+    chrf_p: float
+    bleu_delta: float
+    bleu_p: float
+    share: float  # of the unpruned chrF++
+    base: str  # artefact of the unpruned row
+
+
+class Row(TypedDict, total=False):
+    """One run of one artefact. Sizes are bytes, times seconds, speeds tokens per second."""
+
+    format: str
+    run: str  # of a sweep: what tells it from all its other runs
+    model: str  # name of the source model, where a file holds several
+    # what ran
+    artefact: Required[str]  # path of a GGUF file, an ONNX folder or graph; relative to the file's folder or as typed
+    type: str | None  # Q4_K_M, int4, ...
+    provenance: RowProvenance
+    dense: bool  # a peer without experts (benchmarks/dense.py)
+    pair: str
+    size_bytes: int
+    # where
+    machine: str
+    python: str
+    engine: str  # name and version
+    threads: int
+    # memory of a process that loads, generates once and translates the test set
+    peak_bytes: int  # highest proportional set size
+    peak_anonymous_bytes: int
+    peak_file_bytes: int
+    major_faults: int
+    memory_series: list[tuple[float, float, float]]  # seconds, anonymous bytes, file bytes
+    memory_note: str  # where the system tells less than Linux
+    weights_bytes: int
+    compute_bytes: int
+    kv_cache_bytes: int
+    other_load: float  # share of the cores that other processes kept busy meanwhile, 0 to 1
+    # speed, one sequence at a time
+    speed: list[ThreadSpeed]  # by rising number of threads; the last one's is the row's own
+    prefill_tokens_per_second: float  # 128 tokens
+    decode_tokens_per_second: float  # the 64 after them
+    scatter: dict[str, float]  # by key: distance of the fastest from the slowest repeat, as a share of their median
+    llama_bench: LlamaBench
+    load_seconds: float
+    load_cold_seconds: float  # with the file out of the page cache
+    load_warm_seconds: float
+    # within a memory limit
+    memory_limit_bytes: int
+    limit_method: str  # cgroup v1, cgroup v2 or RLIMIT_DATA
+    limit_note: str
+    verdict: str  # fits, thrashes or killed
+    throughput_share: float  # of the tokens per second without a limit
+    refaults: int  # pages that were read again
+    # quality
+    test: str  # test set
+    segments: int
+    chrf: float  # chrF++, 0 to 100
+    chrf_interval: tuple[float, float]  # 95 %, by bootstrap
+    chrf_signature: str
+    bleu: float
+    bleu_signature: str
+    meaning: float  # -1 to 1, docs/quality.md
+    meaning_signature: str
+    comet: float
+    comet_signature: str
+    against_unpruned: AgainstUnpruned
+    failures: dict[str, int]  # segments, by kind of failure; one segment may be of several kinds
+    failed: int  # segments with any failure
+    samples: list[tuple[str, str, str]]  # source, reference, hypothesis
+    hypotheses: str | list[str]  # a file beside bench.jsonl, one segment a line; the texts before they are stored
+    references: str | list[str]
+    sentences_per_second: float  # of the test set
+    tokens_per_second: float  # written, prefill included
+    prefill_tokens: int
+    prefill_seconds: float
+    decode_tokens: int
+    decode_seconds: float
+
+
+def parse_object(text: str, kind: Any, place: str, remedy: str) -> Any:
+    """A JSON object of the ``TypedDict`` ``kind``.
+
+    Raises:
+        RequestError: it is not one. The sentence begins with ``place``, and ``remedy`` is the next command.
+    """
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise RequestError(f"{place} is not a JSON object.", next_command=remedy)
+    if why := mismatch(value, kind, "it"):
+        raise RequestError(f"{place} cannot be read: {why}.", next_command=remedy)
     return value
 
 
-def _json_lines(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), 1)
-    return [
-        _parse(line, f"Line {number} of {path}", f"sed -n {number}p {path}   (mend or delete it)")
-        for number, line in lines
-        if line.strip()
-    ]
-
-
 def finished_rows(path: Path) -> list[Row]:
-    """The rows that a benchmark has written so far; none where there is no file.
+    """The rows of bench.jsonl; none where there is no file.
 
-    The last line may be half of one, if the process was killed while it wrote: it is left out.
+    The last line may be half of one, if the process was killed while it wrote: it is left out. Blank lines are too.
+
+    Raises:
+        RequestError: it is another kind of file, or a line is no row.
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    lines = _text_of(path).split("\n")
+    rows: list[Row] = []
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not (number == len(lines) and not _is_json(line)):
+            place, remedy = f"Line {number} of {path}", f"sed -n {number}p {path}   (correct or delete it)"
+            row = parse_object(line, Row, place, remedy)
+            if row.get("format", FORMAT) != FORMAT:
+                raise RequestError(
+                    f"{place} is of another format ({row['format']}) than {FORMAT}.", next_command=remedy
+                )
+            rows.append(row)
+    return rows
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _text_of(path: Path) -> str:
+    """The file's text, if its first character may begin a row: a model is refused without being read.
+
+    Raises:
+        RequestError: it may not.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            begins = file.read(4096).lstrip()
+        if not begins or begins.startswith(b"{"):
+            with contextlib.suppress(UnicodeDecodeError):
+                return path.read_text(encoding="utf-8")
+    raise RequestError(f"{path} is not a bench.jsonl, and is kept as it is: choose another name with -o.")
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
@@ -78,47 +223,57 @@ def append_row(path: Path, row: Row) -> None:
         os.fsync(file.fileno())
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return _parse(path.read_text(encoding="utf-8"), str(path), f"rm {path}") if path.exists() else {}
-
-
-def read_run(folder: Path) -> Run:
-    """Read ``bench.jsonl``, ``plan.json`` and ``verify.json`` of a run folder.
+def join_rows(path: Path, rows: list[Row]) -> list[Row]:
+    """Add rows to a bench.jsonl that may be there, and return all. A row takes the place of an earlier one of the same
+    artefact, type, pair, threads, memory limit and test set, and keeps what a sweep called that one.
 
     Raises:
-        RequestError: no folder, nothing measured in it, or a line that is not a JSON object.
+        RequestError: ``path`` is another kind of file, or a line of it is no row.
     """
-    rows = _json_lines(folder / "bench.jsonl")
-    if not rows:
-        raise RequestError(
-            f"{folder} holds no bench.jsonl.", next_command=f"slimmoe bench ARTEFACT -o {folder}/bench.jsonl"
-        )
-    plan = _json(folder / "plan.json") or _json(folder / "checkpoint" / PROVENANCE_FILE)
-    return Run(rows, plan, _json(folder / "verify.json").get("checks", []))
+    joined = {_identity(row, path.parent): row for row in finished_rows(path)}
+    for row in rows:
+        key = _identity(row, path.parent)
+        before = joined.get(key)
+        names: Any = {name: before[name] for name in ("run", "model", "artefact") if name in before} if before else {}
+        joined[key] = row | names
+    write_rows(path, list(joined.values()))
+    return list(joined.values())
 
 
-def made(row: Row, key: str) -> Any:
-    """A fact of how the artefact was made (``ratio``, ``recovered``, ``criterion``, ...), or None."""
+def _identity(row: Row, folder: Path) -> tuple[Any, ...]:
+    """What tells a run from others of a file in ``folder``."""
+    keys = ("type", "pair", "threads", "memory_limit_bytes", "test", "part")
+    return artefact_path(row, folder).resolve(), *(row.get(key) for key in keys)
+
+
+def artefact_path(row: Row, folder: Path) -> Path:
+    """Where a row's artefact lies: rows of a sweep name it from their own folder, others from where they were measured."""
+    path = Path(row["artefact"])
+    return folder / path if (folder / path).exists() else path
+
+
+def provenance(row: Row, key: str) -> Any:
+    """A fact of how the artefact was made (``ratio``, ``criterion``, ...), or None."""
     return (row.get("provenance") or {}).get(key)
 
 
 def ratio(row: Row) -> float:
     """Share of the experts that are cut, 0 to 1."""
-    return float(made(row, "ratio") or 0)
+    return float(provenance(row, "ratio") or 0)
 
 
-def is_dense(row: Row) -> bool:
-    """Whether it is a peer without experts (benchmarks/dense.py), which nothing was cut from."""
-    return bool(row.get("dense"))
+def recoveries(row: Row) -> tuple[Recovery, ...]:
+    """How the artefact was recovered after the cut, in the order of time. Rows that only say that it was mean SFT."""
+    if records := provenance(row, "recoveries"):
+        return tuple(map(Recovery.from_dict, records))
+    if newest := provenance(row, "recovery"):
+        return chain(newest)
+    return (Recovery(FULL),) if provenance(row, "recovered") else ()
 
 
-def label(row: Row) -> str:
-    """``unpruned``, or the share that was cut; of a dense peer its name."""
-    if is_dense(row):
-        return Path(row["artefact"]).name
-    if not ratio(row):
-        return "unpruned"
-    return f"{ratio(row):.0%} cut" + (" + SFT" if made(row, "recovered") else "")
+def had_sft(row: Row) -> bool:
+    """Whether the artefact was fine-tuned after the cut, fully or by LoRA."""
+    return any(each.trained for each in recoveries(row))
 
 
 def engine(row: Row) -> str:
@@ -126,85 +281,4 @@ def engine(row: Row) -> str:
     told = str(row.get("engine") or "").split()
     if told:
         return _ENGINES.get(told[0], told[0])
-    return "llama.cpp" if str(row.get("artefact")).endswith(".gguf") else "ONNX RT"
-
-
-def name(row: Row) -> str:
-    """What a sentence calls a row."""
-    return f"{label(row)}, {engine(row)} {row.get('type', '')}".rstrip()
-
-
-def memory(size: float) -> str:
-    """Bytes as one types a limit: whole MiB or GiB where they are whole, MB otherwise."""
-    for unit, name_of_unit in ((2**30, "GiB"), (2**20, "MiB")):
-        if size >= unit and size * 4 % unit == 0:
-            return f"{size / unit:g} {name_of_unit}"
-    return f"{size / 1e6:.0f} MB"
-
-
-def unlimited(rows: list[Row]) -> list[Row]:
-    """Rows that ran without a memory limit; all of them where each had one."""
-    return [row for row in rows if not row.get("memory_limit_bytes")] or rows
-
-
-def of_same_kind(row: Row, rows: list[Row]) -> list[Row]:
-    """Rows of the unpruned model, as it came, with the row's engine, type and threads: what it is compared with."""
-
-    def same(other: Row) -> bool:
-        threads = {other.get("threads"), row.get("threads")} - {None}  # a killed run could not tell them
-        kind = [(each.get("model"), each.get("pair"), engine(each), each.get("type")) for each in (other, row)]
-        return kind[0] == kind[1] and len(threads) < 2
-
-    return [other for other in rows if not ratio(other) and not made(other, "recovered") and same(other)]
-
-
-def share(row: Row, rows: list[Row]) -> float | None:
-    """The row's chrF++ as a share of the unpruned model's of the same engine and type; None where one is missing."""
-    told = (row.get("against_unpruned") or {}).get("share")
-    if told is not None or row.get("chrf") is None or is_dense(row):
-        return told
-    scores = [base["chrf"] for base in of_same_kind(row, rows) if base.get("chrf")]
-    return row["chrf"] / statistics.mean(scores) if scores else None
-
-
-@dataclass(frozen=True)
-class Series:
-    """What one line of a figure joins: rows that differ in the ratio alone, the unpruned ones of their kind first."""
-
-    name: str
-    engine: str
-    recovered: bool
-    colour: int  # one for each engine, type and criterion, whether recovered or not
-    rows: list[Row]
-
-
-def series(rows: list[Row]) -> list[Series]:
-    """Lines by engine, type and recovery, and by criterion, budgets and threads where these differ between rows."""
-    pruned = [row for row in rows if ratio(row)]
-    keys = ("criterion", "allocation")
-    differ = [key for key in keys if len({made(row, key) for row in pruned}) > 1]
-    threads = len({row.get("threads") for row in rows}) > 1
-
-    def family(row: Row) -> tuple[str, ...]:
-        parts = [engine(row), str(row.get("type", "-")), *(str(made(row, key)) for key in differ)]
-        return (*parts, f"{row.get('threads', '?')} threads") if threads else tuple(parts)
-
-    found: dict[tuple[tuple[str, ...], bool], list[Row]] = {}
-    with_cut = {(engine(row), row.get("type")) for row in pruned}
-    for row in sorted(rows, key=lambda row: (engine(row), str(row.get("type")), bool(made(row, "recovered")))):
-        if ratio(row) or (engine(row), row.get("type")) not in with_cut:
-            found.setdefault((family(row), bool(made(row, "recovered"))), []).append(row)
-    colours = list(dict.fromkeys(parts for parts, _ in found))
-    return [
-        Series(
-            " ".join(parts) + (" + SFT" if recovered else ""),
-            parts[0],
-            recovered,
-            colours.index(parts),
-            sorted(
-                (of_same_kind(mine[0], rows) if ratio(mine[0]) else []) + mine,
-                key=ratio,
-            ),
-        )
-        for (parts, recovered), mine in found.items()
-    ]
+    return "llama.cpp" if row["artefact"].endswith(".gguf") else "ONNX RT"

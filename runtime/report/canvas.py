@@ -58,7 +58,7 @@ def draw(paint: Callable[[Any, bool], None], key: str, alt: str, width: float, h
         from matplotlib.figure import Figure
     except ImportError:
         raise WorkError(
-            "The page's figures need matplotlib, which is not installed (report.md needs it not).",
+            "The page's figures need matplotlib, which is not installed (report.md does not need it).",
             next_command="pip install 'slimmoe[plots]'",
         ) from None
     from io import StringIO

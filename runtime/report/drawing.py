@@ -2,6 +2,8 @@
 
 import csv
 import io
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,12 +44,17 @@ class Missing:
     command: str
 
 
+def slug(text: str) -> str:
+    """The text as a part of ids and file names."""
+    return re.sub(r"[^A-Za-z0-9-]+", "-", text)
+
+
 def drawn(
     key: str, pair: str, title: str, alt: str, caption: str, paint: Paint, heights: tuple[float, float], table: tuple
 ) -> Drawn:
     """A figure of these heights in inches, wide and narrow; ``table`` is the header and the rows of its data."""
     shapes = (("wide", WIDE, heights[0]), ("narrow", NARROW, heights[1]))
-    key = f"{key}-{pair}"
+    key = f"{key}-{slug(pair)}"
     wide, narrow = (draw(paint, f"{key}-{shape}", f"{title}. {alt}", width, height) for shape, width, height in shapes)
     return Drawn(key, title, caption, wide, narrow, *table, paint=paint, size=(WIDE, heights[0]))
 
@@ -64,5 +71,5 @@ def legend_height(entries: int, narrow: bool) -> float:
 
 def bench_command(rows: list[Row], options: str) -> str:
     """The command that measures what the rows lack."""
-    artefact = rows[0].get("artefact", "ARTEFACT")
-    return " ".join(f"slimmoe bench {artefact} --pair {rows[0].get('pair', 'en-de')} {options} -o bench.jsonl".split())
+    words = ["slimmoe", "bench", rows[0]["artefact"], "--pair", rows[0].get("pair", "en-de"), *options.split()]
+    return shlex.join([*words, "-o", "bench.jsonl"])

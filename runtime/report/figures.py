@@ -1,8 +1,9 @@
 """Figures that join rows of one kind over the ratio or the memory: quality, the front of quality and memory, and speed."""
 
-from typing import Any
+from typing import Any, Literal
 
-from runtime.measure.rows import Row, Series, engine, is_dense, label, made, name, ratio, series, share, unlimited
+from runtime.measure.labels import Series, is_dense, label, name, series, share, unlimited
+from runtime.measure.rows import Row, engine, ratio, recoveries
 from runtime.report.canvas import INK, MARKERS, MUTED, OTHER_MARKER, PAPER, colour
 from runtime.report.drawing import Drawn, Missing, bench_command, drawn, legend, legend_height
 from runtime.report.verdict import CLAIMS
@@ -11,7 +12,7 @@ DOMINATED = 0.3  # opacity
 
 
 def _style(line: Series) -> dict[str, Any]:
-    """Colour by engine and type, marker by engine; without SFT hollow and dashed, after SFT filled and solid."""
+    """Colour by engine and type, marker by engine; as cut hollow and dashed, recovered filled, after SFT also solid."""
     shade = colour(line.colour)
     return {
         "color": shade,
@@ -19,7 +20,7 @@ def _style(line: Series) -> dict[str, Any]:
         "markerfacecolor": shade if line.recovered else PAPER,
         "markeredgecolor": shade,
         "markeredgewidth": 1.6,
-        "linestyle": "-" if line.recovered else (0, (4, 2)),
+        "linestyle": "-" if line.had_sft else "-." if line.recovered else (0, (4, 2)),
     }
 
 
@@ -32,14 +33,14 @@ def _ratio_axis(axis: Any, narrow: bool) -> None:
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
-def _against_ratio(axis: Any, lines: list[Series], key: str) -> list[Any]:
+def _against_ratio(axis: Any, lines: list[Series], key: Literal["chrf", "decode_tokens_per_second"]) -> list[Any]:
     handles = []
     for line in lines:
         points = [(ratio(row), row[key]) for row in line.rows]
         handles += axis.plot(*zip(*points), label=line.name, **_style(line))
         for row in line.rows if key == "chrf" else []:
-            if row.get("chrf_interval"):
-                axis.vlines(ratio(row), *row["chrf_interval"], color=colour(line.colour), linewidth=1)
+            if interval := row.get("chrf_interval"):
+                axis.vlines(ratio(row), *interval, color=colour(line.colour), linewidth=1)
     return handles
 
 
@@ -59,17 +60,17 @@ def quality(pair: str, rows: list[Row]) -> Drawn | Missing:
             handles.append(axis.axhline(unpruned, color=MUTED, linewidth=1, zorder=1, label="unpruned, best type"))
             for claim in CLAIMS:
                 height = claim.bar * unpruned
-                dash = "-" if claim.recovered else (0, (3, 1.5))
+                dash = "-" if claim.after_sft else (0, (3, 1.5))
                 axis.hlines(
                     height, claim.ratio - 0.022, claim.ratio + 0.022, color=INK, linewidth=3, linestyle=dash, zorder=5
                 )
                 axis.annotate(
-                    f"{claim.bar:.0%}" + (" SFT" if claim.recovered else ""),
+                    f"{claim.bar:.0%}" + (" SFT" if claim.after_sft else ""),
                     (claim.ratio, height),
-                    (0, 5 if claim.recovered else -5),
+                    (0, 5 if claim.after_sft else -5),
                     textcoords="offset points",
                     ha="center",
-                    va="bottom" if claim.recovered else "top",
+                    va="bottom" if claim.after_sft else "top",
                     fontsize=10,
                     zorder=5,
                     bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
@@ -89,10 +90,11 @@ def quality(pair: str, rows: list[Row]) -> Drawn | Missing:
     low, high = min(row["chrf"] for row in scored), max(row["chrf"] for row in scored)
     alt = f"{len(lines)} lines; chrF++ from {low:.1f} to {high:.1f}. The table below holds every number."
     caption = (
-        "Higher is better; a line that stays level loses nothing. Hollow and dashed: as cut; filled and solid: after "
-        "SFT. Upright strokes are 95 % intervals, where rows carry them. The thick ticks are our bars for what arXiv "
-        "2605.28042 claims, as shares of the best unpruned chrF++: 50 % cut with negligible loss (99 %), 70 % with "
-        "minor loss (97 %), 75 % at the baseline after a short SFT (100 %), near 90 % still reasonable (95 %, after SFT)."
+        "Higher is better; a line that stays level loses nothing. Hollow and dashed: as cut; filled: recovered, solid "
+        "where that included SFT. Upright strokes are 95 % intervals, where rows carry them. The thick ticks are our "
+        "bars for what arXiv 2605.28042 claims, as shares of the best unpruned chrF++: 50 % cut with negligible loss "
+        "(99 %), 70 % with minor loss (97 %), 75 % at the baseline after a short SFT (100 %), near 90 % still "
+        "reasonable (95 %, after SFT)."
     )
     entries = len(lines) + 2
     heights = 4.6 + legend_height(entries, False), 4.2 + legend_height(entries, True)
@@ -119,8 +121,8 @@ def pareto(pair: str, rows: list[Row]) -> Drawn | Missing:
     if not found:
         return Missing(title, "No row has both a score and a peak.", bench_command(rows, "--test data/test"))
     best = front(found)
-    kinds = {id(row): line for line in series(found) for row in line.rows if ratio(row) or not line.recovered}
-    kinds |= {id(row): line for line in series(found) for row in line.rows if id(row) not in kinds}
+    lines = sorted(series(found), key=lambda line: line.recovered, reverse=True)
+    kinds = {id(row): line for line in lines for row in line.rows}  # an unpruned row is drawn as one of its line as cut
 
     def paint(figure: Any, narrow: bool) -> None:
         axis = figure.subplots()
@@ -194,7 +196,7 @@ def speed(pair: str, rows: list[Row]) -> Drawn | Missing:
         (
             line.name,
             ratio(row),
-            bool(made(row, "recovered")),
+            bool(recoveries(row)),
             row["decode_tokens_per_second"],
             row.get("prefill_tokens_per_second", ""),
         )
@@ -205,8 +207,8 @@ def speed(pair: str, rows: list[Row]) -> Drawn | Missing:
     alt = f"{len(lines)} lines; from {min(speeds):.0f} to {max(speeds):.0f} tokens/s."
     caption = (
         "Higher is better. As many experts are active after a cut as before, unless fewer than top-k are left, so speed "
-        "changes little by computing less; what changes is how much of the model the caches hold. SFT changes weights, "
-        "not speed: a gap between a solid and a dashed line is the machine's scatter."
+        "changes little by computing less; what changes is how much of the model the caches hold. Recovery changes "
+        "weights, not speed: a gap between a solid and a dashed line is the machine's scatter."
     )
     heights = 3.8 + legend_height(len(lines), False), 3.6 + legend_height(len(lines), True)
     return drawn("speed", pair, title, alt, caption, paint, heights, (header, data))

@@ -1,15 +1,23 @@
 """The report as Markdown: the page's words and tables, without its figures."""
 
 import itertools
+import re
 
-from runtime.measure.rows import Row, Run, engine, label
+from runtime.measure.labels import label
+from runtime.measure.rows import Row, engine
 from runtime.report import tables
-from runtime.report.tables import Table
+from runtime.report.bench_run import BenchRun
+from runtime.report.tables import MARK, Table
 from runtime.report.verdict import claims, verdict
 
 
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is: no tags, links or emphasis of its own, on one line."""
+    return re.sub(r"([\\`*\[\]<|])", r"\\\1", " ".join(text.splitlines()))
+
+
 def _row(cells: list[str] | tuple[str, ...]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return "| " + " | ".join(map(_plain, cells)) + " |"
 
 
 def _table(table: Table) -> str:
@@ -30,23 +38,22 @@ def table_of(rows: list[Row], on_screen: bool = True) -> str:
     )
 
 
-def markdown(run: Run, title: str) -> str:
+def markdown(run: BenchRun, title: str) -> str:
     """The report as Markdown."""
-    parts = [f"# {title}"]
-    for pair in run.pairs():
-        rows = [row for row in run.rows if row.get("pair", "-") == pair]
-        parts += [f"## {pair}"] if len(run.pairs()) > 1 else []
-        parts += [verdict(rows), _table(tables.all_rows(rows))]
+    parts, groups = [f"# {_plain(title)}\n\n{MARK}"], run.parts()
+    for name, rows in groups:
+        parts += [f"## {_plain(name)}"] if len(groups) > 1 else []
+        parts += [_plain(verdict(rows)), _table(tables.all_rows(rows))]
         if claimed := claims(rows):
             parts += ["The claims of arXiv 2605.28042:", _table(claimed)]
-    parts.append("\n".join(f"- {fact}" for fact in tables.signatures(run)))
+    parts.append("\n".join(f"- {_plain(fact)}" for fact in tables.signatures(run)))
     if checked := tables.checks(run.checks):
         parts += ["## Verified", _table(checked)]
     if failed := tables.failures(run.rows):
         parts += ["## Outputs that fail (segments)", _table(failed)]
     for row in run.rows:
         if row.get("samples"):
-            name = ", ".join((label(row), engine(row), row.get("type", "-")))
+            name = ", ".join((label(row), engine(row), row.get("type") or "-"))
             header = ("source", "reference", "hypothesis")
-            parts += [f"## Samples: {name}", _table(Table(header, [list(sample) for sample in row["samples"]]))]
+            parts += [f"## Samples: {_plain(name)}", _table(Table(header, [list(sample) for sample in row["samples"]]))]
     return "\n\n".join(parts) + "\n"

@@ -12,7 +12,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       head.setAttribute("aria-sort", turn === 1 ? "ascending" : "descending");
       const key = (row) => row.cells[place].textContent;
       // "unpruned" comes before "50% cut"; a dash, where nothing was measured, after all numbers.
-      const number = (text) => (text === "unpruned" ? -1 : text === "-" ? Infinity : parseFloat(text) * unit(text));
+      const number = (text) => (text.startsWith("unpruned") ? -1 : text === "-" ? Infinity : parseFloat(text) * unit(text));
       const unit = (text) => (text.endsWith("GiB") ? 1024 : 1);
       const compare = (a, b) => number(key(a)) - number(key(b)) || key(a).localeCompare(key(b));
       const body = table.tBodies[0];

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from runtime.measure.rows import Run
 from runtime.report import figures, panels, tables
+from runtime.report.bench_run import BenchRun
 from runtime.report.canvas import COLOURS
+from runtime.report.drawing import Drawn, Missing, slug
 from runtime.report.verdict import claims, verdict
 
 FIGURES = (figures.quality, figures.pareto, panels.limits, figures.speed, panels.threads, panels.over_time)
@@ -20,20 +21,23 @@ def _link(text: str, kind: str) -> str:
     return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
-def page(run: Run, title: str) -> str:
+def page(run: BenchRun, title: str) -> str:
     """The page of a run.
 
     Raises:
         WorkError: matplotlib is not installed.
     """
-    parts = []
-    for pair in run.pairs():
-        rows = [row for row in run.rows if row.get("pair", "-") == pair]
+    parts, keys = [], set[str]()
+    for name, rows in run.parts():
+        key = slug(name) if slug(name) not in keys else f"{slug(name)}-{len(keys)}"
+        keys.add(key)
+        drawings = [figure(key, rows) for figure in FIGURES]
         parts.append(
             {
-                "pair": pair,
+                "name": name,
                 "verdict": verdict(rows),
-                "figures": [figure(pair, rows) for figure in FIGURES],
+                "figures": [each for each in drawings if isinstance(each, Drawn)],
+                "missing": [each for each in drawings if isinstance(each, Missing)],
                 "claims": claims(rows),
                 "rows": tables.all_rows(rows),
                 "failures": tables.failures(rows),
@@ -49,6 +53,7 @@ def page(run: Run, title: str) -> str:
     )
     return here.get_template("page.html.j2").render(
         title=title,
+        mark=tables.MARK,
         parts=parts,
         machines=list(dict.fromkeys(row["machine"] for row in run.rows if row.get("machine"))),
         count=len(run.rows),

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from runtime.measure.rows import Row, engine, label, memory, name, ratio, unlimited
+from runtime.measure.labels import label, memory, name, unlimited
+from runtime.measure.rows import Row, engine, ratio
 from runtime.report.canvas import INK, OTHER_MARKER, PAPER, colour
 from runtime.report.drawing import Drawn, Missing, bench_command, drawn, legend, legend_height
 
@@ -88,7 +89,14 @@ def limits(pair: str, rows: list[Row]) -> Drawn | Missing:
 
     keys = ("memory_limit_bytes", "verdict", "decode_tokens_per_second", "throughput_share")
     data = [
-        (label(row), *_kind(row), row[keys[0]], row[keys[1]], _decode(row), row.get(keys[3], ""))
+        (
+            label(row),
+            *_kind(row),
+            row["memory_limit_bytes"],
+            row["verdict"],
+            _decode(row),
+            row.get("throughput_share", ""),
+        )
         for row in panels.sorted()
     ]
     fates = {fate: sum(row["verdict"] == fate for row in found) for fate in VERDICTS}
@@ -151,13 +159,12 @@ def threads(pair: str, rows: list[Row]) -> Drawn | Missing:
         return Missing(title, "No row was timed with several numbers of threads.", bench_command(rows, ""))
     panels = Panels(found)
     counts = sorted({at["threads"] for row in found for at in row["speed"]})
-    prefill, decode = "prefill_tokens_per_second", "decode_tokens_per_second"
 
     def line(axis: Any, mine: list[Row], shade: str) -> None:
         for row in mine:
             at = [each["threads"] for each in row["speed"]]
-            axis.plot(at, [each[decode] for each in row["speed"]], color=shade, marker="o")
-            axis.plot(at, [each[prefill] for each in row["speed"]], color=shade, **_DASHED)
+            axis.plot(at, [each["decode_tokens_per_second"] for each in row["speed"]], color=shade, marker="o")
+            axis.plot(at, [each["prefill_tokens_per_second"] for each in row["speed"]], color=shade, **_DASHED)
 
     def paint(figure: Any, narrow: bool) -> None:
         from matplotlib.ticker import LogLocator, StrMethodFormatter
@@ -175,7 +182,7 @@ def threads(pair: str, rows: list[Row]) -> Drawn | Missing:
         legend(figure, narrow, handles)
 
     data = [
-        (label(row), *_kind(row), at["threads"], at[prefill], at[decode])
+        (label(row), *_kind(row), at["threads"], at["prefill_tokens_per_second"], at["decode_tokens_per_second"])
         for row in panels.sorted()
         for at in row["speed"]
     ]
@@ -184,5 +191,5 @@ def threads(pair: str, rows: list[Row]) -> Drawn | Missing:
         "Both axes are logarithmic: twice the speed is the same height everywhere. A line that rises less than the threads "
         "do waits for memory, or for other programs that use the same cores."
     )
-    table = ("model", "engine", "type", "threads", prefill, decode), data
+    table = ("model", "engine", "type", "threads", "prefill_tokens_per_second", "decode_tokens_per_second"), data
     return drawn("threads", pair, title, alt, caption, paint, panels.heights(2), table)

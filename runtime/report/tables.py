@@ -7,10 +7,14 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as ScreenTable
+from rich.text import Text
 
 from runtime.measure.bench import busy_note
-from runtime.measure.rows import Row, Run, engine, label, memory, name, ratio
+from runtime.measure.labels import label, memory, name
+from runtime.measure.rows import Row, engine, ratio
+from runtime.report.bench_run import BenchRun, Check, PlanFacts
 
+MARK = "<!-- a report of slimmoe -->"  # by which an older report is known when a new one is to take its place
 TEXTS = 3  # the first columns of every table name a row; numbers follow
 
 
@@ -34,11 +38,16 @@ class Column:
 
 
 def _number(key: str, pattern: str, scale: float = 1.0) -> Callable[[Row], str | None]:
-    return lambda row: None if row.get(key) is None else pattern.format(row[key] / scale)
+    def text(row: Row) -> str | None:
+        value: Any = row.get(key)
+        return None if value is None else pattern.format(value / scale)
+
+    return text
 
 
 def _interval(row: Row) -> str | None:
-    return "{:.1f} to {:.1f}".format(*row["chrf_interval"]) if row.get("chrf_interval") else None
+    interval = row.get("chrf_interval")
+    return "{:.1f} to {:.1f}".format(*interval) if interval else None
 
 
 def _limit(row: Row) -> str | None:
@@ -55,6 +64,8 @@ def _llama_bench(row: Row) -> str | None:
     return None if told is None else f"{told:.0%}"
 
 
+_NUMBERS = {"tokens", "largest_difference", "top1_agreement", "top1_error"}  # of a check whose token ids agreed
+_NUMBERS |= {"divergence", "divergence_error", "divergence_p99"}
 COLUMNS = (
     Column("model", label, True),
     Column("engine", engine, True),
@@ -97,29 +108,34 @@ def failures(rows: list[Row]) -> Table | None:
         return None
     kinds = tuple(dict.fromkeys(kind for row in counted for kind in row["failures"]))
     cells = [
-        [label(row), engine(row), row.get("type", "-"), *(str(row["failures"].get(kind, "-")) for kind in kinds)]
+        [label(row), engine(row), row.get("type") or "-", *(str(row["failures"].get(kind, "-")) for kind in kinds)]
         for row in counted
     ]
     return Table(("model", "engine", "type", *kinds), cells)
 
 
-def checks(found: list[dict[str, Any]]) -> Table | None:
-    """What ``slimmoe verify`` recorded, with 95 % intervals."""
-    numbers = ("tokens", "largest logit difference", "top-1 agreement", "KL (nats)", "bar", "")
-    cells = [[check["artefact"], check["against"], check["engine"], *_check_cells(check)] for check in found]
-    return Table(("artefact", "against", "engine", *numbers), cells) if found else None
+def checks(found: list[Check]) -> Table | None:
+    """What ``slimmoe verify`` recorded, with 95 % intervals; the verdict first, where a narrow page shows it."""
+    numbers = ("tokens", "largest logit difference", "top-1 agreement", "KL (nats)", "bar, or why it failed", "engine")
+    cells = [[_passed(check), check["artefact"], check["against"], *_check_cells(check)] for check in found]
+    return Table(("result", "artefact", "against", *numbers), cells) if found else None
 
 
-def _check_cells(check: dict[str, Any]) -> list[str]:
+def _passed(check: Check) -> str:
+    return "passed" if check["passed"] else "FAILED"
+
+
+def _check_cells(check: Check) -> list[str]:
     """The numbers of one verification; none where the token ids already differed."""
-    verdict = [check["bar"], "passed" if check["passed"] else f"FAILED: {check['reason']}"]
-    if "tokens" not in check:
+    verdict = [check["bar"] if check["passed"] else check["reason"], check["engine"]]
+    if not check.keys() >= _NUMBERS:
         return ["-"] * 4 + verdict
+    difference = f"{check['largest_difference']:.2g}"
     return [
         str(check["tokens"]),
-        f"{check['largest_difference']:.2g}",
+        f"{difference} of a spread of {check['spread']:.2g}" if "spread" in check else difference,
         f"{check['top1_agreement']:.1%} ± {1.96 * check['top1_error']:.1%}",
-        f"{check['divergence']:.4f} ± {1.96 * check['divergence_error']:.4f}, 99 %: {check['divergence_p99']:.3f}",
+        f"{check['divergence']:.2g} ± {1.96 * check['divergence_error']:.2g}, 99 %: {check['divergence_p99']:.2g}",
         *verdict,
     ]
 
@@ -144,15 +160,20 @@ def _scatter(rows: list[Row]) -> list[str]:
         repeats.setdefault(which, []).append(row)
     for key in ("chrf", "peak_bytes", "prefill_tokens_per_second", "decode_tokens_per_second"):
         for same in repeats.values():
-            values = [row[key] for row in same if row.get(key)]
+            values = [value for row in same if (value := row.get(key))]
             if len(values) > 1:
-                spread = (max(values) - min(values)) / (sum(values) / len(values))
+                spread = (max(values) - min(values)) / (sum(map(abs, values)) / len(values))
                 widest[key] = max(widest.get(key, 0.0), spread)
-    told = ", ".join(f"{key.replace('_', ' ')} {spread:.1%}" for key, spread in widest.items())
+    told = ", ".join(f"{key.replace('_', ' ')} {_share(spread)}" for key, spread in widest.items())
     return [f"repeats lay apart by at most: {told}"] if told else []
 
 
-def signatures(run: Run) -> list[str]:
+def _share(spread: float) -> str:
+    """A scatter as a share; beyond the median itself its size tells nothing but that the machine was busy."""
+    return f"{spread:.1%}" if spread <= 1 else "more than 100%"
+
+
+def signatures(run: BenchRun) -> list[str]:
     """What the numbers hold for, one fact a line, each said once."""
     facts = signatures_of(run.rows)
     facts += _scatter(run.rows)
@@ -172,8 +193,8 @@ def signatures_of(rows: list[Row]) -> list[str]:
                 f"test set: {row.get('test')}, {row.get('segments')} segments, {row.get('pair')}, greedy decoding"
             )
             facts += [f"chrF++: {row.get('chrf_signature')}", f"BLEU: {row.get('bleu_signature')}"]
-        for measure, key in (("meaning", "meaning_signature"), ("COMET", "comet_signature")):
-            facts += [f"{measure}: {row[key]}"] if row.get(key) else []
+        for measure, signature in (("meaning", row.get("meaning_signature")), ("COMET", row.get("comet_signature"))):
+            facts += [f"{measure}: {signature}"] if signature else []
         if row.get("memory_limit_bytes"):
             facts.append(f"memory limit: {row.get('limit_method')}")
         if row.get("limit_note"):
@@ -186,21 +207,21 @@ def signatures_of(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(facts))
 
 
-def _of_plan(plan: dict[str, Any]) -> list[str]:
+def _of_plan(plan: PlanFacts) -> list[str]:
     counts = sorted({(layer["experts"], len(layer["keep"])) for layer in plan["layers"]})
     experts = ", ".join(f"{kept} of {total}" for total, kept in counts)
     facts = [
         f"plan {plan['hash']}: criterion {plan['criterion']}, allocation {plan['allocation']}, ratio {plan['ratio']:g}, "
         f"{experts} experts kept in each of {len(plan['layers'])} layers, top-k {plan['top_k']}"
     ]
-    used = plan.get("calibration", {})
-    if used:
-        tokens = used["prompt_tokens"] + used["response_tokens"]
-        facts.append(f"calibration: {used['corpus']} ({used['segments']} segments, {tokens} tokens, {used['sha256']})")
+    if used := plan.get("calibration"):
+        tokens = used.get("prompt_tokens", 0) + used.get("response_tokens", 0)
+        about = f"{used.get('segments')} segments, {tokens} tokens, {used.get('sha256')}"
+        facts.append(f"calibration: {used.get('corpus')} ({about})")
     return facts
 
 
-def print_table(run: Run, console: Console) -> None:
+def print_table(run: BenchRun, console: Console) -> None:
     """The table and its signatures on screen."""
     table = all_rows(run.rows, on_screen=True)
     shown = ScreenTable(*table.header, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
@@ -208,7 +229,12 @@ def print_table(run: Run, console: Console) -> None:
         column.justify = "left" if place < table.texts else "right"
         column.no_wrap = place < table.texts
     for cells in table.rows:
-        shown.add_row(*cells)
+        shown.add_row(*(Text(_visible(cell)) for cell in cells))
     console.print(shown)
     for fact in signatures(run):
-        console.print(f"  {fact}", style="dim", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"  {_visible(fact)}", style="dim", highlight=False, soft_wrap=True, markup=False)
+
+
+def _visible(text: str) -> str:
+    """Without characters that a terminal would obey."""
+    return "".join(each if each.isprintable() else "?" for each in text)

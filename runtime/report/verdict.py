@@ -1,8 +1,20 @@
 """The answer in words, and the paper's claims against what was measured; both computed from the rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from runtime.measure.rows import Row, made, memory, name, of_same_kind, ratio, share, unlimited
+from runtime.measure.labels import (
+    is_baseline,
+    memory,
+    mostly_fails,
+    name,
+    of_same_kind,
+    recovered_by,
+    share,
+    unlimited,
+)
+from runtime.measure.rows import Row, had_sft, ratio, recoveries
 from runtime.report.tables import Table
 
 
@@ -13,7 +25,7 @@ class Claim:
     ratio: float
     words: str
     bar: float
-    recovered: bool
+    after_sft: bool  # fully or by LoRA; otherwise of the model as it was cut
 
 
 CLAIMS = (
@@ -28,27 +40,30 @@ def _scored(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.get("chrf") is not None]
 
 
-def _best_share(rows: list[Row], at: float, recovered: bool | None = None) -> tuple[float, Row] | None:
+def _judged(rows: list[Row]) -> list[Row]:
+    """Rows that a share of the unpruned model's score says something of: those whose unpruned model mostly works."""
+    return [row for row in rows if not any(map(mostly_fails, of_same_kind(row, rows)))]
+
+
+def _best_share(rows: list[Row], at: float, wanted: Callable[[Row], bool]) -> tuple[float, Row] | None:
     """The largest share of unpruned chrF++ kept at a ratio, and its row."""
     found = [
         (kept, row)
         for row in rows
-        if abs(ratio(row) - at) < 0.005
-        and recovered in (None, bool(made(row, "recovered")))
-        and (kept := share(row, rows)) is not None
+        if abs(ratio(row) - at) < 0.005 and wanted(row) and (kept := share(row, rows)) is not None
     ]
     return max(found, key=lambda pair: pair[0], default=None)
 
 
 def claims(rows: list[Row]) -> Table | None:
     """Each claim, its bar and the best that was measured; None where no pruned row was scored."""
-    rows = _scored(rows)
+    rows = _judged(_scored(rows))
     if not any(ratio(row) for row in rows):
         return None
     lines = []
     for claim in CLAIMS:
-        found = _best_share(rows, claim.ratio, claim.recovered)
-        bar = f"{claim.bar:.0%} of unpruned chrF++" + (", after SFT" if claim.recovered else ", no SFT")
+        found = _best_share(rows, claim.ratio, had_sft if claim.after_sft else lambda row: not recoveries(row))
+        bar = f"{claim.bar:.0%} of unpruned chrF++" + (", after SFT" if claim.after_sft else ", no SFT")
         told = ["not measured", "-", "-"]
         if found:
             told = ["met" if found[0] >= claim.bar else "missed", f"{found[0]:.1%}", name(found[1])]
@@ -56,7 +71,7 @@ def claims(rows: list[Row]) -> Table | None:
     return Table(("ratio", "the paper", "bar here", "result", "best measured", "by"), lines, texts=6)
 
 
-def _saving(row: Row, base: Row, key: str) -> str | None:
+def _saving(row: Row, base: Row, key: Literal["size_bytes", "peak_bytes"]) -> str | None:
     if not row.get(key) or not base.get(key):
         return None
     change = 1 - row[key] / base[key]
@@ -64,21 +79,21 @@ def _saving(row: Row, base: Row, key: str) -> str | None:
 
 
 def _cost(rows: list[Row], at: float) -> str | None:
-    """What a ratio costs in chrF++ and saves in bytes, at its best, without and with SFT."""
-    told = []
-    for recovered in (False, True):
-        found = _best_share(rows, at, recovered)
+    """What a ratio costs in chrF++ and saves in bytes, at its best, as cut and after each kind of recovery."""
+    told, savings = [], []
+    for recovered in sorted({recovered_by(row) for row in rows}, key=lambda names: (names.count("+"), names)):
+        found = _best_share(rows, at, lambda row, names=recovered: recovered_by(row) == names)
         bases = _scored(of_same_kind(found[1], rows)) if found else []
         if not found or not bases:
             continue
         kept, row = found
-        compared = row.get("against_unpruned") or {}
+        compared = row.get("against_unpruned", {})
         delta = compared.get("chrf_delta", row["chrf"] - bases[0]["chrf"])
         change = f"{abs(delta):.1f} chrF++" if delta < 0 else f"nothing (chrF++ +{delta:.1f})"
         interval = ""
-        if compared.get("chrf_low") is not None and compared.get("chrf_high") is not None:
+        if "chrf_low" in compared and "chrf_high" in compared:
             interval = f", 95 % interval {compared['chrf_low']:+.1f} to {compared['chrf_high']:+.1f}"
-        after = "after SFT" if recovered else "without SFT"
+        after = f"after {recovered}" if recovered else "without recovery"
         told.append(f"{change} {after} ({kept:.0%} kept by {name(row).split(', ', 1)[1]}{interval})")
         savings = [
             ("file", _saving(row, bases[0], "size_bytes")),
@@ -130,8 +145,12 @@ def verdict(rows: list[Row]) -> str:
     if scored:
         best = max(scored, key=lambda row: row["chrf"])
         sentences.append(f"Best quality without a memory limit: {_describe(best)}.")
-        for at in (0.5, 0.75):
-            sentences.append(_cost(scored, at))
+        failing = [row for row in scored if is_baseline(row) and mostly_fails(row)]
+        if failing:
+            sentences.append(
+                f"Most outputs of {' and of '.join(map(name, failing))} fail, so what cutting costs is not judged."
+            )
+        sentences += [_cost(_judged(scored), at) for at in (0.5, 0.75)]
     else:
         sentences.append("No quality was measured here.")
         timed = [row for row in free if row.get("decode_tokens_per_second")]

@@ -47,8 +47,11 @@ def translate(
     artefact: Annotated[Path, typer.Argument(help=ARTEFACT_HELP)],
     pair: KnownPair = None,
     texts: Annotated[list[str] | None, typer.Argument(help="text, or text files; standard input when none")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="file for the translation")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="a new file for the translation")] = None,
     threads: Threads = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="let --output replace a file, which is never one that is translated")
+    ] = False,
 ) -> None:
     """Translate text, line by line."""
     from runtime.engines import open_engine
@@ -59,6 +62,9 @@ def translate(
     for text in texts or []:
         if text.endswith((".txt", ".tsv", ".md")) and " " not in text and not Path(text).is_file():
             raise RequestError(f"There is no text file {text}.", next_command="ls")
+
+    if output is not None:
+        _check_translation(output, [artefact, *map(Path, texts or [])], overwrite)
 
     def lines() -> Iterator[str]:
         if not texts:
@@ -87,6 +93,25 @@ def translate(
                     for result in results:
                         file.write(result.text + "\n")
                 say(f"translation: {output}")
+
+
+def _check_translation(output: Path, read: list[Path], overwrite: bool) -> None:
+    """Refuse to write over what is read, and over any other file unless that is asked for.
+
+    Raises:
+        RequestError: it would be.
+    """
+    if not output.exists():
+        return
+    for path in read:
+        with contextlib.suppress(OSError):  # a text is no path, and may be too long for one
+            if output.samefile(path):
+                raise RequestError(f"{output} is read for this translation: choose another name with -o.")
+    if not overwrite:
+        raise RequestError(
+            f"{output} exists and is kept as it is.",
+            next_command=f"rm {output}   (or --overwrite, or another name with -o)",
+        )
 
 
 @device.command()
@@ -129,7 +154,12 @@ def evaluate(
 @device.command()
 def bench(
     artefacts: Annotated[list[Path], typer.Argument(help="GGUF files, ONNX folders, folders of runs")],
-    output: Output,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="bench.jsonl; rows join those in it and replace older ones of the same run"
+        ),
+    ],
     pair: PairOption = DEFAULT_PAIR,
     test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="and fewer; default: all cores it may use")] = None,
@@ -141,37 +171,41 @@ def bench(
     from rich.progress import Progress
 
     from runtime.formats.artefact import find_artefact
-    from runtime.formats.files import new_file
     from runtime.measure.bench import bench, busy_note
     from runtime.measure.bench_limited import bench_limited, parse_limits
     from runtime.measure.compare import compare, keep_hypotheses
+    from runtime.measure.rows import finished_rows, join_rows, write_rows
     from runtime.text.corpus import read_segments
 
     limits = parse_limits(memory_limit or [])
+    finished_rows(output)  # refuses another kind of file before any work
     artefacts = [find_artefact(each) for each in artefacts]
     if test is not None:
         read_segments(test, pair)  # a missing one is told before a model is loaded
+    measured = []
 
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))
-        rows = []
         for artefact in artefacts:
             progress.update(task, description=f"bench {artefact}")
-            rows.append(keep_hypotheses(bench(artefact, pair, test, threads), output.parent))
-            rows += bench_limited(rows[-1], limits) if limits else []
+            row = keep_hypotheses(bench(artefact, pair, test, threads), output.parent)
+            rows = [row, *bench_limited(row, limits)]
+            join_rows(output, rows)
+            measured += rows
             progress.advance(task)
-    rows = compare(rows, output.parent)
-    with new_file(output) as temporary:
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    if note := busy_note(rows):
+    write_rows(output, compare(finished_rows(output), output.parent))
+    if note := busy_note(measured):
         say(note)
-    say(f"{len(artefacts)} artefacts measured, {len(rows)} rows: {output}")
+    say(f"{len(artefacts)} artefacts measured, {len(measured)} rows: {output}")
 
 
 @device.command()
 def report(
     run: Annotated[Path, typer.Argument(help="a folder with bench.jsonl")],
-    output: Output,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="where to write; of files that exist only an older report is replaced"),
+    ],
 ) -> None:
     """Print the table of a run and write its report: a page (.html) or Markdown (.md)."""
     from runtime.report import print_table, write_report

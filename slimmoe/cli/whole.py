@@ -81,8 +81,7 @@ def export(
 
 def _tell(done: Any, pair: Pair) -> None:
     """The table, the files, and how to translate with them."""
-    from runtime.measure.rows import read_run
-    from runtime.report import print_table
+    from runtime.report import print_table, read_run
 
     if done.done:
         print_table(read_run(done.folder), console)

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from sacrebleu.significance import PairedTest
 
 from runtime.errors import RequestError
 from runtime.measure.compare import RESAMPLES, compare, keep_hypotheses
+from runtime.measure.rows import Row, finished_rows, join_rows
 
 REFERENCES = (Path(__file__).parents[2] / "runtime/text/data" / "test.de").read_text(encoding="utf-8").splitlines()
 
@@ -105,12 +107,37 @@ def test_only_rows_of_one_kind_are_compared_and_nothing_is_written_over(compared
     assert (tmp_path / rows[0]["hypotheses"]).read_text(encoding="utf-8").splitlines() == spoiled(0.3)
 
 
-def test_missing_and_mended_files_are_one_sentence(compared, tmp_path) -> None:
+def test_rows_join_a_file_and_take_the_place_of_the_same_run(tmp_path) -> None:
+    path, artefact = tmp_path / "bench.jsonl", tmp_path / "home" / "a.gguf"
+    artefact.parent.mkdir()
+    artefact.write_bytes(b"GGUF")
+    facts: Row = {"artefact": "home/a.gguf", "type": "Q8_0", "pair": "en-de", "threads": 1, "test": "t"}
+    swept: Row = facts | {"run": "a Q8_0", "model": "a", "chrf": 1.0}
+    path.write_text(json.dumps(swept) + "\n" + '{"artefact": "killed wh')
+    anew: Row = facts | {"artefact": str(artefact), "chrf": 2.0}
+    others: list[Row] = [anew | {"threads": 2}, anew | {"pair": "de-en"}, anew | {"memory_limit_bytes": 5}]
+    assert join_rows(path, [anew, *others]) == finished_rows(path) == [swept | {"chrf": 2.0}, *others]
+
+
+@pytest.mark.parametrize(
+    "content", [b"GGUF\3\0\0\0", b"\x7b\xff\xfe", b"a letter\n", b'{\n "format": "slimmoe-plan/1"\n}\n']
+)
+def test_rows_do_not_take_the_place_of_another_file(content, tmp_path) -> None:
+    (tmp_path / "m.gguf").write_bytes(content)
+    with pytest.raises(RequestError):
+        join_rows(tmp_path / "m.gguf", [{"artefact": "a"}])
+    assert (tmp_path / "m.gguf").read_bytes() == content
+
+
+def test_missing_and_changed_files_are_one_sentence(compared, tmp_path) -> None:
     (one,) = compared(row("a", spoiled(0.3), 0))
     file = tmp_path / one["hypotheses"]
     file.write_text(file.read_text(encoding="utf-8") + "one more\n", encoding="utf-8")
     with pytest.raises(RequestError, match="not one line for each line"):
         compare([one], tmp_path)
+    file.write_bytes(b"\xff\n")
+    with pytest.raises(RequestError, match="cannot be read as UTF-8"):
+        compare([one], tmp_path)
     file.unlink()
-    with pytest.raises(RequestError, match="is not there"):
+    with pytest.raises(RequestError, match=r"is not there.*\n  next: slimmoe bench a\.gguf --pair en-de"):
         compare([one], tmp_path)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from runtime.errors import RequestError
-from runtime.measure.rows import series
-from runtime.report import write_report
+from runtime.measure.labels import label, series
+from runtime.report import print_table, read_run, write_report
 from runtime.report.figures import front
 from runtime.report.verdict import verdict
 
@@ -157,8 +158,17 @@ def test_a_dense_peer_is_called_by_its_name_and_is_no_baseline(tmp_path) -> None
 
 def test_text_from_rows_stays_text(text: str, parsed: Parsed, tmp_path) -> None:
     assert len(parsed.all("script")) == 1 and "&lt;script&gt;alert(0.75)&lt;/script&gt;" in text
-    strange = write(tmp_path, [row(("<i>$x$", "</text><script>", 0.0, 1, 1), 0.0)])
-    assert len(Parsed(strange).all("script")) == 1 and not Parsed(strange).all("i")
+    strange = row(("<i>$x$", "</text><script>[/bold]\x1b[2J", 0.0, 1, 1), 0.0, pair='"><i onload=x>', model="<i>")
+    strange["samples"] = [["[x](javascript:x)", "<i>", "*a*|b\nc"]]
+    page = Parsed(write(tmp_path, [strange, strange | {"pair": "' i ' x "}]))
+    assert len(page.all("script")) == 1 and not page.all("i") and not any("onload" in tag for _, tag in page.tags)
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert ids and len(ids) == len(set(ids)) and all(re.fullmatch(r"[\w-]+", each) for each in ids)
+    told = write(tmp_path, [strange], "report.md")
+    assert r"| \[x\](javascript:x) | \<i> | \*a\*\|b c |" in told and not re.search(r"(?<!\\)<(?!!--)", told)
+    screen = io.StringIO()
+    print_table(read_run(tmp_path), Console(file=screen, width=200))
+    assert "[/bold]" in screen.getvalue() and "\x1b" not in screen.getvalue()
 
 
 def test_killed_rows_are_in_the_table_and_in_the_data(text: str, parsed: Parsed, tmp_path) -> None:
@@ -173,7 +183,7 @@ def test_the_verdict_says_who_is_best_what_a_cut_costs_and_what_fits() -> None:
     told = verdict(sweep())
     assert "Best quality without a memory limit: unpruned, llama.cpp Q8_0 (chrF++ 40.1" in told
     # 4.1 of 40.1 is the smallest loss in relation; after SFT 0.9.
-    assert "Cutting 50% of the experts costs 4.1 chrF++ without SFT (90% kept by llama.cpp Q8_0)" in told
+    assert "Cutting 50% of the experts costs 4.1 chrF++ without recovery (90% kept by llama.cpp Q8_0)" in told
     assert "and 0.9 chrF++ after SFT (98% kept by llama.cpp Q8_0)" in told
     assert "Within 128 MiB unpruned, llama.cpp Q4_K_M translates best (chrF++ 39.8" in told
     assert "Within 96 MiB 75% cut + SFT, llama.cpp Q4_K_M translates best (chrF++ 33.6" in told
@@ -212,7 +222,8 @@ def test_what_was_not_measured_is_a_sentence_and_a_command(tmp_path) -> None:
     bare = {"artefact": "a.gguf", "pair": "en-de", "verdict": "killed", "memory_limit_bytes": 64 * MIB}
     assert Parsed(write(tmp_path, [bare])).all("figure") != []
     page = write(tmp_path, [{"artefact": "a.gguf", "pair": "en-de"}])
-    assert not Parsed(page).all("figure") and page.count("<pre") == 6
+    assert page.index("<h2>Not measured") > page.index("<h2>All rows")
+    assert not Parsed(page).all("figure") and page.count("<code>") == 6
     assert "slimmoe bench a.gguf --pair en-de --memory-limit 1GiB -o bench.jsonl" in page
     write(tmp_path, [bare], "report.md")
 
@@ -224,16 +235,76 @@ def test_each_pair_has_its_own_figures(tmp_path) -> None:
     assert names == ["quality-en-de.csv", "quality-de-en.csv"]
 
 
+BROKEN = [
+    '{"artefact": "a.g', "[1]", "NaN", "{}", '{"artefact": 3}', '{"artefact": "a", "chrf": "x"}', "[" * 10**5,
+    '{"artefact": "a", "chrf": NaN}', '{"artefact": "a", "speed": [{"threads": 2}]}', '{"artefact": "a", "peak_bytes": true}',
+    '{"artefact": "a", "samples": [["a", "b"]]}', '{"artefact": "a", "provenance": {"ratio": null}}',
+    '{"artefact": "a", "format": "slimmoe-bench/9"}', '{"artefact": "a", "chrf_interval": [1]}', '{"artefact": "\\ud800"}',
+]  # fmt: skip
+
+
+def test_two_models_in_one_folder_are_two_parts(tmp_path) -> None:
+    one = [row(KINDS[0], ratio, model="one") for ratio in (0.0, 0.5)]
+    alone = row(KINDS[0], 0.0, model="two", artefact="x.gguf") | {"chrf": 90.0}
+    page = Parsed(write(tmp_path, [*one, alone]))
+    names = [link["download"] for link in page.all("a") if link["download"].startswith("quality")]
+    assert names == ["quality-one-en-de.csv", "quality-two-en-de.csv"]
+    assert "## two, en-de" in write(tmp_path, [*one, alone], "report.md")
+
+
+def test_a_recovery_is_called_what_it_is_and_only_sft_counts_as_sft(tmp_path) -> None:
+    def recovered(chrf: float, ratio: float = 0.75, **facts: Any) -> dict[str, Any]:
+        made = {"criterion": "gate", "ratio": ratio} | facts
+        return row(KINDS[0], 0.75, provenance=made, chrf=chrf)
+
+    squares, sft, lora = ({"method": method, "steps": 5} for method in ("least-squares", "full", "lora"))
+    rows = [row(KINDS[0], 0.0), recovered(39.0, recoveries=[squares]), recovered(20.0, recoveries=[squares, sft])]
+    rows += [recovered(21.0, recoveries=[lora]), recovered(22.0, recovered=True), recovered(19.0)]
+    rows += [recovered(38.0, 0.0, recovered=True, recovery=sft | {"after": squares})]
+    chains = ["", " + least squares", " + least squares + SFT", " + LoRA", " + SFT", "", " + least squares + SFT"]
+    assert [label(each) for each in rows] == [
+        ("75% cut" if number % 6 else "unpruned") + chain for number, chain in enumerate(chains)
+    ]
+    told = write(tmp_path, rows, "report.md")
+    assert "100% of unpruned chrF++, after SFT | missed | 55.3% | 75% cut + SFT, llama.cpp Q4_K_M |" in told
+    assert sorted(line.name for line in series(rows)) == sorted(f"llama.cpp Q4_K_M{chain}" for chain in {*chains})
+    assert "chrF++ after least squares (98% kept" in told and Parsed(write(tmp_path, rows)).all("figure")
+
+
+def test_nothing_is_claimed_of_a_model_whose_outputs_fail(tmp_path) -> None:
+    rows = [row(KINDS[0], ratio, segments=30, failed=30) for ratio in (0.0, 0.5)]
+    told = write(tmp_path, rows, "report.md")
+    assert "Most outputs of unpruned, llama.cpp Q4_K_M fail" in told and "Cutting" not in told and "claims" not in told
+
+
+def test_a_scatter_beyond_the_value_itself_is_not_told_as_a_number(tmp_path) -> None:
+    rows = [row(KINDS[0], 0.0, scatter={"first_token_seconds": 1325.362, "decode_tokens_per_second": 0.034})]
+    told = write(tmp_path, rows, "report.md")
+    assert "first token seconds more than 100%, decode tokens per second 3.4%" in told
+
+
 def test_wrong_requests_are_a_sentence_with_the_next_command(tmp_path) -> None:
     write(tmp_path, [row(KINDS[0], 0.0)], "report.md")
     with pytest.raises(RequestError, match=r"report\.pdf ends in neither") as error:
         write_report(tmp_path, tmp_path / "report.pdf", "title")
     assert error.value.next_command and error.value.next_command.endswith("report.html")
-    for broken in ('{"artefact": "a.g', "[1]", "NaN"):
+    for broken in BROKEN:
         (tmp_path / "bench.jsonl").write_text('{"artefact": "a.gguf"}\n\n' + broken + "\n")
-        with pytest.raises(RequestError, match=r"Line 3 of .*bench\.jsonl is not a JSON object"):
+        with pytest.raises(RequestError, match=r"Line 3 of .*bench\.jsonl .*\n  next: sed -n 3p"):
             write_report(tmp_path, tmp_path / "report.html", "title")
     assert not (tmp_path / "report.html").exists()
+    write(tmp_path, [row(KINDS[0], 0.0)], "report.html")  # and again in the place of a report
+    for name in ("report.html", "report.md"):
+        write(tmp_path, [row(KINDS[0], 0.0)], name)
+        (tmp_path / name).write_text("my own words")
+        with pytest.raises(RequestError, match="is not a report"):
+            write_report(tmp_path, tmp_path / name, "title")
+        (tmp_path / name).unlink()
+    for name, content in (("plan.json", '{"hash": 1}'), ("verify.json", '{"checks": [3]}'), ("plan.json", "[" * 10**5)):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(RequestError, match=f"{name} .*\n  next: rm "):
+            read_run(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_markdown_needs_no_matplotlib_and_a_page_says_how_to_get_it(tmp_path) -> None:
