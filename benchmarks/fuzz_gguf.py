@@ -27,7 +27,7 @@ import numpy as np
 
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Layer, Plan
-from prune.rewrite.gguf import cut_gguf
+from prune.rewrite import prune
 from runtime.errors import SlimmoeError
 from runtime.formats.gguf_file import GgufFile
 from tests.gguf_files import write_moe
@@ -154,7 +154,7 @@ def use(path: Path, work: Path) -> str:
         layers = [Layer(layer, n, [*range(0, n, 2)]) for layer, n in model.moe_layers.items()]
         top_k = min(model.top_k, *(len(layer.keep) for layer in layers)) if layers else 1
         plan = Plan("fuzz", model.fingerprint, "en-de", "gate", "uniform", 0.5, 0, top_k, layers)
-        cut = cut_gguf(path, plan, work / "cut.gguf")
+        cut = prune(path, plan, work / "cut.gguf")
         GgufModel(cut)
     except SlimmoeError:
         return "refused"

@@ -19,7 +19,7 @@ from benchmarks import work_folder
 from export.gguf import export_gguf
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Layer, Plan
-from prune.rewrite.gguf import cut_gguf
+from prune.rewrite import prune
 from runtime.formats.files import new_file
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_writer import encode, encode_tensor, write_header
@@ -120,7 +120,7 @@ def main() -> None:
     with work_folder(options.folder) as work:
         unpruned = work / "synthetic-Q4_K_S.gguf"
         write_model(unpruned, export_gguf(ROOT / "models" / "default", work / "small.gguf", "F16"))
-        for artefact in (unpruned, cut_gguf(unpruned, plan_of(unpruned, 0.75), work / "synthetic-p75-Q4_K_S.gguf")):
+        for artefact in (unpruned, prune(unpruned, plan_of(unpruned, 0.75), work / "synthetic-p75-Q4_K_S.gguf")):
             row = bench(artefact, PAIR, threads=options.threads, reference=False)
             rows += [each | {"artefact": artefact.name} for each in (row, *bench_limited(row, LIMITS))]
     options.output.mkdir(parents=True, exist_ok=True)

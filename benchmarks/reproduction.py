@@ -37,7 +37,7 @@ from prune.calibrate.stats import Stats
 from prune.checkpoint import Checkpoint
 from prune.plan.plan import Plan, make_plan
 from prune.recovery.settings import LEAST_SQUARES
-from prune.rewrite.gguf import cut_gguf
+from prune.rewrite import prune
 from runtime.engines import open_engine
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.formats.files import new_file
@@ -266,7 +266,7 @@ class Reproduction:
         if trial.stages:
             artefact, records = self.recovered_gguf(trial)
         elif plan.ratio:
-            artefact = cut_gguf(artefact, plan, work / "cut.gguf")
+            artefact = prune(artefact, plan, work / "cut.gguf")
         with contextlib.closing(open_engine(artefact, threads=self.threads)) as engine:
             result = evaluate(engine, trial.pair, corpus_segments(self.corpus, trial.pair, "test"), neural=False)
             name = engine.name

@@ -35,9 +35,9 @@ _ROW = 34 / 32  # bytes per weight of Q8_0
 
 CUT = """
 from prune.plan.plan import Plan
-from prune.rewrite.gguf import cut_gguf
+from prune.rewrite import prune
 plan = Plan.load(sys.argv[2])
-def work(): cut_gguf(sys.argv[1], plan, sys.argv[3])
+def work(): prune(sys.argv[1], plan, sys.argv[3])
 """
 COPY = """
 from runtime.formats.copying import copy_range

@@ -3,7 +3,7 @@
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Plan
-from prune.rewrite.shape import PADDING, cut_shape
+from prune.rewrite.shape import PADDED_EXPERT, cut_shape
 
 
 def router_mismatch(artefact: GgufModel, reference: Checkpoint | GgufModel) -> str:
@@ -15,7 +15,9 @@ def router_mismatch(artefact: GgufModel, reference: Checkpoint | GgufModel) -> s
         found, expected = (sorted(set(model.moe_layers.values())) for model in (artefact, reference))
         return f"it has {found} experts in its layers, and not {expected}"
     types = {
-        tensor.type.name for name, tensor in artefact.file.tensors.items() if artefact.place(name).role == "router"
+        tensor.type.name
+        for name, tensor in artefact.file.tensors.items()
+        if artefact.place(name).tensor_role == "router"
     }
     if types == {"F32"} and artefact.fingerprint != reference.fingerprint:
         return "its routers are others"
@@ -38,9 +40,9 @@ def byte_mismatch(artefact: GgufModel, source: GgufModel, plan: Plan) -> str:
         if file.tensors[name].type != tensor.type or not (same or tensor.type.name == "F32"):
             continue
         place, data, expected = source.place(name), file.read(name), whole.read(name)
-        if place.layer in rows and place.role != "other":
+        if place.layer in rows and place.tensor_role != "other":
             size = len(expected) // source.moe_layers[place.layer]
-            kept = [(at, row) for at, row in enumerate(rows[place.layer]) if row != PADDING]
+            kept = [(at, row) for at, row in enumerate(rows[place.layer]) if row != PADDED_EXPERT]
             data = b"".join(data[at * size : (at + 1) * size] for at, _ in kept)
             expected = b"".join(expected[row * size : (row + 1) * size] for _, row in kept)
         if data != expected:

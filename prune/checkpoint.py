@@ -5,7 +5,6 @@ import math
 import mmap
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,22 +14,13 @@ import numpy as np
 from prune.families import Family, Layout, family_of
 from prune.families.sanity import check_config
 from prune.fingerprint import as_float32, fingerprint
+from prune.moe_model import TensorPlace
 from runtime.errors import RequestError, WorkError
 from runtime.formats.json_object import read_object
 from runtime.formats.safetensors import SafetensorsTensor, read_checkpoint
 
 READ_BYTES = 1 << 24  # of a file at a time, where a tensor is read by rows
 HASHED_BYTES = 4096  # of each tensor's start go into the hash of the weights
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a tensor is to its checkpoint. ``layer`` is set for all that belongs to an MoE layer."""
-
-    role: Literal["router", "selection_bias", "expert", "stacked", "block", "other", "unloaded"]
-    layer: int | None = None
-    expert: int | None = None
-    part: str = ""  # of an expert: what follows its prefix, such as up_proj.weight
 
 
 class Checkpoint:
@@ -107,36 +97,38 @@ class Checkpoint:
             raise RequestError(f"{self.folder} has no routed layers: there are no experts to prune.")
         return found
 
-    def place(self, name: str) -> Place:
-        """What a tensor is, by its name alone."""
+    def place(self, name: str) -> TensorPlace:
+        """What a tensor is: by its name, and suspect where its shape has one value for each expert."""
         for pattern in self.family.unloaded:
             before, beyond, _ = pattern.partition("{beyond}")
             if beyond:
                 number = re.match(re.escape(before) + r"(\d+)\.", name)
                 first, end = self._stacks.get(before.rstrip("."), (0, 0))
                 if number and int(number[1]) >= end - first:
-                    return Place("unloaded")
+                    return TensorPlace("unloaded")
             elif name.startswith(before):
-                return Place("unloaded")
+                return TensorPlace("unloaded")
         for stack, (first, _) in self._stacks.items():
             if (number := re.match(re.escape(stack) + r"\.(\d+)\.", name)) and first + int(
                 number[1]
             ) in self.moe_layers:
-                return self._place_in_layer(first + int(number[1]), name[number.end() :])
-        return Place("other")
+                values = math.prod(self.tensors[name].shape)
+                return self._place_in_layer(first + int(number[1]), name[number.end() :], values)
+        return TensorPlace("other")
 
-    def _place_in_layer(self, layer: int, name: str) -> Place:
+    def _place_in_layer(self, layer: int, name: str, values: int) -> TensorPlace:
         if name == self.layout.router:
-            return Place("router", layer)
+            return TensorPlace("router", layer)
         if name == self.layout.selection_bias:
-            return Place("selection_bias", layer)
+            return TensorPlace("selection_bias", layer)
         for pattern in self.layout.experts:
             before, single, after = pattern.partition("{expert}")
             if single and (found := re.match(re.escape(before) + r"(\d+)" + re.escape(after), name)):
-                return Place("expert", layer, int(found[1]), name[found.end() :])
+                return TensorPlace("expert", layer, int(found[1]), name[found.end() :])
         if any(name.startswith(prefix) for prefix in self.layout.experts if "{expert}" not in prefix):
-            return Place("stacked", layer)
-        return Place("block" if name.startswith(self.layout.block) else "other", layer)
+            return TensorPlace("stacked", layer)
+        suspect = name.startswith(self.layout.block) and values == self.moe_layers[layer]
+        return TensorPlace("suspect" if suspect else "other", layer)
 
     def module(self, role: Literal["router", "experts", "selection_bias"], layer: int) -> str:
         """Name in transformers' model of a MoE layer's router, experts or selection bias."""
@@ -180,10 +172,15 @@ class Checkpoint:
         name = self.layout.selection_bias
         return name is not None and all(self.prefix(layer) + name in self.tensors for layer in self.moe_layers)
 
+    @cached_property
+    def padding_bias(self) -> Literal["router_bias", "selection_bias"] | None:
+        """The role of the tensors by which an expert is made unselectable, changing nothing else; None: there is none."""
+        return "selection_bias" if self.selection_bias and self.family.padding else None
+
     @property
     def can_pad(self) -> bool:
         """Whether experts may be added that are never chosen and change nothing: layers can then differ in count."""
-        return self.selection_bias and self.family.padding
+        return self.padding_bias is not None
 
     @property
     def source(self) -> Path:

@@ -2,27 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from prune.fingerprint import fingerprint
+from prune.moe_model import TensorPlace
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_header import GgufTensor
 from runtime.formats.gguf_names import ROUTER, in_layer, split_layer, tensor_role
 
 MOST_LAYERS, MOST_EXPERTS = 1 << 12, 1 << 16  # llama.cpp has at most 512 and 1024
 
 _BY_ITSELF = (2, 4)  # gating functions that score each expert apart from the others: sigmoid, square root of softplus
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a tensor is to its model. ``layer`` is set for all that belongs to an MoE layer."""
-
-    role: Literal["router", "router_bias", "selection_bias", "stacked", "suspect", "other", "unloaded"]
-    layer: int | None = None
 
 
 class GgufModel:
@@ -72,6 +65,13 @@ class GgufModel:
         return self._number("block_count", 0) - extra if extra else None
 
     @cached_property
+    def has_unloaded(self) -> bool:
+        """Whether the file holds layers of multi-token prediction, not only their number."""
+        first = self.first_unloaded
+        layers = (split_layer(name)[0] for name in self.tensors)
+        return first is not None and any(layer is not None and layer >= first for layer in layers)
+
+    @cached_property
     def moe_layers(self) -> dict[int, int]:
         """Number of experts by layer, from the router tensors that are there."""
         found = {}
@@ -87,14 +87,18 @@ class GgufModel:
             raise RequestError(f"{self.source} has no routed layers: there are no experts to prune.")
         return dict(sorted(found.items()))
 
-    def place(self, name: str) -> Place:
-        """What a tensor is, by its name alone. Suspect: it seems to hold something of each expert that no rule knows."""
+    @property
+    def tensors(self) -> dict[str, GgufTensor]:
+        return self.file.tensors
+
+    def place(self, name: str) -> TensorPlace:
+        """What a tensor is, by its name and shape."""
         layer, rest = split_layer(name)
         if layer is None:
-            return Place("other")
+            return TensorPlace("other")
         if self.first_unloaded is not None and layer >= self.first_unloaded:
-            return Place("unloaded")
-        return Place(tensor_role(rest, self.file.tensors[name].shape, self.moe_layers.get(layer)), layer)
+            return TensorPlace("unloaded")
+        return TensorPlace(tensor_role(rest, self.file.tensors[name].shape, self.moe_layers.get(layer)), layer)
 
     @property
     def top_k(self) -> int:
@@ -128,7 +132,7 @@ class GgufModel:
         return 1
 
     @cached_property
-    def never(self) -> Literal["router_bias", "selection_bias"] | None:
+    def padding_bias(self) -> Literal["router_bias", "selection_bias"] | None:
         """The tensor by which an expert is made unselectable, changing nothing else; None where there is none.
 
         A selection bias is added after the gating function. Where that is a softmax over all experts, one that is never
@@ -138,7 +142,7 @@ class GgufModel:
         for name in self.file.tensors:
             place = self.place(name)
             if place.layer is not None:
-                there[place.role].add(place.layer)
+                there[place.tensor_role].add(place.layer)
         layers = set(self.moe_layers)
         if there["selection_bias"]:
             by_itself = self._number("expert_gating_func", 0) in _BY_ITSELF
@@ -148,7 +152,7 @@ class GgufModel:
     @property
     def can_pad(self) -> bool:
         """Whether experts may be added that are never chosen and change nothing: layers can then differ in count."""
-        return self.never is not None
+        return self.padding_bias is not None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,12 +1,60 @@
 """What a mixture of experts is to plans and cuts, whether it lies in a checkpoint folder or in a GGUF file."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+
+
+class StoredTensor(Protocol):
+    """Where a tensor lies: ``start`` and ``stop`` are byte offsets in the file ``path``, ``shape`` has experts first."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def stop(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """What a tensor is to its model.
+
+    Attributes:
+        tensor_role: ``expert`` is a tensor of one expert, ``stacked`` one of all experts of a layer; ``suspect`` seems to
+            hold a part of each expert, and no rule knows which; ``unloaded`` is not loaded with the model.
+        layer: set for all that belongs to an MoE layer.
+        expert: its number, where the tensor is one expert's.
+        part: of one expert's tensor, what follows the expert in its name, such as ``up_proj.weight``.
+    """
+
+    tensor_role: Literal["router", "router_bias", "selection_bias", "expert", "stacked", "suspect", "other", "unloaded"]
+    layer: int | None = None
+    expert: int | None = None
+    part: str = ""
 
 
 class MoeModel(Protocol):
     """The facts that calibration, plans and cuts need; ``Checkpoint`` and ``GgufModel`` have them."""
+
+    @property
+    def tensors(self) -> Mapping[str, StoredTensor]:
+        """All tensors by name."""
+        ...
+
+    def place(self, name: str) -> TensorPlace:
+        """What one of the tensors is."""
+        ...
 
     @property
     def source(self) -> Path:
@@ -46,6 +94,11 @@ class MoeModel(Protocol):
     @property
     def layer_floor(self) -> int:
         """Experts that each layer must keep whatever top-k is."""
+        ...
+
+    @cached_property
+    def padding_bias(self) -> Literal["router_bias", "selection_bias"] | None:
+        """The role of the tensors by which an expert is made unselectable, changing nothing else; None: there is none."""
         ...
 
     @property

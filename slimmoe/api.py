@@ -121,18 +121,28 @@ def make_plan(
     return plan
 
 
-def prune(model: AnyPath, plan: "Plan | AnyPath", output: AnyPath) -> Path:
+def prune(model: AnyPath, plan: "Plan | AnyPath", output: AnyPath, *, ragged: bool = False) -> Path:
     """Write a checkpoint folder or a GGUF file without the experts that the plan drops; all other bytes stay.
+
+    Args:
+        output: a new folder; for a GGUF file a file, or a folder with a slash at its end. A GGUF file gets a Modelfile for
+            Ollama beside it where the plan is of one pair.
+        ragged: write each layer of a checkpoint with its own count, which only ONNX can hold.
 
     Raises:
         RequestError: the plan does not fit the model, or ``output`` is there already.
         WorkError: a tensor is missing or unknown, or the disk is full.
     """
     from prune.plan.plan import Plan
-    from slimmoe.stage_calls import prune_any
+    from prune.rewrite import prune as rewrite
 
     chosen = Plan.load(Path(plan)) if isinstance(plan, str | Path) else plan
-    return prune_any(Path(model), chosen, output)
+    path = rewrite(Path(model), chosen, output, ragged)
+    if path.suffix == ".gguf":
+        from export.gguf.modelfile import add_for_cut
+
+        add_for_cut(Path(model), path, chosen.pair)
+    return path
 
 
 def recover(

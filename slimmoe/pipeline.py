@@ -102,7 +102,7 @@ class Pipeline:
         def make(output: Path) -> None:
             from prune.checkpoint import Checkpoint
             from prune.plan.plan import Plan
-            from prune.rewrite.checkpoint import prune
+            from prune.rewrite import prune
 
             prune(variant.model, Plan.load(plan.output), output, ragged=not Checkpoint(variant.model).can_pad)
 

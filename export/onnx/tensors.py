@@ -52,7 +52,7 @@ class Tensors:
         self._roles = decoder.model | decoder.layer | {"router": router}
         if selection_bias and "router" not in decoder.biased:
             self._roles["selection_bias"] = selection_bias
-        self._left = {name for name in checkpoint.tensors if checkpoint.place(name).role != "unloaded"}
+        self._left = {name for name in checkpoint.tensors if checkpoint.place(name).tensor_role != "unloaded"}
         self._missing: list[str] = []
 
     def _find(self, role: str, layer: int | None = None, expert: int | None = None) -> str:

@@ -9,9 +9,14 @@ from prune.moe_model import MoeModel
 from prune.plan.plan import Plan
 from runtime.errors import RequestError
 
-PADDING = -1  # in rows: a place of the cut that the router must never choose
+PADDED_EXPERT = -1  # in rows: a place of the cut that the router must never choose
 # By type: a selection bias so low that no score can outweigh it, finite because some engines refuse infinities.
-NEVER = {"F32": np.float32(-1e30), "F64": np.float64(-1e30), "F16": np.float16(-65504), "BF16": np.uint16(0xF149)}
+EXCLUDED_BIAS = {
+    "F32": np.float32(-1e30),
+    "F64": np.float64(-1e30),
+    "F16": np.float16(-65504),
+    "BF16": np.uint16(0xF149),
+}
 
 
 @dataclass(frozen=True)
@@ -19,7 +24,7 @@ class Shape:
     """The cut model.
 
     Attributes:
-        rows: by layer, the source expert of each place in the cut, or PADDING.
+        rows: by layer, the source expert of each place in the cut, or PADDED_EXPERT.
         groups: expert groups of the router; 1 means plain top-k.
     """
 
@@ -112,7 +117,7 @@ def cut_shape(model: MoeModel, plan: Plan, ragged: bool = False) -> Shape:
     for layer in plan.layers:
         part = len(layer.keep) // groups  # all in one where groups is 1
         parts = [layer.keep[i * part : (i + 1) * part] for i in range(groups)]
-        padded[layer.layer] = [row for p in parts for row in p + [PADDING] * (max(counts) // groups - part)]
+        padded[layer.layer] = [row for p in parts for row in p + [PADDED_EXPERT] * (max(counts) // groups - part)]
     return Shape(padded, groups)
 
 

@@ -15,17 +15,6 @@ _PIECE = 8 << 20  # bytes of one such request
 _ASK = 1 << 30  # bytes; the most that is asked of the system in one call
 
 
-def merge(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join each range (start, stop) that begins where the one before it ends."""
-    merged: list[tuple[int, int]] = []
-    for start, stop in ranges:
-        if merged and merged[-1][1] == start:
-            merged[-1] = (merged[-1][0], stop)
-        else:
-            merged.append((start, stop))
-    return merged
-
-
 def write_all(target: BinaryIO, data: bytes | memoryview) -> None:
     """Append all of ``data`` to a file, of which an unbuffered one may take less at a time than it is given.
 
@@ -99,12 +88,29 @@ def copy_all(steps: Iterable[Step], target: BinaryIO) -> None:
     Raises:
         As ``copy_range``.
     """
-    for step in _read_ahead(_small(steps)):
+    for step in _read_ahead(_small(joined(steps))):
         if isinstance(step, bytes):
             write_all(target, step)
         else:
             source, start, stop = step
             copy_range(source, target, start, stop)
+
+
+def joined(steps: Iterable[Step]) -> Iterator[Step]:
+    """The same bytes in fewer steps: a range that begins where the one before it ends is joined to it."""
+    last: Step = b""
+    for step in steps:
+        if isinstance(step, bytes):
+            if not step:
+                continue
+        elif not isinstance(last, bytes) and last[0] is step[0] and last[2] == step[1]:
+            last = (step[0], last[1], step[2])
+            continue
+        if last:
+            yield last
+        last = step
+    if last:
+        yield last
 
 
 def _small(steps: Iterable[Step]) -> Iterator[Step]:

@@ -8,7 +8,7 @@ from typing import Any
 from gguf.constants import GGUFValueType
 
 from runtime.errors import RequestError, WorkError
-from runtime.formats.gguf_header import Part, Tensor, decode, integer, read_part
+from runtime.formats.gguf_header import GgufTensor, Part, decode, integer, read_part
 
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
@@ -39,7 +39,7 @@ class GgufFile:
         self.parts = [part.path for part in read]
         self.metadata, self.metadata_end = first.metadata, first.metadata_end
         self.version, self.alignment = first.version, first.alignment
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors: dict[str, GgufTensor] = {}
         for number, part in enumerate(read):
             self._check_part(part, number, len(read))
             if twice := part.tensors.keys() & self.tensors.keys():
@@ -101,9 +101,9 @@ class GgufFile:
             WorkError: the file has become shorter.
         """
         tensor = self.tensors[name]
-        with tensor.part.open("rb") as file:
+        with tensor.path.open("rb") as file:
             file.seek(tensor.start)
             data = file.read(tensor.stop - tensor.start)
         if len(data) != tensor.stop - tensor.start:
-            raise WorkError(f"{tensor.part} is cut short: it ended within the tensor {name!r}.")
+            raise WorkError(f"{tensor.path} is cut short: it ended within the tensor {name!r}.")
         return data

@@ -51,14 +51,19 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """Where a tensor lies: ``start`` and ``stop`` are byte offsets in ``part``. ``shape`` has the outermost axis first."""
+class GgufTensor:
+    """Where a tensor lies: ``start`` and ``stop`` are byte offsets in ``path``. ``shape`` has the outermost axis first."""
 
     type: GGMLQuantizationType
     shape: tuple[int, ...]
-    part: Path
+    path: Path
     start: int
     stop: int
+
+    @property
+    def dtype(self) -> str:
+        """The type by ggml's name: F32, Q4_K."""
+        return self.type.name
 
 
 class _Cursor:
@@ -154,7 +159,7 @@ def _read_metadata(cursor: _Cursor, count: int) -> dict[str, Value]:
     return metadata
 
 
-def _read_tensor(cursor: _Cursor, part: Path) -> tuple[str, Tensor]:
+def _read_tensor(cursor: _Cursor, part: Path) -> tuple[str, GgufTensor]:
     """Name and place of a tensor, its offset still counted from the start of the data."""
     name, axes = cursor.name("tensor", LONGEST_NAME), cursor.number("I")
     if axes > MOST_AXES:
@@ -169,7 +174,7 @@ def _read_tensor(cursor: _Cursor, part: Path) -> tuple[str, Tensor]:
     row = shape[-1] if shape else 1
     if 0 in shape or row % block:
         raise cursor.wrong(f"the tensor {name!r} of type {kind.name} cannot have the shape {list(shape)}")
-    return name, Tensor(kind, shape, part, offset, offset + math.prod(shape) // block * size)
+    return name, GgufTensor(kind, shape, part, offset, offset + math.prod(shape) // block * size)
 
 
 @dataclass(frozen=True)
@@ -181,7 +186,7 @@ class Part:
     alignment: int
     metadata: dict[str, Value]
     metadata_end: int
-    tensors: dict[str, Tensor]
+    tensors: dict[str, GgufTensor]
 
 
 def _read_start(cursor: _Cursor) -> tuple[int, int, int]:
@@ -209,9 +214,9 @@ def _read_alignment(cursor: _Cursor, path: Path, metadata: dict[str, Value]) -> 
     return alignment
 
 
-def _placed(cursor: _Cursor, tensors: list[tuple[str, Tensor]], base: int, alignment: int) -> dict[str, Tensor]:
+def _placed(cursor: _Cursor, tensors: list[tuple[str, GgufTensor]], base: int, alignment: int) -> dict[str, GgufTensor]:
     """The tensors with their offsets in the file; none beyond its end, none over another."""
-    placed: dict[str, Tensor] = {}
+    placed: dict[str, GgufTensor] = {}
     for name, tensor in tensors:
         if name in placed:
             raise cursor.wrong(f"the tensor {name!r} is there twice")
@@ -219,7 +224,7 @@ def _placed(cursor: _Cursor, tensors: list[tuple[str, Tensor]], base: int, align
             raise cursor.wrong(f"the tensor {name!r} is not aligned to {alignment} bytes")
         if base + tensor.stop > cursor.size:
             raise cursor.wrong(f"it is cut short: the tensor {name!r} ends beyond the file")
-        placed[name] = Tensor(tensor.type, tensor.shape, tensor.part, base + tensor.start, base + tensor.stop)
+        placed[name] = GgufTensor(tensor.type, tensor.shape, tensor.path, base + tensor.start, base + tensor.stop)
     end, before = 0, ""
     for name, tensor in sorted(placed.items(), key=lambda item: item[1].start):
         if tensor.start < end:

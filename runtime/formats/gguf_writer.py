@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from gguf.constants import GGUFValueType
 
 from runtime.errors import RequestError
-from runtime.formats.copying import copy_range, merge, write_all
+from runtime.formats.copying import Step, copy_all, write_all
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_header import MAGIC, NUMBERS, Value
 
@@ -56,24 +56,13 @@ def write_header(
     kept = [key for key in source.metadata if metadata.get(key, b"") is not None]
     added = [entry for key, entry in metadata.items() if key not in source.metadata and entry is not None]
     count = len(kept) + len(added)
-    write_all(target, MAGIC + struct.pack("<IQQ", source.version, len(entries), count))
-    with Path(source.parts[0]).open("rb", buffering=0) as file:
-        ranges: list[tuple[int, int]] = []
+    with source.parts[0].open("rb", buffering=0) as file:
+        steps: list[Step] = [MAGIC + struct.pack("<IQQ", source.version, len(entries), count)]
         for key in kept:
-            if (entry := metadata.get(key)) is None:
-                ranges.append((source.metadata[key].entry, source.metadata[key].stop))
-                continue
-            _copy(file, target, ranges)
-            write_all(target, entry)
-            ranges = []
-        _copy(file, target, ranges)
-    write_all(target, b"".join(added) + b"".join(entries))
+            old = source.metadata[key]
+            steps.append(metadata.get(key) or (file, old.entry, old.stop))
+        copy_all([*steps, *added, *entries], target)
     write_all(target, bytes(-target.tell() % source.alignment))
-
-
-def _copy(source: BinaryIO, target: BinaryIO, ranges: list[tuple[int, int]]) -> None:
-    for start, stop in merge(ranges):
-        copy_range(source, target, start, stop)
 
 
 def output_path(output: Path | str, name: str, command: str) -> Path:

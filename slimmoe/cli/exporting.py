@@ -94,10 +94,9 @@ def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[
             "--pre, --pair and --corpus are for checkpoints.",
             next_command=f"slimmoe gguf {model} --plan {plan} -o {output}",
         )
-    from prune.plan.plan import Plan
-    from slimmoe.stage_calls import prune_any
+    from slimmoe import api
 
-    path = prune_any(model, Plan.load(plan), output)
+    path = api.prune(model, plan, output)
     say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
 

@@ -176,15 +176,14 @@ def prune(
     ] = False,
 ) -> None:
     """Cut the other experts out of a checkpoint, or out of a GGUF file as it is: all types are kept, without torch."""
-    from prune.plan.plan import Plan
     from runtime.formats.provenance import read_provenance
-    from slimmoe.stage_calls import prune_any
+    from slimmoe import api
 
     is_gguf = model.endswith(".gguf")
     source = Path(model) if is_gguf else resolve(model)
     if not is_gguf:
         _warn_of_formats(str(source))
-    path = prune_any(source, Plan.load(plan), output, ragged)
+    path = api.prune(source, plan, output, ragged=ragged)
     if is_gguf:
         say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
         return

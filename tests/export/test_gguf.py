@@ -10,7 +10,7 @@ from gguf import GGUFReader
 
 from export.gguf import export_gguf
 from export.gguf.quantise import quantise
-from prune.rewrite.checkpoint import prune
+from prune.rewrite import prune
 from runtime import llama_paths
 from runtime.errors import RequestError, WorkError
 from tests.prune.test_cut import plan_for

@@ -23,7 +23,7 @@ from prune.families import families, load_family
 from prune.gguf_model import GgufModel
 from prune.loading import load_model
 from prune.plan.plan import Plan
-from prune.rewrite.checkpoint import prune
+from prune.rewrite import prune
 from prune.rewrite.masked import masked
 from runtime import llama_paths
 from runtime.engines.llama import LlamaEngine

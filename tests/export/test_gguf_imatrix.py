@@ -14,8 +14,7 @@ from export.gguf.metadata import Origin
 from prune.calibrate.imatrix import CHUNK, Entry, ImportanceMatrix, read_imatrix
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Layer, Plan
-from prune.rewrite.checkpoint import prune
-from prune.rewrite.gguf import cut_gguf
+from prune.rewrite import prune
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.formats.gguf_file import GgufFile
 from runtime.text.pairs import Pair
@@ -216,7 +215,7 @@ def test_what_pads_a_layer_is_no_expert_that_the_text_did_not_reach(
     layers = [Layer(0, 8, [0, 4]), Layer(1, 8, [0, 1, 4, 5])]
     plan = Plan("tiny", GgufModel(source).fingerprint, "en-de", "reap", "layerwise", 0.5, 0, 2, layers)
     plan.save(tmp_path / "slimmoe.json")
-    plain = cut_gguf(source, plan, tmp_path / "plain.gguf")
+    plain = prune(source, plan, tmp_path / "plain.gguf")
 
     def matrix(experts: int, *unreached: int) -> ImportanceMatrix:
         counts = np.ones(experts, np.float32)

@@ -25,7 +25,7 @@ from prune.checkpoint import Checkpoint
 from prune.families import families, load_family
 from prune.families.decoder import Decoder
 from prune.loading import load_model
-from prune.rewrite.checkpoint import prune
+from prune.rewrite import prune
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import FILES

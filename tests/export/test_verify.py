@@ -18,14 +18,13 @@ from export.gguf import export_gguf
 from export.model_runner import run_checkpoint
 from export.onnx import export_onnx
 from export.verify import EXACT_BAR, _Text, add_to_record, content_hash, verify
-from prune.rewrite.checkpoint import prune
-from prune.rewrite.gguf import cut_gguf
+from prune.rewrite import prune
 from runtime.errors import RequestError, WorkError
 from runtime.report import markdown, read_run
 from runtime.text.pairs import Pair
-from tests.export.test_gguf_cut import plan_of
 from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
+from tests.prune.test_gguf_cut import plan_of
 from tests.tiny import write_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +106,7 @@ def test_shuffled_router_rows_are_caught(source_gguf, tiny_checkpoint, tmp_path)
 def test_a_cut_file_is_not_its_whole_model(source_q8, tiny_checkpoint, tmp_path) -> None:
     """Though a few experts fewer may lose less than the bar."""
     plan = plan_for(tiny_checkpoint, [*range(7)], [*range(7)])
-    found = verify(cut_gguf(source_q8, plan, tmp_path / "cut.gguf"), tiny_checkpoint, DEV, PAIR)
+    found = verify(prune(source_q8, plan, tmp_path / "cut.gguf"), tiny_checkpoint, DEV, PAIR)
     assert not found.passed and "it has [7] experts in its layers, and not [8]" in found.sentence()
 
 
@@ -185,7 +184,7 @@ def test_a_gguf_cut_by_bytes_equals_its_source_with_the_experts_masked(
         plan = plan_for(tiny_checkpoint, *keep)
         plan.save(tmp_path / f"{name}.json")
         for source in (source_gguf, source_q8):
-            cut = cut_gguf(source, plan, tmp_path / f"{name}-{source.name}")
+            cut = prune(source, plan, tmp_path / f"{name}-{source.name}")
             found = verify(cut, source, DEV, PAIR, tmp_path / f"{name}.json")
             assert found.passed and found.numbers, found
             if source == source_gguf:  # quantised activations amplify how the router's additions are ordered
@@ -197,7 +196,7 @@ def test_a_gguf_cut_by_bytes_equals_its_source_with_the_experts_masked(
 def test_a_gguf_cut_otherwise_than_its_plan_says_fails(source_q8, tiny_checkpoint, tmp_path) -> None:
     plan, wrong = plan_for(tiny_checkpoint, *KEEP), plan_for(tiny_checkpoint, [0, 1, 3], [5, 6, 7])
     plan.save(tmp_path / "plan.json")
-    cut = cut_gguf(source_q8, plan, tmp_path / "right.gguf")
+    cut = prune(source_q8, plan, tmp_path / "right.gguf")
     experts = tensor(cut, "blk.1.ffn_down_exps.weight")
     experts[2, 0, 0] ^= 1  # a bit, too little for any bar on logits
     experts.flush()
@@ -221,10 +220,10 @@ def test_gguf_files_are_verified_without_torch(source_q8, source_gguf, tiny_chec
     plan_for(tiny_checkpoint, *KEEP).save(tmp_path / "plan.json")
     command = (
         "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "from pathlib import Path; from prune.rewrite.gguf import cut_gguf; from prune.plan.plan import Plan\n"
+        "from pathlib import Path; from prune.rewrite import prune; from prune.plan.plan import Plan\n"
         "import slimmoe.cli\n"
         "source, plan, cut = sys.argv[1:4]\n"
-        "cut_gguf(Path(source), Plan.load(Path(plan)), Path(cut))\n"
+        "prune(Path(source), Plan.load(Path(plan)), Path(cut))\n"
         "sys.argv[1:] = ['verify', cut, '--against', source, '--plan', plan, '-o', cut + '.json']; slimmoe.cli.main()"
     )
     arguments = [source_q8, tmp_path / "plan.json", tmp_path / "cut.gguf"]
@@ -239,7 +238,7 @@ def test_a_top_k_by_layer_cannot_be_lowered_and_is_refused(tmp_path) -> None:
     source = write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": [2, 4]})
     plan = plan_of(source, [0, 3, 5], [1, 2, 7])
     plan.save(tmp_path / "plan.json")
-    cut = cut_gguf(source, plan, tmp_path / "cut.gguf")
+    cut = prune(source, plan, tmp_path / "cut.gguf")
     with pytest.raises(RequestError, match=r"gives tiny\.expert_used_count by layer"):
         verify(cut, source, DEV, PAIR, tmp_path / "plan.json")
 

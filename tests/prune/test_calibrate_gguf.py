@@ -153,8 +153,8 @@ def bare() -> list[str]:
         "        if name.partition('.')[0] in ('torch', 'transformers', 'accelerate'):\n"
         "            raise ImportError(f'{name} is not installed')\n"
         "sys.meta_path.insert(0, Blocker())\n"
-        "import slimmoe\n"
-        "slimmoe.cli.main()\n"
+        "from slimmoe.cli import main\n"
+        "main()\n"
     )
     return [sys.executable, "-c", blocker]
 

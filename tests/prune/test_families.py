@@ -16,7 +16,7 @@ from prune.checkpoint import Checkpoint
 from prune.families import families, family_of, load_family
 from prune.loading import load_model
 from prune.plan.plan import Plan
-from prune.rewrite.checkpoint import prune
+from prune.rewrite import prune
 from prune.rewrite.masked import masked
 from runtime.errors import RequestError
 from tests.prune.test_cut import plan_for

@@ -12,8 +12,7 @@ from export.gguf import export_gguf
 from export.onnx import export_onnx
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
-from prune.rewrite.checkpoint import prune
-from prune.rewrite.gguf import cut_gguf
+from prune.rewrite import prune
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.measure.bench import file_size
 from tests.prune.test_cut import plan_for
@@ -89,7 +88,7 @@ def test_more_pruning_and_fewer_bits_are_smaller() -> None:
 
 def test_cuts_of_a_gguf_file_are_foretold(tmp_path) -> None:
     whole = export_gguf(DEFAULT, tmp_path / "whole.gguf", "Q4_K_M")
-    cut = cut_gguf(whole, plan_for(DEFAULT, *[[*range(16)]] * 6), tmp_path / "cut.gguf")
+    cut = prune(whole, plan_for(DEFAULT, *[[*range(16)]] * 6), tmp_path / "cut.gguf")
     found = {choice.ratio: choice for choice in fit(GgufModel(whole), 2**33).choices}
     as_checkpoint = {(c.ratio, c.type): c.memory_bytes for c in fit(Checkpoint(DEFAULT), 2**33).choices}
     assert found[0.5].type == "Q4_K_M" and found[0.5].experts == 16

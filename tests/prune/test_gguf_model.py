@@ -32,7 +32,7 @@ def test_groups_and_a_top_k_by_layer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tensors, change, never",
+    "tensors, change, bias",
     [
         (biases("exp_probs_b.bias"), SIGMOID, "selection_bias"),
         (biases("exp_probs_b"), SIGMOID, "selection_bias"),  # some converters leave .bias out
@@ -44,16 +44,16 @@ def test_groups_and_a_top_k_by_layer(tmp_path: Path) -> None:
     ],
 )
 def test_which_bias_makes_padding_exact(
-    tmp_path: Path, tensors: dict[str, Any], change: dict[str, Any], never: str | None
+    tmp_path: Path, tensors: dict[str, Any], change: dict[str, Any], bias: str | None
 ) -> None:
     model = GgufModel(write_moe(tmp_path / "x.gguf", change, tensors))
-    assert (model.never, model.can_pad) == (never, never is not None)
+    assert (model.padding_bias, model.can_pad) == (bias, bias is not None)
 
 
 def test_layers_of_multi_token_prediction_are_not_among_the_model_s(tmp_path: Path) -> None:
     model = GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.nextn_predict_layers": 1}, layers=3))
     assert [*model.moe_layers] == [0, 1]
-    assert model.place("blk.2.ffn_up_exps.weight").role == "unloaded"
+    assert model.place("blk.2.ffn_up_exps.weight").tensor_role == "unloaded"
 
 
 def test_tensors_are_known_by_their_names(tmp_path: Path) -> None:
@@ -75,10 +75,10 @@ def test_tensors_are_known_by_their_names(tmp_path: Path) -> None:
     extra |= {f"blk.0.{name}": np.zeros((4, 32), np.float32) for name in whole if "norm" not in name}
     extra["blk.0.ffn_norm.weight"] = BIAS  # a width of 8 is no number of experts
     model = GgufModel(write_moe(tmp_path / "x.gguf", extra=extra))
-    assert {name: model.place(f"blk.0.{name}").role for name in odd} == dict.fromkeys(odd, "suspect")
-    assert {name: model.place(f"blk.0.{name}").role for name in whole} == dict.fromkeys(whole, "other")
-    assert model.place("token_embd.weight").role == model.place("blk.1.attn_norm.weight").role == "other"
-    assert model.place("blk.1.ffn_down_exps.weight").role == "stacked"
+    assert {name: model.place(f"blk.0.{name}").tensor_role for name in odd} == dict.fromkeys(odd, "suspect")
+    assert {name: model.place(f"blk.0.{name}").tensor_role for name in whole} == dict.fromkeys(whole, "other")
+    assert model.place("token_embd.weight").tensor_role == model.place("blk.1.attn_norm.weight").tensor_role == "other"
+    assert model.place("blk.1.ffn_down_exps.weight").tensor_role == "stacked"
 
 
 def test_the_fingerprint_is_of_the_routers_as_float32(tmp_path: Path) -> None:

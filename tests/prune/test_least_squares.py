@@ -13,7 +13,7 @@ from prune.recovery.equations import Equations
 from prune.recovery.least_squares import refit
 from prune.recovery.recover import recover
 from prune.recovery.settings import Settings
-from prune.rewrite.checkpoint import prune
+from prune.rewrite import prune
 from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair

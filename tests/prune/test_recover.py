@@ -22,7 +22,7 @@ from prune.recovery.objective import Objective, logit_divergence, response_logit
 from prune.recovery.recover import recover
 from prune.recovery.settings import EPOCHS, MOST_STEPS, Settings
 from prune.recovery.trainer import newest_checkpoint
-from prune.rewrite.checkpoint import prune
+from prune.rewrite import prune
 from runtime.errors import RequestError, WorkError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair

@@ -1,7 +1,6 @@
 """A cut GGUF file is the GGUF file of the cut checkpoint, byte for byte, and computes what the masked one computes."""
 
 import contextlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from slimmoe.stage_calls import prune_any
 
 from export.gguf import export_gguf
 from export.gguf.quantise import quantise
 from prune.families import load_family
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Layer, Plan
-from prune.rewrite.checkpoint import prune
-from prune.rewrite.gguf import cut_gguf
+from prune.rewrite import prune
 from runtime.engines.llama import LlamaEngine
 from runtime.engines.llama_graph import GraphTensor, Watcher, masked
 from runtime.errors import RequestError, WorkError
@@ -89,7 +88,7 @@ def assert_same_file(found: Path, expected: Path) -> None:
 def assert_cut_is_the_file_of_the_cut_checkpoint(subject: Subject, plan: Plan, folder: Path) -> GgufModel:
     prune(subject.folder, plan, folder / "cut")
     export_gguf(folder / "cut", folder / "expected.gguf", "F32")
-    cut_gguf(file_of(subject), plan, folder / "found.gguf")
+    prune(file_of(subject), plan, folder / "found.gguf")
     assert_same_file(folder / "found.gguf", folder / "expected.gguf")
     return GgufModel(folder / "found.gguf")
 
@@ -108,14 +107,14 @@ def test_half_of_the_experts_in_float32_and_eight_bits(subject: Subject, tmp_pat
     assert GgufFile(tmp_path / "found.gguf").get("slimmoe.hash") == plan.hash
     quantise(file_of(subject), tmp_path / "source.gguf", "Q8_0")
     quantise(tmp_path / "expected.gguf", tmp_path / "expected-q8.gguf", "Q8_0")
-    cut_gguf(tmp_path / "source.gguf", plan, tmp_path / "found-q8.gguf")
+    prune(tmp_path / "source.gguf", plan, tmp_path / "found-q8.gguf")
     assert_same_file(tmp_path / "found-q8.gguf", tmp_path / "expected-q8.gguf")
 
 
 def test_fewer_experts_than_top_k_lower_it(subject: Subject, tmp_path: Path) -> None:
     few = max(1, subject.checkpoint.layer_floor)
     plan = subject.plan([3, 5][:few], [2, 6][:few])
-    cut = cut_gguf(file_of(subject), plan, tmp_path / "cut.gguf")
+    cut = prune(file_of(subject), plan, tmp_path / "cut.gguf")
     assert GgufModel(cut).top_k == few < subject.checkpoint.top_k
     assert_cut_equals_masked(file_of(subject), plan, cut, 1e-4)
 
@@ -132,7 +131,7 @@ def test_layers_of_different_counts_are_padded_where_a_bias_allows_it(subject: S
     plan = subject.plan(*UNEVEN)
     if not subject.checkpoint.can_pad:
         with pytest.raises(RequestError, match="--ragged"):
-            cut_gguf(file_of(subject), plan, tmp_path / "cut.gguf")
+            prune(file_of(subject), plan, tmp_path / "cut.gguf")
         assert not any(tmp_path.iterdir())
         return
     assert_cut_is_the_file_of_the_cut_checkpoint(subject, plan, tmp_path)
@@ -165,11 +164,11 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     return subject
 
 
-@pytest.mark.parametrize("quant", ["F16", "BF16", "Q8_0", "Q4_K_M", "Q3_K_M", "IQ4_XS", "MXFP4_MOE", "TQ1_0"])
+@pytest.mark.parametrize("quant", ["F16", "BF16", "Q4_K_M", "Q3_K_M", "IQ4_XS", "MXFP4_MOE", "TQ1_0"])
 def test_quantised_then_cut_is_cut_then_quantised(wide: Subject, tmp_path: Path, quant: str) -> None:
     quantise(file_of(wide), tmp_path / "source.gguf", quant)
     quantise(wide.folder.parent / "cut.gguf", tmp_path / "expected.gguf", quant)
-    cut_gguf(tmp_path / "source.gguf", wide.plan(*HALF), tmp_path / "found.gguf")
+    prune(tmp_path / "source.gguf", wide.plan(*HALF), tmp_path / "found.gguf")
     assert_same_file(tmp_path / "found.gguf", tmp_path / "expected.gguf")
 
 
@@ -204,7 +203,7 @@ def test_but_for_the_softmax_the_cut_is_the_masked_file_to_the_last_bit(
 ) -> None:
     source, plan = tmp_path / "source.gguf", wide.plan(*HALF)
     quantise(file_of(wide), source, quant)
-    cut = cut_gguf(source, plan, tmp_path / "cut.gguf")
+    cut = prune(source, plan, tmp_path / "cut.gguf")
     ids = np.random.default_rng(0).integers(4, 8000, 600).tolist()  # more than one batch
     keep = {layer.layer: layer.keep for layer in plan.layers}
 
@@ -227,19 +226,19 @@ def test_but_for_the_softmax_the_cut_is_the_masked_file_to_the_last_bit(
 def test_every_family_computes_what_it_computes_masked(subject: Subject, tmp_path: Path) -> None:
     keep = THREE_OF_FOUR if subject.checkpoint.groups > 1 else HALF  # a mask keeps groups; so must the cut
     plan = subject.plan(*keep)
-    assert_cut_equals_masked(file_of(subject), plan, cut_gguf(file_of(subject), plan, tmp_path / "cut.gguf"), 1e-4)
+    assert_cut_equals_masked(file_of(subject), plan, prune(file_of(subject), plan, tmp_path / "cut.gguf"), 1e-4)
 
 
 def test_padding_computes_what_the_masked_file_computes(subject: Subject, tmp_path: Path) -> None:
     if not subject.checkpoint.can_pad or subject.checkpoint.groups > 1:
         pytest.skip("no padding, or it gives up the groups, which a mask keeps")
     plan = subject.plan(*UNEVEN)
-    assert_cut_equals_masked(file_of(subject), plan, cut_gguf(file_of(subject), plan, tmp_path / "cut.gguf"), 1e-4)
+    assert_cut_equals_masked(file_of(subject), plan, prune(file_of(subject), plan, tmp_path / "cut.gguf"), 1e-4)
 
 
 def test_all_else_stays_byte_for_byte(tmp_path: Path) -> None:
     source = write_moe(tmp_path / "x.gguf")
-    cut = cut_gguf(source, plan_of(source, [0, 3], [1, 2]), tmp_path / "cut.gguf")
+    cut = prune(source, plan_of(source, [0, 3], [1, 2]), tmp_path / "cut.gguf")
 
     def entries(path: Path) -> dict[str, bytes]:
         data = path.read_bytes()
@@ -254,34 +253,34 @@ def test_all_else_stays_byte_for_byte(tmp_path: Path) -> None:
 def test_a_system_that_writes_a_little_at_a_time_gets_all_of_it(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     source = write_moe(tmp_path / "x.gguf", {"tiny.block_count": 2})
     plan = plan_of(source, [0, 3], [1, 2])
-    expected = cut_gguf(source, plan, tmp_path / "expected.gguf").read_bytes()
+    expected = prune(source, plan, tmp_path / "expected.gguf").read_bytes()
     request.getfixturevalue("short_writes")
-    assert cut_gguf(source, plan, tmp_path / "cut.gguf").read_bytes() == expected
+    assert prune(source, plan, tmp_path / "cut.gguf").read_bytes() == expected
 
 
 def test_a_split_file_becomes_one_file(tmp_path: Path) -> None:
     whole, first = write_moe(tmp_path / "x.gguf"), write_moe(tmp_path / "split.gguf", parts=3)
     plan = plan_of(whole, [0, 3, 4], [1, 2, 7])
-    cut_gguf(whole, plan, tmp_path / "a.gguf")
-    cut_gguf(tmp_path / "split-00002-of-00003.gguf", plan, tmp_path / "b.gguf")
+    prune(whole, plan, tmp_path / "a.gguf")
+    prune(tmp_path / "split-00002-of-00003.gguf", plan, tmp_path / "b.gguf")
     assert tensors(tmp_path / "a.gguf") == tensors(tmp_path / "b.gguf")
     cut = GgufFile(tmp_path / "b.gguf")
     assert len(cut.parts) == 1 and not any(key.startswith("split.") for key in cut.metadata)
     with pytest.raises(RequestError, match="is the file to be cut"):
-        cut_gguf(first, plan, tmp_path / "split-00003-of-00003.gguf")
+        prune(first, plan, tmp_path / "split-00003-of-00003.gguf")
 
 
 def test_a_folder_gets_a_file_that_is_named_by_pair_and_share(tmp_path: Path) -> None:
     first = write_moe(tmp_path / "split.gguf", parts=2)
-    cut = cut_gguf(first, plan_of(first, [0, 3]), f"{tmp_path}/new/")
+    cut = prune(first, plan_of(first, [0, 3]), f"{tmp_path}/new/")
     assert cut == tmp_path / "new" / "split-en-de-p50.gguf" and cut.exists()
     with pytest.raises(RequestError, match=r"(?s)does not end in \.gguf.*next: .*--plan .*/cut\.bin/"):
-        cut_gguf(first, plan_of(first, [0, 3]), tmp_path / "cut.bin")
+        prune(first, plan_of(first, [0, 3]), tmp_path / "cut.bin")
 
 
 def test_top_k_by_layer_is_lowered_layer_by_layer(tmp_path: Path) -> None:
     source = write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": [2, 4]})
-    cut_gguf(source, plan_of(source, [0, 3, 5], [1, 2, 7]), tmp_path / "cut.gguf")
+    prune(source, plan_of(source, [0, 3, 5], [1, 2, 7]), tmp_path / "cut.gguf")
     assert GgufFile(tmp_path / "cut.gguf").get("tiny.expert_used_count") == [2, 3]
 
 
@@ -289,7 +288,7 @@ def test_groups_that_fall_together_are_no_longer_in_the_file(tmp_path: Path) -> 
     groups = {"tiny.expert_group_count": 4, "tiny.expert_group_used_count": 2}
     source = write_moe(tmp_path / "x.gguf", groups)
     for keep in ([0, 3, 5], [3]):
-        cut = GgufFile(cut_gguf(source, plan_of(source, keep), tmp_path / "cut.gguf"))
+        cut = GgufFile(prune(source, plan_of(source, keep), tmp_path / "cut.gguf"))
         assert not groups.keys() & cut.metadata.keys()
 
 
@@ -297,7 +296,7 @@ def test_layers_of_multi_token_prediction_are_left_out(tmp_path: Path) -> None:
     change = {"tiny.nextn_predict_layers": 1, "tiny.attention.head_count_kv": [1, 2, 3]}
     change |= {"tiny.expert_used_count": [2, 3, 4], "tiny.expert_count": [8, 8, 8]}
     source = write_moe(tmp_path / "x.gguf", change, layers=3)
-    cut = GgufFile(cut_gguf(source, plan_of(source, [0, 3]), tmp_path / "cut.gguf"))
+    cut = GgufFile(prune(source, plan_of(source, [0, 3]), tmp_path / "cut.gguf"))
     expected = {
         "block_count": 2, "nextn_predict_layers": 0, "attention.head_count_kv": [1, 2],
         "expert_used_count": [2, 2], "expert_count": [2, 2],
@@ -313,7 +312,7 @@ def test_expert_biases_and_scales_go_with_their_experts(tmp_path: Path) -> None:
         extra[f"blk.{layer}.ffn_up_exps.bias"] = rng.random((8, 4), np.float32)
         extra[f"blk.{layer}.ffn_down_exps.scale"] = rng.random(8, np.float32)
     source = write_moe(tmp_path / "x.gguf", extra=extra)
-    cut = tensors(cut_gguf(source, plan_of(source, [0, 3], [1, 7]), tmp_path / "cut.gguf"))
+    cut = tensors(prune(source, plan_of(source, [0, 3], [1, 7]), tmp_path / "cut.gguf"))
     for name, values in extra.items():
         assert cut[name][2] == values[[0, 3] if ".0." in name else [1, 7]].tobytes()
 
@@ -338,15 +337,21 @@ def test_a_file_that_cannot_be_cut_is_told(
 ) -> None:
     source = write_moe(tmp_path / "x.gguf", change, extra)
     with pytest.raises(WorkError, match=sentence):
-        cut_gguf(source, plan_of(source, [0, 3]), tmp_path / "out" / "cut.gguf")
+        prune(source, plan_of(source, [0, 3]), tmp_path / "out" / "cut.gguf")
     assert not (tmp_path / "out").exists()
+
+
+def keeping(*keep: int) -> Callable[[Plan], Plan]:
+    return lambda plan: replace(plan, layers=[replace(each, keep=[*keep]) for each in plan.layers])
 
 
 PLANS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "another model": (lambda plan: replace(plan, fingerprint="0" * 32), "another model"),
     "other layers": (lambda plan: replace(plan, layers=plan.layers[:1]), "not the model's layers"),
     "other counts": (lambda p: replace(p, layers=[replace(each, experts=9) for each in p.layers]), "not the model's"),
-    "unsorted": (lambda p: replace(p, layers=[replace(each, keep=[3, 0]) for each in p.layers]), "unsorted"),
+    "unsorted": (keeping(3, 0), "keep-list"),
+    "empty": (keeping(), "keep-list"),
+    "out of range": (keeping(0, 8), "keep-list"),
     "too few": (lambda p: replace(p, top_k=3), "keeps 2 experts in a layer; the router of tiny needs 3"),
 }
 
@@ -355,14 +360,20 @@ PLANS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
 def test_a_plan_that_does_not_fit_is_told(tmp_path: Path, change: Callable[[Plan], Plan], sentence: str) -> None:
     source = write_moe(tmp_path / "x.gguf")
     with pytest.raises(RequestError, match=sentence):
-        cut_gguf(source, change(plan_of(source, [0, 3])), tmp_path / "cut.gguf")
+        prune(source, change(plan_of(source, [0, 3])), tmp_path / "cut.gguf")
     assert not (tmp_path / "cut.gguf").exists()
+
+
+def test_a_gguf_file_is_never_ragged(tmp_path: Path) -> None:
+    source = write_moe(tmp_path / "x.gguf")
+    with pytest.raises(RequestError, match="--ragged is for checkpoints"):
+        prune(source, plan_of(source, [0, 3]), tmp_path / "cut.gguf", ragged=True)
 
 
 INTERRUPTED = """
 import os, signal, sys
 import runtime.formats.copying as room
-from prune.rewrite.gguf import cut_gguf
+from prune.rewrite import prune
 from prune.plan.plan import Plan
 copy, calls = room.copy_range, []
 def interrupted(*arguments):
@@ -371,7 +382,7 @@ def interrupted(*arguments):
     if len(calls) == 4:
         os.kill(os.getpid(), int(sys.argv[4]))
 room.copy_range = interrupted
-cut_gguf(sys.argv[1], Plan.load(sys.argv[2]), sys.argv[3])
+prune(sys.argv[1], Plan.load(sys.argv[2]), sys.argv[3])
 """
 
 
@@ -395,7 +406,7 @@ class Absent:
         if name.partition(".")[0] in ("torch", "transformers", "accelerate", "onnx", "peft"):
             raise ModuleNotFoundError(f"{name} is blocked", name=name)
 sys.meta_path.insert(0, Absent())
-from slimmoe import main
+from slimmoe.cli import main
 sys.argv = ["slimmoe", *sys.argv[1:]]
 main()
 """
@@ -422,14 +433,8 @@ def test_a_gguf_file_is_pruned_and_scored_without_torch(wide: Subject, tmp_path:
     run("evaluate", at("cut.gguf"), "--pair", "en-de", "--test", at("test.tsv"), "--threads", "1", "--json")
 
 
-def test_a_plan_of_the_checkpoint_cuts_its_gguf_file(wide: Subject, tmp_path: Path) -> None:
-    quantise(file_of(wide), tmp_path / "q4.gguf", "Q4_K_M")
-    assert plan_of(tmp_path / "q4.gguf", *HALF) == wide.plan(*HALF)
-    shutil.rmtree(tmp_path)
-
-
 def test_a_cut_brings_the_modelfile_of_its_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
     whole = export_gguf(tiny_checkpoint, tmp_path / "whole.gguf", "Q8_0", pair=Pair("en", "de"))
-    cut_gguf(whole, plan_for(tiny_checkpoint, [0, 1, 2], [5, 6, 7]), tmp_path / "cut.gguf")
+    prune_any(whole, plan_for(tiny_checkpoint, [0, 1, 2], [5, 6, 7]), tmp_path / "cut.gguf")
     expected = (tmp_path / "whole.Modelfile").read_text().replace("whole", "cut")
     assert "{{ .Prompt }}" in expected and (tmp_path / "cut.Modelfile").read_text() == expected
