@@ -15,10 +15,10 @@ def cut_size(model: GgufModel, ratio: float) -> tuple[int, float]:
     total = weights = 0.0
     for name, tensor in model.file.tensors.items():
         place = model.place(name)
-        if place.role == "unloaded":
+        if place.tensor_role == "unloaded":
             continue
         share = 1.0
-        if place.layer is not None and place.role != "other":
+        if place.layer is not None and place.tensor_role != "other":
             experts = model.moe_layers[place.layer]
             share = kept_count(experts, ratio) / experts
         total += share * (tensor.stop - tensor.start)

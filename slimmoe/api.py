@@ -1,5 +1,6 @@
 """The functions of ``import slimmoe``: each is one stage, from files to files. docs/api.md has an example of each."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +54,6 @@ def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | 
     Raises:
         RequestError: no such artefact, or no pair is given and none is known.
     """
-    import contextlib
-
     from runtime.translate.segments import known_pair
     from runtime.translate.segments import translate as translate_segments
 
@@ -222,8 +221,6 @@ def evaluate(artefact: AnyPath, pair: AnyPair, test: AnyPath = TEST, threads: in
     Raises:
         RequestError: no such artefact or test set.
     """
-    import contextlib
-
     from runtime.measure.evaluate import evaluate as run
     from runtime.text.corpus import read_segments
 
