@@ -6,24 +6,22 @@ found is a record with its signature, for ``verify.json``.
 
 import contextlib
 import hashlib
-import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from export.comparison import Comparison, Numbers, judge
 from export.gguf_weights import byte_mismatch, router_mismatch
 from export.model_runner import ModelRunner, run_artefact, run_checkpoint, run_masked_gguf
+from export.verification import Verification, content_hash
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Plan
 from prune.rewrite.shape import check_plan, groups_after
-from runtime.errors import RequestError, WorkError
-from runtime.formats.files import new_file
+from runtime.errors import RequestError
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.onnx_folder import graph_file
 from runtime.formats.provenance import FILE, gguf_provenance, read_provenance
@@ -34,68 +32,6 @@ from runtime.text.pairs import Pair
 CUT_BAR = 1e-5  # cut against masked, in float64
 EXACT_BAR = 2e-4  # unquantised artefact against its reference, in float32
 SEGMENTS = 24
-FORMAT = "slimmoe-verify/1"
-
-
-@dataclass(frozen=True)
-class Verification:
-    """One check: what was compared, on what, and what came out.
-
-    ``numbers`` is None where the token ids already differ. ``reason`` is a sentence's end where the check failed.
-    """
-
-    artefact: str
-    artefact_sha256: str  # over the contents of the file, all its parts, or all files of the folder
-    against: str
-    against_sha256: str
-    fingerprint: str  # of the reference's routers, as plans and statistics have it
-    plan: str | None  # hash of the plan by which experts of the reference were masked
-    pair: str
-    corpus: str
-    corpus_sha256: str
-    segments: int
-    engine: str
-    against_engine: str
-    numbers: Numbers | None
-    bar: str
-    reason: str
-
-    @property
-    def passed(self) -> bool:
-        return not self.reason
-
-    def to_dict(self) -> dict[str, Any]:
-        """As one flat object, as ``verify.json`` has it."""
-        found = asdict(self)
-        return found | (found.pop("numbers") or {}) | {"passed": self.passed}
-
-    def sentence(self) -> str:
-        """What was found, for people."""
-        text = f"{self.artefact} {'agrees with' if self.passed else 'DIFFERS from'} {self.against}"
-        if self.numbers:
-            found = self.numbers
-            text += (
-                f": largest logit difference {found.largest_difference:.2g} of a spread of {found.spread:.2g}, top-1 "
-                f"agreement {found.top1_agreement:.1%} ± {1.96 * found.top1_error:.1%}, divergence "
-                f"{found.divergence:.2g} nats (99 %: {found.divergence_p99:.2g}) over {found.tokens} tokens"
-            )
-        return text if self.passed else f"{text}; {self.reason}."
-
-
-def content_hash(path: Path) -> str:
-    """SHA-256 over a file, all parts of a split GGUF file, or all files of a folder with their names."""
-    if path.is_dir():
-        files = sorted(each for each in path.rglob("*") if each.is_file() and not each.name.startswith("."))
-    else:
-        files = GgufFile(path).parts if path.suffix == ".gguf" else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        if path.is_dir():
-            digest.update(f"{file.relative_to(path).as_posix()}\n{file.stat().st_size}\n".encode())
-        with file.open("rb") as data:
-            while block := data.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -278,27 +214,3 @@ def verify(artefact: Path, against: Path, corpus: Path, pair: Pair, plan: Path |
         raise RequestError("A plan is needed only where a GGUF file is verified against the GGUF file it was cut from.")
     is_checkpoint = (artefact / "config.json").exists() and not (artefact / "onnx").is_dir()
     return (verify_cut if is_checkpoint else verify_artefact)(artefact, against, text)
-
-
-def add_to_record(path: Path, found: Verification) -> None:
-    """Write ``found`` into the file of checks, in the place of an earlier one of the same two names.
-
-    Raises:
-        WorkError: ``path`` holds something else.
-    """
-    checks: list[dict[str, Any]] = []
-    if path.exists():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-            if known["format"] != FORMAT:
-                raise ValueError
-            checks = [
-                each
-                for each in known["checks"]
-                if (each["artefact"], each["against"]) != (found.artefact, found.against)
-            ]
-        except (ValueError, KeyError, TypeError):
-            raise WorkError(f"{path} is not a record of checks ({FORMAT}).", next_command=f"rm {path}") from None
-    record = {"format": FORMAT, "checks": [*checks, found.to_dict()]}
-    with new_file(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from runtime.text.pairs import Pair, parse_pair
 
 if TYPE_CHECKING:  # names for type checkers: the rooms behind them are loaded by the function that is called
     from export.fit import Fit
-    from export.verify import Verification
+    from export.verification import Verification
     from prune.calibrate.stats import Stats
     from prune.plan.plan import Plan
     from runtime.engines.base import Engine

@@ -24,7 +24,8 @@ def verify_all(variant: Variant, cut: Path, folder: Path, artefacts: dict[str, P
     """
     from export.gguf import export_gguf
     from export.onnx import export_onnx
-    from export.verify import Verification, add_to_record, verify
+    from export.verification import Verification, add_to_record
+    from export.verify import verify
 
     def check(artefact: Path, against: Path, name: str) -> None:
         found: Verification = verify(artefact, against, dev, variant.pair)

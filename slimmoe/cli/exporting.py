@@ -133,7 +133,8 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that an artefact computes what its source computes."""
-    from export.verify import add_to_record, verify
+    from export.verification import add_to_record
+    from export.verify import verify
     from runtime.errors import WorkError
 
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded

@@ -17,7 +17,8 @@ from export.comparison import Comparison, judge
 from export.gguf import export_gguf
 from export.model_runner import run_checkpoint
 from export.onnx import export_onnx
-from export.verify import EXACT_BAR, _Text, add_to_record, content_hash, verify
+from export.verification import add_to_record, content_hash
+from export.verify import EXACT_BAR, _Text, verify
 from prune.rewrite import prune
 from runtime.errors import RequestError, WorkError
 from runtime.report import markdown, read_run
