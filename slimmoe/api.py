@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.text.pairs import Pair, parse_pair
 
-if TYPE_CHECKING:  # names for type checkers: the rooms behind them are loaded by the function that is called
+if TYPE_CHECKING:  # the rooms behind these names are loaded by the function that is called
     from export.fit import Fit
     from export.verification import Verification
     from prune.calibrate.stats import Stats
@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # names for type checkers: the rooms behind them are loaded b
 
 AnyPath = str | Path
 AnyPair = str | Pair
-Segments = list[tuple[str, str]]
 CALIBRATION, DEV, TEST = "data/calibration", "data/dev", "data/test"
 
 
@@ -184,8 +183,7 @@ def export_gguf(
     """
     from export.gguf import export_gguf as run
 
-    known = None if pair is None else _pair(pair)
-    return run(Path(folder), str(output), quant, pair=known, corpus=Path(corpus))
+    return run(Path(folder), str(output), quant, pair=_pair(pair) if pair else None, corpus=Path(corpus))
 
 
 def export_onnx(folder: AnyPath, output: AnyPath, quant: str = "int4") -> Path:
@@ -224,10 +222,9 @@ def evaluate(artefact: AnyPath, pair: AnyPair, test: AnyPath = TEST, threads: in
     from runtime.measure.evaluate import evaluate as run
     from runtime.text.corpus import read_segments
 
-    chosen = _pair(pair)
-    segments = read_segments(Path(test), chosen)
+    segments = read_segments(Path(test), _pair(pair))
     with contextlib.closing(open_engine(artefact, threads)) as engine:
-        return run(engine, chosen, segments)
+        return run(engine, _pair(pair), segments)
 
 
 def bench(
@@ -258,8 +255,8 @@ def fit(model: AnyPath, memory: int | str, context: int = 1024) -> "Fit":
     from runtime.measure.memory import parse_memory
 
     size = memory if isinstance(memory, int) else parse_memory(memory, "slimmoe.fit(MODEL, '8GiB')")
-    path = Path(model)
-    return run(GgufModel(path) if path.suffix == ".gguf" else Checkpoint(path), size, context)
+    known = GgufModel(Path(model)) if Path(model).suffix == ".gguf" else Checkpoint(Path(model))
+    return run(known, size, context)
 
 
 def export(

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from slimmoe.stage_calls import prune_any
 
+import slimmoe
 from export.gguf import export_gguf
 from export.gguf.quantise import quantise
 from prune.families import load_family
@@ -435,6 +435,6 @@ def test_a_gguf_file_is_pruned_and_scored_without_torch(wide: Subject, tmp_path:
 
 def test_a_cut_brings_the_modelfile_of_its_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
     whole = export_gguf(tiny_checkpoint, tmp_path / "whole.gguf", "Q8_0", pair=Pair("en", "de"))
-    prune_any(whole, plan_for(tiny_checkpoint, [0, 1, 2], [5, 6, 7]), tmp_path / "cut.gguf")
+    slimmoe.prune(whole, plan_for(tiny_checkpoint, [0, 1, 2], [5, 6, 7]), tmp_path / "cut.gguf")
     expected = (tmp_path / "whole.Modelfile").read_text().replace("whole", "cut")
     assert "{{ .Prompt }}" in expected and (tmp_path / "cut.Modelfile").read_text() == expected

@@ -96,6 +96,11 @@ def varied(**changes) -> Change:
     return lambda request, _: replace(request, variant=replace(request.variant, **changes))
 
 
+def layerwise(request: Request, _: Path) -> Request:
+    """This family's GGUF files hold one count for all layers."""
+    return replace(request, gguf_type="no", variant=replace(request.variant, allocation="layerwise"))
+
+
 def in_folder(outputs: set[str], name: str) -> set[str]:
     return {output.replace("gate-0.5/", f"{name}/") for output in outputs}
 
@@ -117,7 +122,7 @@ RECOVERED = in_folder(CUT - {RUN + "plan.json"}, "gate-0.5-recovered")
         (other("test"), {*MEASURED, BASE + "rows/Q8_0.json", BASE + "rows/int8.json", *LAST}),
         (varied(criterion="frequency"), in_folder(CUT, "frequency-0.5")),
         (varied(ratio=0.25), {each.replace("p50", "p25") for each in in_folder(CUT, "gate-0.25")}),
-        (varied(allocation="layerwise"), in_folder(CUT, "gate-0.5-layerwise")),
+        (layerwise, in_folder(CUT - {RUN + "tiny-en-de-p50-Q8_0.gguf", RUN + "rows/Q8_0.json"}, "gate-0.5-layerwise")),
         (varied(recoveries=SFT), RECOVERED),
         (varied(recoveries=(Recovery("least-squares"),)), in_folder(CUT - {RUN + "plan.json"}, REFITTED)),
         (lambda request, _: replace(request, threads=2), {*MEASURED, BASE + "rows/Q8_0.json", BASE + "rows/int8.json", *LAST}),
