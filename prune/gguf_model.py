@@ -9,11 +9,9 @@ from typing import Literal
 from prune.fingerprint import fingerprint
 from prune.moe_model import TensorPlace
 from runtime.errors import RequestError, WorkError
-from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_file import MOST_EXPERTS, GgufFile
 from runtime.formats.gguf_header import GgufTensor
 from runtime.formats.gguf_names import ROUTER, in_layer, split_layer, tensor_role
-
-MOST_LAYERS, MOST_EXPERTS = 1 << 12, 1 << 16  # llama.cpp has at most 512 and 1024
 
 _BY_ITSELF = (2, 4)  # gating functions that score each expert apart from the others: sigmoid, square root of softplus
 
@@ -41,19 +39,8 @@ class GgufModel:
         return f"{self.architecture}.{name}"
 
     def numbers(self, name: str) -> list[int]:
-        """Values of an integer key of the architecture, which may be given by layer; none where it is not there."""
-        key = self.key(name)
-        value = self.file.metadata.get(key)
-        if value is None:
-            return []
-        integer = value.type.name.startswith(("INT", "UINT"))
-        if not integer or not 1 <= (1 if value.count is None else value.count) <= MOST_LAYERS:
-            raise WorkError(f"{self.source} is damaged: {key!r} is not a number, or one for each layer.")
-        found = self.file.get(key)
-        found = found if isinstance(found, list) else [found]
-        if min(found) < 0:
-            raise WorkError(f"{self.source} is damaged: {key!r} is negative.")
-        return found
+        """Values of an integer key of the architecture, see ``GgufFile.numbers``."""
+        return self.file.numbers(name)
 
     def _number(self, name: str, default: int) -> int:
         return max(self.numbers(name), default=default)

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from gguf.constants import GGMLQuantizationType
-
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Plan
 from prune.rewrite.pieces import Piece, cut, write_data
@@ -19,6 +17,7 @@ from prune.rewrite.shape import Shape, check_plan, cut_shape
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_space
 from runtime.formats.gguf_names import NEEDED_EXPERTS, in_layer
+from runtime.formats.gguf_types import GgmlType
 from runtime.formats.gguf_writer import encode, encode_tensor, output_path, write_header
 from runtime.formats.provenance import Provenance
 
@@ -90,8 +89,7 @@ def _write(model: GgufModel, pieces: list[Piece], metadata: dict[str, bytes | No
     file, offset, entries = model.file, 0, []
     for piece in pieces:
         content = piece.content
-        kind = GGMLQuantizationType[content.source.dtype]
-        entries.append(encode_tensor(piece.name, content.shape, kind, offset))
+        entries.append(encode_tensor(piece.name, content.shape, GgmlType[content.source.dtype], offset))
         offset += -(-content.size // file.alignment) * file.alignment
     write_header(file, target, metadata, entries)
     write_data(pieces, target, file.alignment)

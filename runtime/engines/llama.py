@@ -19,12 +19,13 @@ from runtime.engines import Generation, llama_library
 from runtime.engines.llama_graph import GraphWatch, Watcher
 from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
+from runtime.formats.gguf_file import check_gguf
 from runtime.machine import memory_left, usable_cores
 from runtime.text.prompts import PLAIN_TEMPLATE, ChatTemplate
 
 BATCH = 512  # tokens that one call evaluates
 _ROOM = 1.1  # bytes of memory for each byte of the file: the cache and what is computed, too
-_PLAIN = ("0", "1", "32")  # general.file_type of F32, F16 and BF16
+_PLAIN = (0, 1, 32)  # general.file_type of F32, F16 and BF16
 _NFC = ("qwen2",)  # pre-tokenisers whose Hugging Face twin normalises first, which llama.cpp leaves out
 
 
@@ -115,21 +116,8 @@ class LlamaEngine:
 
         Weights larger than the memory there is stay in the file, which is slow and gets nobody killed.
         """
-        lib = self._lib
-        mapped = mapped or (artefact.exists() and _ROOM * artefact.stat().st_size > memory_left())
-
-        def load(params: Any) -> Any:
-            model = lib.llama_model_load_from_file(os.fsencode(artefact), params)
-            if not model:
-                raise WorkError(f"{artefact} cannot be loaded by llama.cpp: {self._reason()}")
-            return model
-
-        params = lib.llama_model_default_params()
-        params.vocab_only = True
-        self._model = load(params)  # the header alone, for the type of the weights
-        plain = self._metadata("general.file_type") in _PLAIN
-        lib.llama_model_free(self._model)
-        self._model = None
+        lib, plain = self._lib, check_gguf(artefact).get("general.file_type") in _PLAIN
+        mapped = mapped or _ROOM * artefact.stat().st_size > memory_left()
         on_gpu = self.on_gpu
         params = lib.llama_model_default_params()
         params.n_gpu_layers = -1 if on_gpu else 0
@@ -140,7 +128,9 @@ class LlamaEngine:
             for entry, (key, value) in zip(entries, overrides.items(), strict=False):
                 entry.tag, entry.key, entry.value.val_i64 = lib.LLAMA_KV_OVERRIDE_TYPE_INT, key.encode(), value
             params.kv_overrides = entries
-        self._model = load(params)
+        self._model = lib.llama_model_load_from_file(os.fsencode(artefact), params)
+        if not self._model:
+            raise WorkError(f"{artefact} cannot be loaded by llama.cpp: {self._reason()}")
 
     def _reason(self) -> str:
         """llama.cpp's own explanation: of the lines it logs while it gives up, the first is nearest to the cause."""

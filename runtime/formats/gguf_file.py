@@ -1,5 +1,6 @@
 """What a GGUF file holds, or all parts of a split one: metadata, tensors and where their bytes lie."""
 
+import math
 import re
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,8 @@ from gguf.constants import GGUFValueType
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_header import GgufTensor, Part, decode, integer, read_part
 
+MOST_LAYERS, MOST_EXPERTS = 512, 1024  # of llama.cpp
+_GATING_FUNCTIONS = range(1, 5)  # of llama.cpp
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
@@ -94,6 +97,25 @@ class GgufFile:
             raise WorkError(f"{self.parts[0]} is damaged: it does not name its architecture.")
         return self.get("general.architecture")
 
+    def numbers(self, name: str) -> list[int]:
+        """Values of an integer key of the architecture, which may be given by layer; none where it is not there.
+
+        Raises:
+            WorkError: it is something else, negative, or of more layers than llama.cpp has.
+        """
+        key = f"{self.architecture}.{name}"
+        value = self.metadata.get(key)
+        if value is None:
+            return []
+        integer = value.type.name.startswith(("INT", "UINT"))
+        if not integer or not 1 <= (1 if value.count is None else value.count) <= MOST_LAYERS:
+            raise WorkError(f"{self.parts[0]} is damaged: {key!r} is not a number, or one for each layer.")
+        found = self.get(key)
+        found = found if isinstance(found, list) else [found]
+        if min(found) < 0:
+            raise WorkError(f"{self.parts[0]} is damaged: {key!r} is negative.")
+        return found
+
     def read(self, name: str) -> bytes:
         """The bytes of a tensor.
 
@@ -107,3 +129,36 @@ class GgufFile:
         if len(data) != tensor.stop - tensor.start:
             raise WorkError(f"{tensor.path} is cut short: it ended within the tensor {name!r}.")
         return data
+
+
+def check_gguf(path: Path) -> GgufFile:
+    """Read a header before llama.cpp does, and refuse what it would end the whole process for.
+
+    It asserts its hyperparameters (``load_hparams`` in llama-model.cpp) where other faults are errors with a reason.
+
+    Raises:
+        RequestError: no such file, or not a GGUF file of a version that is read here.
+        WorkError: the file is damaged.
+    """
+    file = GgufFile(path)
+
+    def largest(name: str, default: int = 0) -> int:
+        return max(file.numbers(name), default=default)
+
+    layers, experts, groups = largest("block_count", 1), largest("expert_count"), largest("expert_group_count")
+    used, used_groups = largest("expert_used_count"), largest("expert_group_used_count")
+    right = {
+        "block_count": 1 <= layers <= MOST_LAYERS,
+        "nextn_predict_layers": largest("nextn_predict_layers") < layers,
+        "expert_count": experts <= MOST_EXPERTS,
+        "expert_used_count": min(experts, 1) <= used <= experts,
+        "expert_group_count": groups < max(experts, 1) and (groups < 2 or experts % groups == 0),
+        "expert_group_used_count": groups < 2 or 1 <= used_groups <= groups,
+        "expert_gating_func": largest("expert_gating_func", 1) in _GATING_FUNCTIONS,
+    }
+    for name in ("attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon"):
+        value = file.get(f"{file.architecture}.{name}", 0.0)
+        right[name] = isinstance(value, float) and 0 <= value < math.inf
+    if wrong := [f"{file.architecture}.{name}" for name, is_right in right.items() if not is_right]:
+        raise WorkError(f"{path} is damaged: its metadata describe no model, by {' and '.join(wrong)}.")
+    return file

@@ -11,12 +11,14 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+from gguf.constants import GGUFValueType
 
 from runtime.errors import RequestError, WorkError
+from runtime.formats.gguf_types import BLOCKS, GgmlType
 
 MAGIC = b"GGUF"
 ALIGNMENT = 32  # where general.alignment says nothing
@@ -54,7 +56,7 @@ class Value:
 class GgufTensor:
     """Where a tensor lies: ``start`` and ``stop`` are byte offsets in ``path``. ``shape`` has the outermost axis first."""
 
-    type: GGMLQuantizationType
+    type: IntEnum  # a GgmlType
     shape: tuple[int, ...]
     path: Path
     start: int
@@ -167,10 +169,10 @@ def _read_tensor(cursor: _Cursor, part: Path) -> tuple[str, GgufTensor]:
     shape = tuple(reversed([cursor.number("Q") for _ in range(axes)]))
     number, offset = cursor.number("I"), cursor.number("Q")
     try:
-        kind = GGMLQuantizationType(number)
+        kind = GgmlType(number)
     except ValueError:
         raise cursor.wrong(f"the tensor {name!r} is of type {number}, which is not known here") from None
-    block, size = GGML_QUANT_SIZES[kind]
+    block, size = BLOCKS[kind]
     row = shape[-1] if shape else 1
     if 0 in shape or row % block:
         raise cursor.wrong(f"the tensor {name!r} of type {kind.name} cannot have the shape {list(shape)}")

@@ -1,8 +1,15 @@
-"""ggml's types: bits per weight, from the bytes of a block and the weights in it (ggml-common.h)."""
+"""ggml's types by the blocks that they are stored in (ggml-common.h): those of the gguf package, and newer ones."""
+
+from enum import IntEnum
 
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
-_NEWER = {"Q2_0": 18 * 8 / 64}  # types that the gguf package does not know yet
+GgmlType = IntEnum("GgmlType", {kind.name: kind.value for kind in GGMLQuantizationType} | {"Q2_0": 42})
+# Weights and bytes of a block.
+BLOCKS: dict[IntEnum, tuple[int, int]] = {
+    GgmlType(42): (64, 18),
+    **{GgmlType(kind.value): size for kind, size in GGML_QUANT_SIZES.items()},
+}
 
 
 def bits_per_weight(name: str) -> float:
@@ -11,7 +18,5 @@ def bits_per_weight(name: str) -> float:
     Raises:
         KeyError: there is no such type.
     """
-    if name in _NEWER:
-        return _NEWER[name]
-    weights, size = GGML_QUANT_SIZES[GGMLQuantizationType[name]]
+    weights, size = BLOCKS[GgmlType[name]]
     return size * 8 / weights

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import RequestError, SlimmoeError, WorkError
-from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_file import GgufFile, check_gguf
 from tests.gguf_files import ARCHITECTURE, T, array, entry, header, string, tensor, write_moe
 
 BIG = 2**63 - 1
@@ -195,3 +195,35 @@ def test_a_file_with_any_bytes_changed_is_read_or_refused(moe: Path, tmp_path: P
             assert 0 < each.start < each.stop <= len(changed)
     except SlimmoeError:
         pass
+
+
+GROUPS = {"expert_group_count": 4, "expert_group_used_count": 2}
+
+
+@pytest.mark.parametrize("change", [{}, GROUPS, {"expert_used_count": [0, 8]}, {"attention.layer_norm_epsilon": 1e-6}])
+def test_hyperparameters_that_llama_cpp_takes_are_let_through(tmp_path: Path, change: dict[str, object]) -> None:
+    path = write_moe(tmp_path / "x.gguf", {f"tiny.{name}": value for name, value in change.items()})
+    assert check_gguf(path).architecture == "tiny"
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("block_count", 0), ("block_count", 10**6), ("expert_count", 0), ("expert_count", 1), ("expert_count", 2000),
+        ("expert_used_count", 0), ("expert_used_count", 100), ("expert_used_count", None), ("nextn_predict_layers", 2),
+        ("expert_group_count", 3), ("expert_group_count", 8), ("expert_group_used_count", 0), ("expert_group_used_count", 5),
+        ("expert_gating_func", 7), ("attention.layer_norm_epsilon", float("nan")),
+    ],
+)  # fmt: skip
+def test_hyperparameters_for_which_llama_cpp_ends_the_process_are_refused(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    change = {**GROUPS, "expert_gating_func": 2, "nextn_predict_layers": 1, name: value}
+    path = write_moe(tmp_path / "x.gguf", {f"tiny.{key}": value for key, value in change.items()})
+    with pytest.raises(WorkError, match=rf"tiny\.{name}" if name != "expert_count" else "expert"):
+        check_gguf(path)
+
+
+def test_types_that_are_newer_than_the_gguf_package_are_read(tmp_path: Path) -> None:
+    data = header([ARCHITECTURE], [tensor("a", [64, 2], kind=42)])
+    assert GgufFile(write(tmp_path / "x.gguf", data, bytes(64))).tensors["a"].dtype == "Q2_0"

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from export.gguf import export_gguf
 from runtime.engines.llama import LlamaEngine
 from runtime.engines.threads import active_bytes, default_threads
-from runtime.errors import RequestError, WorkError
+from runtime.errors import RequestError, SlimmoeError
+from runtime.formats.gguf_file import GgufFile
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
 from runtime.translate.segments import translate
@@ -111,12 +112,15 @@ def test_prompt_that_fills_the_context_is_refused(engine: LlamaEngine) -> None:
     assert len(engine.generate([5] * 1020, 100).token_ids) <= 4
 
 
-@pytest.mark.parametrize("damage", ["cut short", "foreign"])
+@pytest.mark.parametrize("damage", ["cut short", "foreign", "more experts used than there are"])
 def test_broken_file_is_one_sentence(tiny_gguf: Path, tmp_path: Path, damage: str) -> None:
     data = tiny_gguf.read_bytes()
     broken = tmp_path / "broken.gguf"
-    broken.write_bytes(data[: len(data) // 2] if damage == "cut short" else b"PK\x03\x04" * 100)
-    with pytest.raises(WorkError, match="cannot be loaded") as caught:
+    used = GgufFile(tiny_gguf).metadata["qwen3moe.expert_used_count"]
+    changed = data[: used.start] + b"d" + data[used.start + 1 :]  # of which llama.cpp itself ends the process
+    others = {"cut short": data[: len(data) // 2], "foreign": b"PK\x03\x04" * 100}
+    broken.write_bytes(others.get(damage, changed))
+    with pytest.raises(SlimmoeError) as caught:
         LlamaEngine(broken)
     assert "\n" not in caught.value.sentence
 
