@@ -52,6 +52,14 @@ def describe(artefact: Path) -> dict[str, Any]:
     return {"type": kind, "provenance": provenance.row() if provenance else {}}
 
 
+def pair_of(artefact: Path) -> str:
+    """The pair that an artefact or checkpoint was cut for, or several (``en-de + de-en``); empty where it says nothing."""
+    if artefact.is_dir() and not (artefact / "onnx").is_dir():
+        provenance = read_provenance(artefact)
+        return provenance.pair if provenance else ""
+    return describe(artefact)["provenance"].get("pair", "")
+
+
 def _artefacts_in(folder: Path) -> list[Path]:
     """GGUF files and ONNX folders directly in a folder, GGUF first."""
     return [*sorted(folder.glob("*.gguf")), *sorted(each.parent for each in folder.glob("*/onnx") if each.is_dir())]

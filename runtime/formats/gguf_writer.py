@@ -8,8 +8,9 @@ from typing import Any, BinaryIO
 
 from gguf.constants import GGUFValueType
 
-from runtime.errors import RequestError
+from runtime.errors import RequestError, SlimmoeError
 from runtime.formats.copying import Step, copy_all, write_all
+from runtime.formats.files import require_replaceable
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_header import MAGIC, NUMBERS, Value
 
@@ -72,13 +73,23 @@ def output_path(output: Path | str, name: str, command: str) -> Path:
         command: without its -o, for the error.
 
     Raises:
-        RequestError: a file name that does not end in .gguf, by which all programs know such files.
+        RequestError: a file name that does not end in .gguf, by which all programs know such files; or a file that is there
+            and that slimmoe did not write.
     """
     path = Path(output)
     if path.is_dir() or str(output).endswith(("/", os.sep)):
-        return path / name
-    if path.suffix != ".gguf":
+        path = path / name
+    elif path.suffix != ".gguf":
         raise RequestError(
             f"{output} does not end in .gguf; a folder ends with a slash.", next_command=f"{command} -o {output}/"
         )
+    require_replaceable(path, "a GGUF file that slimmoe wrote", _is_ours)
     return path
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        file = GgufFile(path)
+        return file.get("general.quantized_by") == "slimmoe" or any(key.startswith("slimmoe.") for key in file.metadata)
+    except SlimmoeError:
+        return False

@@ -37,6 +37,15 @@ Corpus = Annotated[
 ]
 
 
+def known_pair_of(artefacts: list[Path]) -> Pair:
+    """The pair that the first of some artefacts with one was cut for; the usual one where none was."""
+    from runtime.formats.artefact import pair_of
+    from runtime.text.pairs import planned_pair
+
+    found = (planned_pair(pair_of(each)) for each in artefacts)
+    return next((pair for pair in found if pair), parse_pair(DEFAULT_PAIR))
+
+
 def say(text: str) -> None:
     """Print a line to the terminal as it is."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -160,7 +169,7 @@ def bench(
             "-o", "--output", help="bench.jsonl; rows join those in it and replace older ones of the same run"
         ),
     ],
-    pair: PairOption = DEFAULT_PAIR,
+    pair: KnownPair = None,
     test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="and fewer; default: all cores it may use")] = None,
     memory_limit: Annotated[
@@ -180,6 +189,7 @@ def bench(
     limits = parse_limits(memory_limit or [])
     finished_rows(output)  # refuses another kind of file before any work
     artefacts = [find_artefact(each) for each in artefacts]
+    pair = pair or known_pair_of(artefacts)
     if test is not None:
         read_segments(test, pair)  # a missing one is told before a model is loaded
     measured = []

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
-from slimmoe.cli.device import DATA, DEFAULT_PAIR, AsJson, Corpus, Output, PairOption, say
+from slimmoe.cli.device import DATA, AsJson, Corpus, KnownPair, Output, known_pair_of, say
 from slimmoe.cli.pruning import CALIBRATION, OwnCorpus, resolve
 
 exporting = typer.Typer()
@@ -122,9 +122,11 @@ def onnx(
 
 @exporting.command()
 def verify(
-    artefact: Annotated[Path, typer.Argument(help="a pruned checkpoint, a GGUF file or an ONNX folder")],
+    artefact: Annotated[
+        Path, typer.Argument(help="a pruned checkpoint, a GGUF file, an ONNX folder, or the folder of a run")
+    ],
     against: Annotated[str, typer.Option(help="the checkpoint it was made from, or a GGUF file")],
-    pair: PairOption = DEFAULT_PAIR,
+    pair: KnownPair = None,
     corpus: Corpus = DATA / "dev",
     plan: Annotated[
         Path | None, typer.Option(help="by which a GGUF file was cut from the one it is held against")
@@ -136,7 +138,10 @@ def verify(
     from export.verification import add_to_record
     from export.verify import verify
     from runtime.errors import WorkError
+    from runtime.formats.artefact import find_artefact
 
+    artefact = find_artefact(artefact)
+    pair = pair or known_pair_of([artefact])
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
     result = verify(artefact, Path(against) if against.endswith(".gguf") else resolve(against), corpus, pair, plan)
     if output is not None:

@@ -10,7 +10,18 @@ import typer
 
 from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
-from slimmoe.cli.device import DATA, DEFAULT_PAIR, AsJson, Corpus, Output, PairOption, console, say
+from slimmoe.cli.device import (
+    DATA,
+    DEFAULT_PAIR,
+    AsJson,
+    Corpus,
+    KnownPair,
+    Output,
+    PairOption,
+    console,
+    known_pair_of,
+    say,
+)
 
 if TYPE_CHECKING:
     from prune.checkpoint import Checkpoint
@@ -196,8 +207,8 @@ def prune(
 @cutting.command()
 def recover(
     folder: Annotated[Path, typer.Argument(help="the pruned checkpoint")],
-    pair: PairOption,
     output: Output,
+    pair: KnownPair = None,
     corpus: Corpus = DATA / "calibration",
     dev: Annotated[Path, typer.Option(help="held-out text that decides which weights are kept")] = DATA / "dev",
     teacher: Annotated[
@@ -216,6 +227,7 @@ def recover(
 
     settings = Settings(steps=steps, rate=rate, method=method, freeze_router=freeze_router)
     settings.check()
+    pair = pair or known_pair_of([folder])
     for text in (corpus, dev):
         read_segments(text, pair)
     from accelerate import PartialState
