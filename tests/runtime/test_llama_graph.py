@@ -13,6 +13,7 @@ import pytest
 from export.gguf import export_gguf
 from runtime.engines.llama import LlamaEngine
 from runtime.engines.llama_graph import ExpertMask, GraphTensor, masked
+from tests.gguf_files import write_moe
 
 IDS = [5, 900, 17, 4000, 77, 8, 1234, 300]
 EXPERTS, TOP_K = 8, 2
@@ -204,7 +205,8 @@ def test_sequences_together_are_what_they_are_alone(engine: LlamaEngine) -> None
         assert np.abs(seen[layer] - alone).max() < 1e-4
 
 
-def test_callbacks_outlive_garbage_collection(tiny_gguf: Path) -> None:
+def test_callbacks_outlive_garbage_collection(tiny_gguf: Path, tmp_path: Path) -> None:
+    unknown = write_moe(tmp_path / "x.gguf")  # of an architecture that llama.cpp does not know
     engines = [_open(tiny_gguf) for _ in range(2)]
     first = engines[0].logits(IDS)
     for _ in range(3):
@@ -212,7 +214,7 @@ def test_callbacks_outlive_garbage_collection(tiny_gguf: Path) -> None:
         records = [_record(engine, "ffn_moe_topk") for engine in engines]
         assert all(np.array_equal(records[0][key], records[1][key]) for key in records[0])
         with pytest.raises(Exception, match="cannot be loaded"):  # llama.cpp logs, through its own callback
-            LlamaEngine(tiny_gguf.with_name("none.gguf"))
+            LlamaEngine(unknown)
     engines.pop().close()
     gc.collect()
     with masked(engines[0], {0: [1]}):
