@@ -81,7 +81,7 @@ def main() -> None:
     chosen = parser.parse_args()
     settings: list[Setting] = [None, *thread_counts(usable_cores())]
     titles = ["default", *(f"--threads {count}" for count in settings[1:]), "default / best"]
-    print("| engine | lines | other work |", " | ".join(titles), "|")
+    print("| engine | lines | added load |", " | ".join(titles), "|")
     print("|---|---:|---|" + "---:|" * len(titles))
     engines, loads = [], []
     for artefact in chosen.artefacts:
@@ -100,7 +100,7 @@ def main() -> None:
             print(f"| {engines[-1].split()[0]} | {count} | {beside} |", " | ".join([*cells, ratio]), "|", flush=True)
     versions = f"{', '.join(engines)}, Python {platform.python_version()}"
     print(f"\n{processor()}, {usable_cores()} cores, {versions}; seconds, the fastest of {chosen.runs}.", end=" ")
-    print(f"Programs not ours used {max(loads):.0%} of the cores at most where no other work is named.")
+    print(f"Programs not ours used {max(loads):.0%} of the cores at most where no load was added.")
 
 
 if __name__ == "__main__":
