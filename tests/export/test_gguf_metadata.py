@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +81,6 @@ def test_a_folder_gets_a_file_of_the_given_name_and_a_file_ends_in_gguf(tmp_path
     assert output_path(tmp_path / "x.gguf", "a.gguf", "slimmoe") == tmp_path / "x.gguf"
     with pytest.raises(RequestError, match=r"(?s)does not end in \.gguf.*next: slimmoe -o .*/x/"):
         output_path(tmp_path / "x", "a.gguf", "slimmoe")
-
-
-@pytest.mark.parametrize("ratio", ["0", "0.125", "0.7", "0.75"])
-def test_make_names_its_files_alike(tmp_path: Path, ratio: str) -> None:
-    (tmp_path / "slimmoe.json").write_text(json.dumps(PLAN | {"model": "models/default", "ratio": float(ratio)}))
-    made = subprocess.run(
-        ["make", "-s", "--eval", "name: ; @echo $(GGUF)", "name", f"RATIO={ratio}"], capture_output=True, text=True
-    )
-    assert made.stdout == f"runs/default-en-de/gate-{ratio}/{Origin(tmp_path).file_name('Q4_K_M')}\n"
 
 
 DAMAGED = ["[]", "{", '"text"', "3", '{"pair": 1}', '{"ratio": NaN}', '{"recoveries": ["full"]}', "[" * 100_000]
