@@ -4,6 +4,12 @@ Both carry one sentence and, where there is one, the next command to type. Anyth
 programmer's mistake and keeps its traceback.
 """
 
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
 
 class SlimmoeError(Exception):
     """A failure that the user can understand; ``exit_status`` is the process's."""
@@ -24,3 +30,13 @@ class RequestError(SlimmoeError):
 
 class WorkError(SlimmoeError):
     """The work failed: no disk space, a broken file, a failed check (exit status 1)."""
+
+
+def as_typed(text: str) -> str:
+    """``text`` with ``next: slimmoe ...`` as this shell finds the command: by its path where PATH does not have it."""
+    script = Path(sys.executable).with_name("slimmoe")  # not resolved: in an environment, python is a link
+    if shutil.which("slimmoe") or not script.is_file():
+        return text
+    near = os.path.relpath(script)
+    command = shlex.quote(str(script) if near.startswith("..") else near)
+    return text.replace("next: slimmoe ", f"next: {command} ")

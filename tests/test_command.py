@@ -46,6 +46,14 @@ def test_a_wrong_request_is_refused_before_any_set_up(arguments: dict[str, str],
     assert not out.exists()
 
 
+@pytest.mark.parametrize("path", ["/usr/bin:/bin", f"{Path(sys.executable).parent}:/usr/bin:/bin"])
+def test_the_next_command_can_be_typed_as_it_is_printed(path: str) -> None:
+    run_in = {"env": os.environ | {"PATH": path}}
+    refused = run(sys.executable, "-m", "slimmoe", "bench", "a.gguf", "--memory-limit", "lots", "-o", "x", **run_in)
+    command, *_ = refused.stderr.partition("next: ")[2].split()
+    assert run("sh", "-c", f"{command} --version", **run_in).stdout.startswith("slimmoe ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from runtime.errors import RequestError, SlimmoeError, WorkError
+from runtime.errors import RequestError, SlimmoeError, WorkError, as_typed
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -267,7 +267,7 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1])
     except SlimmoeError as error:
-        print(f"slimmoe: {error}", file=sys.stderr)
+        print(as_typed(f"slimmoe: {error}"), file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
         sys.exit(130)

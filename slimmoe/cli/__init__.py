@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from runtime.errors import SlimmoeError
+from runtime.errors import SlimmoeError, as_typed
 from slimmoe.cli.device import device
 from slimmoe.cli.exporting import exporting
 from slimmoe.cli.pruning import cutting
@@ -48,7 +48,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except SlimmoeError as error:
-        print(f"slimmoe: {error}", file=sys.stderr)
+        print(as_typed(f"slimmoe: {error}"), file=sys.stderr)
         sys.exit(error.exit_status)
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from runtime.errors import RequestError
+from runtime.errors import RequestError, as_typed
 from runtime.text.pairs import Pair, parse_pair
 
 device = typer.Typer()
@@ -47,8 +47,8 @@ def known_pair_of(artefacts: list[Path]) -> Pair:
 
 
 def say(text: str) -> None:
-    """Print a line to the terminal as it is."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    """Print a line to the terminal as it is, a next command as it is to be typed."""
+    console.print(as_typed(text), highlight=False, markup=False, soft_wrap=True)
 
 
 @device.command()

@@ -59,7 +59,7 @@ def test_a_limit_that_is_no_size_is_refused_before_any_work() -> None:
         capture_output=True, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert result.returncode == 2 and "'lots' is not a size of memory" in result.stderr
-    assert "next: slimmoe bench ARTEFACT --memory-limit 2GiB" in result.stderr
+    assert "slimmoe bench ARTEFACT --memory-limit 2GiB" in result.stderr
 
 
 @pytest.mark.parametrize("samples", [1, POINTS, POINTS + 1, 4 * POINTS + 3])
