@@ -250,7 +250,11 @@ class Runner:
             )
 
     def _put_in_place(self, stage: Stage, work: Path) -> None:
-        """Move everything that is not hidden out of ``work``. The record has no files until all have arrived."""
+        """Move everything that is not hidden out of ``work``.
+
+        Until all has arrived the record has no files, and the names of what moves: a run that is killed meanwhile leaves
+        what the next one may replace.
+        """
         made = sorted(each for each in work.iterdir() if not each.name.startswith("."))
         files = {
             str(file.relative_to(work)): [file.stat().st_size, self.hashes.of(file)]
@@ -259,11 +263,12 @@ class Runner:
         }
         about = {"format": FORMAT, "stage": stage.name, "key": self.key(stage), "options": dict(stage.options)}
         about["inputs"] = self._inputs(stage)
-        before = {Path(file).parts[0] for file in self._record(stage).get("files") or {}}
+        old = self._record(stage)
+        before = {*(old.get("moving") or ()), *(Path(file).parts[0] for file in old.get("files") or {})}
         for each in made:
             if each.name not in before and (stage.output.parent / each.name).is_file():
                 raise RequestError(f"{stage.output.parent / each.name} is there already, and is kept as it is.")
-        self._write(stage, about | {"files": {}})
+        self._write(stage, about | {"files": {}, "moving": sorted(before | {each.name for each in made})})
         for name in before:
             if (folder := stage.output.parent / name).is_dir():
                 _remove(folder)

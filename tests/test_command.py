@@ -69,8 +69,11 @@ def test_the_next_command_can_be_typed_as_it_is_printed(path: str) -> None:
             ("gguf", "models/default", "--pair", "en-de", "--quant", "F32", "--corpus", "no.tsv"),
             "no corpus file no.tsv",
         ),
-        (("verify", "/nowhere", "--against", "/nowhere", "--corpus", "no.tsv"), "no corpus file no.tsv"),
-        (("bench", "/nowhere.gguf", "--test", "no.tsv", "-o", "x"), "no corpus file no.tsv"),
+        (
+            ("verify", "/nowhere", "--against", "/nowhere", "--pair", "en-de", "--corpus", "no.tsv"),
+            "no corpus file no.tsv",
+        ),
+        (("bench", "/nowhere.gguf", "--pair", "en-de", "--test", "no.tsv", "-o", "x"), "no corpus file no.tsv"),
         (("gguf", "x.gguf"), "--plan says which"),
         (("gguf", "models/default", "--plan", "plan.json"), "a checkpoint is cut first"),
         (("gguf", "x.gguf", "--plan", "plan.json", "--quant", "Q8_0"), "stay as they are"),

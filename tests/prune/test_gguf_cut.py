@@ -266,7 +266,7 @@ def test_a_split_file_becomes_one_file(tmp_path: Path) -> None:
     assert tensors(tmp_path / "a.gguf") == tensors(tmp_path / "b.gguf")
     cut = GgufFile(tmp_path / "b.gguf")
     assert len(cut.parts) == 1 and not any(key.startswith("split.") for key in cut.metadata)
-    with pytest.raises(RequestError, match="is the file to be cut"):
+    with pytest.raises(RequestError, match="is kept as it is"):
         prune(first, plan, tmp_path / "split-00003-of-00003.gguf")
 
 

@@ -17,6 +17,7 @@ from runtime.errors import RequestError
 from runtime.measure.rows import finished_rows
 from runtime.text.pairs import Pair
 from slimmoe.runs import Exported, export
+from slimmoe.stages import Hashes, Runner, Stage
 from slimmoe.variants import Recovery, Request, Texts, Variant, claim, home_of
 from tests.tiny import write_tiny_checkpoint
 
@@ -240,6 +241,33 @@ def test_a_killed_run_leaves_nothing_half_and_the_next_one_ends_it(finished, tmp
     assert not list(home.rglob("*.part")) and (home / "gate-0.5" / "report.html").exists()
     expected = (finished[1] / "gate-0.5" / "onnx-int8" / "onnx" / "model_int8.onnx_data").read_bytes()
     assert (home / "gate-0.5" / "onnx-int8" / "onnx" / "model_int8.onnx_data").read_bytes() == expected
+
+
+def test_a_run_killed_while_its_files_move_is_done_again(tmp_path, monkeypatch) -> None:
+    def make(output: Path) -> None:
+        output.write_text("made")
+        output.with_suffix(".Modelfile").write_text("beside it")
+
+    stage, runner = Stage("GGUF", tmp_path / "x.gguf", {}, {}, make), Runner(Hashes(tmp_path / ".hashes.json"))
+    written = []
+
+    def killed_at_the_end(stage: Stage, about: dict) -> None:
+        write(stage, about)
+        written.append(about)
+        monkeypatch.setattr(Path, "replace", killed)
+
+    def killed(moved: Path, target: Path) -> None:
+        os.replace(moved, target)
+        raise KeyboardInterrupt
+
+    write = Runner._write
+    with monkeypatch.context() as monkeypatch, pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(runner, "_write", killed_at_the_end)
+        runner.run(stage)
+    assert len(written) == 1 and len(list(tmp_path.glob("x.*"))) == 1  # the first of two arrived
+    assert runner.why(stage) == "not done yet"
+    runner.run(stage)
+    assert not runner.why(stage) and len(list(tmp_path.glob("x.*"))) == 2
 
 
 def test_two_runs_in_one_folder_wait_for_each_other(finished, tmp_path) -> None:

@@ -1,5 +1,6 @@
 """A sweep on a tiny model with the real exporters and engines: killed, gone on with, joined, and on a Ray cluster."""
 
+import json
 import os
 import signal
 import subprocess
@@ -35,6 +36,12 @@ def sweep_of(model: Path, few: Texts, folder: Path, **others) -> Sweep:
     return Sweep(folder, (str(model),), **(wanted | others))
 
 
+def all_arrived(output: Path) -> bool:
+    """Whether a stage's record says so, which is written last."""
+    record = output.with_name(f".{output.name}.stage.json")
+    return record.exists() and bool(json.loads(record.read_text())["files"])
+
+
 def test_a_killed_sweep_goes_on_where_it_was(tiny_checkpoint, texts, tmp_path):
     folder, said = tmp_path / "sweep", []
     command = [sys.executable, "-m", "slimmoe", "sweep", str(tiny_checkpoint), "--ratio", "0.5", "--threads", "1"]
@@ -45,7 +52,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tiny_checkpoint, texts, tmp_path):
     first = folder / name / "unpruned" / "rows" / "F16.json"
     try:
         deadline = time.monotonic() + 240
-        while not first.exists():
+        while not all_arrived(first):
             assert child.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
     finally:
