@@ -166,6 +166,5 @@ def _collect(sweep: Sweep, done: list[Trial]) -> list[Row]:
         found.append({"run": trial.name(sweep), "model": Path(trial.model).name} | row)
     artefacts = {row["artefact"] for row in found}
     joined = [row for row in finished_rows(path) if "run" not in row and row["artefact"] in artefacts]
-    rows = compare([*found, *joined], sweep.folder)
-    write_rows(path, rows)
-    return rows
+    write_rows(path, compare([*found, *joined], sweep.folder))
+    return finished_rows(path)

@@ -88,10 +88,10 @@ def _resample(metric: CHRF | BLEU, hypotheses: list[str], references: list[str])
     return _Resampled(metric._aggregate_and_compute(statistics).score, scores, str(signature))
 
 
-def _interval(scores: np.ndarray) -> list[float]:
+def _interval(scores: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of resampled values; sacreBLEU's confidence interval has the same two ends."""
     values, cut = np.sort(scores), len(scores) // 40
-    return [round(float(values[cut]), 2), round(float(values[-cut - 1]), 2)]
+    return round(float(values[cut]), 2), round(float(values[-cut - 1]), 2)
 
 
 def _p_value(row: _Resampled, base: _Resampled) -> float:

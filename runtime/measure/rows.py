@@ -123,7 +123,7 @@ class Row(TypedDict, total=False):
     test: str  # test set
     segments: int
     chrf: float  # chrF++, 0 to 100
-    chrf_interval: list[float]  # both ends; 95 %, by bootstrap
+    chrf_interval: tuple[float, float]  # 95 %, by bootstrap
     chrf_signature: str
     bleu: float
     bleu_signature: str
