@@ -7,14 +7,12 @@ HOME/gate-0.75/plan.json, checkpoint  and the artefacts of its types, verify.jso
 HOME/gate-0.75-recovered/             the same after recovery
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from runtime.formats.files import new_file
 from runtime.formats.onnx_folder import FILES as ONNX_FILES
 from runtime.llama_paths import VERSION as LLAMA_VERSION
 from runtime.text.corpus import corpus_files
@@ -213,10 +211,9 @@ class Pipeline:
 
         def make(output: Path) -> None:
             from runtime.measure.bench import bench
+            from runtime.measure.rows import write_rows
 
-            found = bench(artefact.output, variant.pair, self.texts.test, threads)
-            with new_file(output) as temporary:
-                temporary.write_text(json.dumps(found) + "\n", encoding="utf-8")
+            write_rows(output, [bench(artefact.output, variant.pair, self.texts.test, threads)])
 
         options: dict[str, Any] = {"threads": threads}
         options |= {package: _version(package) for package in ("llama_cpp_python", "onnxruntime")}
@@ -236,9 +233,9 @@ class Pipeline:
 
         def make(output: Path) -> None:
             from runtime.measure.compare import compare, keep_hypotheses
-            from runtime.measure.rows import write_rows
+            from runtime.measure.rows import finished_rows, write_rows
 
-            found = [json.loads(stage.output.read_text(encoding="utf-8")) for stage in rows.values()]
+            found = [finished_rows(stage.output)[0] for stage in rows.values()]
             write_rows(output, compare([keep_hypotheses(row, output.parent) for row in found], output.parent))
 
         inputs = {f"{each.name} {kind}": stage for (each, kind), stage in rows.items()}

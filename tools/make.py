@@ -125,13 +125,13 @@ def model_word() -> Words:
     return ["--", given("MODEL", "models/default")]
 
 
-def exported() -> dict:
-    """Export what is not there, and say where it is.
+def exported(*more: str) -> dict:
+    """Export what is not there, and say where it is; with ``--dry-run``, only say it.
 
     Raises:
         SystemExit: the export failed.
     """
-    words = [str(PYTHON), "-m", "slimmoe", *export_words(), "--json", *model_word()]
+    words = [str(PYTHON), "-m", "slimmoe", *export_words(), *more, "--json", *model_word()]
     done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
@@ -160,7 +160,7 @@ def report() -> None:
 
 
 def sweep() -> None:
-    home = Path(given("OUT") or _home())
+    home = Path(given("OUT") or exported("--dry-run")["home"])
     words = options(
         criterion="CRITERION", allocation="ALLOCATION", corpus="CORPUS", dev="DEV", test="TEST", threads="THREADS"
     )
@@ -171,14 +171,6 @@ def sweep() -> None:
     folder = sweep_folder(str(home))
     slimmoe("sweep", *words, f"--output={folder}", *model_word())
     slimmoe("report", f"--output={folder}/report.html", "--", folder)
-
-
-def _home() -> str:
-    words = [str(PYTHON), "-m", "slimmoe", *export_words(), "--dry-run", "--json", *model_word()]
-    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return json.loads(done.stdout.splitlines()[-1])["home"]
 
 
 def translate() -> None:
