@@ -44,7 +44,7 @@ peers: ## the pruned model in every runtime: speed side by side, tokens
 	$(RUN) peers
 
 test: lint ## lint, import contracts and tests
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 test-slow: setup ## the tests that take minutes
 	@.venv/bin/python -m pytest -m slow

@@ -149,21 +149,23 @@ class Pipeline:
             return self._source(variant)
         return self.recovered(variant) if variant.recoveries else self.cut(variant)
 
-    def _folder(self, variant: Variant, before: Stage | Files) -> Path:
-        return before.output if isinstance(before, Stage) else variant.model
+    def folder(self, variant: Variant) -> Path:
+        """Where the variant's checkpoint is."""
+        last = self.checkpoint(variant)
+        return last.output if isinstance(last, Stage) else variant.model
 
     def gguf(self, variant: Variant, kind: str) -> Stage:
         """A GGUF file of one type, with its Modelfile."""
+        from export.gguf.metadata import file_name
         from export.gguf.types import TYPES
 
         before = self.checkpoint(variant)
-        share = f"-p{100 * variant.ratio:.0f}" if variant.ratio else ""
-        path = self.home / variant.name / f"{self.name}-{variant.pair}{share}-{kind}.gguf"
+        path = self.home / variant.name / file_name(self.name, variant.pair, round(100 * variant.ratio), kind)
 
         def make(output: Path) -> None:
             from export.gguf import export_gguf
 
-            folder = self._folder(variant, before)
+            folder = self.folder(variant)
             export_gguf(folder, output, kind, pair=variant.pair, corpus=self.texts.corpus, tell=self.tell)
 
         inputs: dict[str, Stage | Files] = {"checkpoint": before}
@@ -179,7 +181,7 @@ class Pipeline:
         def make(output: Path) -> None:
             from export.onnx import export_onnx
 
-            export_onnx(self._folder(variant, before), output, kind)
+            export_onnx(self.folder(variant), output, kind)
 
         return Stage("ONNX", self.home / variant.name / f"onnx-{kind}", {"checkpoint": before}, {"type": kind}, make)
 
@@ -196,7 +198,7 @@ class Pipeline:
         def make(output: Path) -> None:
             from slimmoe.verification import verify_all
 
-            folder = self._folder(variant, final)
+            folder = self.folder(variant)
             paths = {kind: stage.output for kind, stage in artefacts.items()}
             verify_all(variant, cut.output, folder, paths, self.texts.dev, output)
             self.tell("verified: the cut equals the masked model, each format equals the cut")

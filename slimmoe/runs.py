@@ -148,11 +148,11 @@ def export(
     way = Pipeline(home, Path(model).name or home.name, request.texts, tell)
     check_types(request.types)
     artefacts = {kind: way.artefact(variant, kind) for kind in request.types}
-    final, report = way.checkpoint(variant), way.report(request)
+    report = way.report(request)
     found = Exported(
         home,
         report.output.parent,
-        final.output if isinstance(final, Stage) else variant.model,
+        way.folder(variant),
         {kind: stage.output for kind, stage in artefacts.items()},
         report.output,
         (),

@@ -20,6 +20,7 @@ from typing import Any
 
 from runtime.errors import RequestError
 from runtime.formats.files import new_file
+from slimmoe.variants import ELSEWHERE
 
 FORMAT = "slimmoe-stage/1"
 CHUNK = 1 << 20
@@ -246,7 +247,7 @@ class Runner:
         if os.path.lexists(stage.output) and not self._record(stage):
             raise RequestError(
                 f"{stage.output} is there, was not written by this command and is kept as it is.",
-                next_command="the same with another folder: OUT=... (make) or -o ... (slimmoe export)",
+                next_command=ELSEWHERE,
             )
 
     def _put_in_place(self, stage: Stage, work: Path) -> None:

@@ -14,6 +14,7 @@ from runtime.text.pairs import Pair
 FORMAT = "slimmoe-run/1"
 CALIBRATION, DEV, TEST = Path("data/calibration"), Path("data/dev"), Path("data/test")
 GGUF_TYPE, ONNX_TYPE = "Q4_K_M", "int4"
+ELSEWHERE = "the same with another folder: OUT=... (make) or -o ... (slimmoe export)"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def claim(home: Path, model: str, pair: Pair) -> None:
         if isinstance(known, dict) and known.get("format") == FORMAT:
             raise RequestError(
                 f"{home} holds the run of {known.get('model')}, {known.get('pair')}.",
-                next_command="the same with another folder: OUT=... (make) or -o ... (slimmoe export)",
+                next_command=ELSEWHERE,
             )
     with new_file(path) as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -101,6 +101,11 @@ class Origin:
         return found | {"tags": tags}
 
     def file_name(self, quant: str) -> str:
-        """``<model>-<pair>-p75-Q4_K_M.gguf``, without what is not known, and without the share of an unpruned model."""
-        parts = [self.model, str(self.known_pair or ""), f"p{self.percent}" if self.percent else "", quant]
-        return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part)) + ".gguf"
+        """See ``file_name``."""
+        return file_name(self.model, self.known_pair, self.percent, quant)
+
+
+def file_name(model: str, pair: Pair | None, percent: int, quant: str) -> str:
+    """``<model>-<pair>-p75-Q4_K_M.gguf``, without what is not known, and without the share of an unpruned model."""
+    parts = [model, str(pair or ""), f"p{percent}" if percent else "", quant]
+    return re.sub(r"[^\w.-]+", "_", "-".join(part for part in parts if part)) + ".gguf"
