@@ -13,10 +13,12 @@ import numpy as np
 
 from prune.families import Family, Layout, family_of
 from prune.families.sanity import check_config
-from prune.fingerprint import as_float32, fingerprint
+from prune.fingerprint import fingerprint
 from prune.moe_model import TensorPlace
 from runtime.errors import RequestError, WorkError
+from runtime.formats.floats import StoredArray, as_float32
 from runtime.formats.json_object import read_object
+from runtime.formats.quantised import FloatTensor, Quantisation, float_tensors, quantisation_of, read_slices
 from runtime.formats.safetensors import SafetensorsTensor, read_checkpoint
 
 READ_BYTES = 1 << 24  # of a file at a time, where a tensor is read by rows
@@ -24,10 +26,11 @@ HASHED_BYTES = 4096  # of each tensor's start go into the hash of the weights
 
 
 class Checkpoint:
-    """An MoE checkpoint folder.
+    """An MoE checkpoint folder. ``tensors`` are as stored; ``floats`` as they are where nothing is quantised.
 
     Raises:
-        RequestError: no folder, no config, no safetensors, or not an MoE family that we know.
+        RequestError: no folder, no config, no safetensors, not an MoE family that we know, or quantised in a way that is
+            not read.
         WorkError: a shard is missing or damaged.
     """
 
@@ -41,13 +44,19 @@ class Checkpoint:
         self.config: dict[str, Any] = read_object(path)
         self.family: Family = family_of(self.config)
         check_config(self.config, self.family, path)
+        self.quantisation: Quantisation | None = quantisation_of(self.config, self.folder)
         self.tensors: dict[str, SafetensorsTensor] = read_checkpoint(self.folder)
         self._maps: dict[Path, mmap.mmap] = {}
 
     @property
     def weights(self) -> int:
-        """Numbers that are stored; several weights that are packed into one count once."""
-        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+        """How many numbers the tensors are, quantised or not."""
+        return sum(math.prod(tensor.shape) for tensor in self.floats.values())
+
+    @cached_property
+    def floats(self) -> dict[str, FloatTensor]:
+        """The tensors that this checkpoint would have unquantised; ``read``, ``read_rows`` and ``read_slices`` know them."""
+        return float_tensors(self.tensors, self.quantisation, self.folder)
 
     def require_decoder(self) -> None:
         """Refuse what cannot be calibrated.
@@ -112,7 +121,7 @@ class Checkpoint:
             if (number := re.match(re.escape(stack) + r"\.(\d+)\.", name)) and first + int(
                 number[1]
             ) in self.moe_layers:
-                values = math.prod(self.tensors[name].shape)
+                values = math.prod((self.tensors.get(name) or self.floats[name]).shape)
                 return self._place_in_layer(first + int(number[1]), name[number.end() :], values)
         return TensorPlace("other")
 
@@ -128,6 +137,7 @@ class Checkpoint:
         if any(name.startswith(prefix) for prefix in self.layout.experts if "{expert}" not in prefix):
             return TensorPlace("stacked", layer)
         suspect = name.startswith(self.layout.block) and values == self.moe_layers[layer]
+        suspect |= name.startswith(f"{self.layout.router}_")  # scales of a quantised router
         return TensorPlace("suspect" if suspect else "other", layer)
 
     def module(self, role: Literal["router", "experts", "selection_bias"], layer: int) -> str:
@@ -218,15 +228,43 @@ class Checkpoint:
         return memoryview(self._maps[tensor.path])[tensor.start : tensor.stop]
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor as float32.
+        """One of ``floats`` as float32.
 
         Raises:
-            WorkError: stored in a type that has no plain float32 value (quantised checkpoints).
+            WorkError: stored in a type that has no float32 value.
         """
-        return self._as_float32(name, self.raw(name)).reshape(self.tensors[name].shape)
+        tensor = self.floats[name]
+        if tensor.format is None:
+            return self._as_float32(name, self.raw(name)).reshape(tensor.shape)
+        slices = list(self.read_slices(name))
+        return slices[0] if len(slices) == 1 and slices[0].shape == tensor.shape else np.stack(slices)
+
+    def read_slices(self, name: str) -> Iterator[np.ndarray]:
+        """The same, along the outermost axis one at a time; a quantised tensor of two axes at once."""
+        tensor = self.floats[name]
+        if tensor.format is None:
+            data = self.raw(name)
+            size = len(data) // tensor.shape[0]
+            for start in range(0, len(data), size):
+                yield self._as_float32(name, data[start : start + size]).reshape(tensor.shape[1:])
+            return
+        assert self.quantisation
+        yield from read_slices(
+            tensor, {end: self._stored(part) for end, part in tensor.parts.items()}, self.quantisation.settings, name
+        )
+
+    def _stored(self, name: str) -> StoredArray:
+        tensor = self.tensors[name]
+        found = StoredArray.of(self.raw(name), tensor.dtype, tensor.shape)
+        if found is None:
+            raise WorkError(f"{name} is stored as {tensor.dtype}, which is not read.")
+        return found
 
     def read_rows(self, name: str) -> Iterator[np.ndarray]:
         """The same, a few rows [n, columns] at a time, for tensors that are larger than memory allows: vocabularies."""
+        if self.floats[name].format:
+            yield from self.read_slices(name)
+            return
         data, columns = self.raw(name), self.tensors[name].shape[-1]
         size = len(data) * columns // math.prod(self.tensors[name].shape)  # bytes of a row
         step = max(1, READ_BYTES // size) * size

@@ -19,10 +19,14 @@ def choose_device() -> tuple[torch.device, str]:
     return torch.device("cpu"), "no GPU found"
 
 
-def choose_dtype(device: torch.device, stored: str) -> tuple[torch.dtype, str]:
-    """The type to compute in for weights ``stored`` as safetensors spells it (BF16, F32, ...), and why."""
+def choose_dtype(device: torch.device, checkpoint: Checkpoint) -> tuple[torch.dtype, str]:
+    """The type to compute in, and why."""
+    quantised = f"; {checkpoint.quantisation.label} is dequantised" if checkpoint.quantisation else ""
     if device.type not in ("cuda", "xpu"):
-        return torch.float32, f"float32 is the exact and fast type on {device.type}"
+        return torch.float32, f"float32 is the exact and fast type on {device.type}{quantised}"
+    if quantised:
+        return torch.bfloat16, quantised.removeprefix("; ")
+    stored = max(checkpoint.tensors.values(), key=lambda tensor: tensor.stop - tensor.start).dtype
     if stored == "BF16":
         return torch.bfloat16, "as the checkpoint is stored"
     return torch.float32, f"the checkpoint is stored as {stored}"

@@ -3,19 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 
-import numpy as np
-
-_PLAIN = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-
-
-def as_float32(data: bytes | memoryview, dtype: str) -> np.ndarray | None:
-    """Flat values of a tensor's bytes; None for a type, named as in safetensors and GGUF, that holds no plain float."""
-    if dtype not in _PLAIN:
-        return None
-    values = np.frombuffer(data, dtype=_PLAIN[dtype])
-    if dtype == "BF16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32)
+from runtime.formats.floats import as_float32
 
 
 def fingerprint(routers: Iterable[tuple[int, str, tuple[int, ...], bytes | memoryview]]) -> str:

@@ -1,6 +1,7 @@
 """Checkpoints as transformers models: loading, choosing a device, and masking experts instead of cutting them."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,60 @@ from transformers.utils import logging
 from prune.checkpoint import Checkpoint
 from prune.repairs import repair
 from runtime.errors import WorkError
+from runtime.formats.quantised import KEYS
+
+STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+def read_tensor(checkpoint: Checkpoint, name: str) -> torch.Tensor:
+    """One of ``checkpoint.floats`` in its own type; one that is not quantised lies in the mapped file, not to be changed.
+
+    Raises:
+        WorkError: it is damaged, or stored in a type that holds no floats.
+    """
+    tensor = checkpoint.floats[name]
+    if tensor.format is None:
+        if tensor.dtype not in STORED:
+            raise WorkError(f"{name} is stored as {tensor.dtype}; a bf16, f16 or f32 checkpoint is needed.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the mapped bytes cannot be written to, and nobody does
+            return torch.frombuffer(checkpoint.raw(name), dtype=STORED[tensor.dtype]).view(tensor.shape)
+    result = torch.empty(tensor.shape, dtype=STORED[tensor.dtype])
+    for target, values in zip(result if len(tensor.shape) > 2 else result[None], checkpoint.read_slices(name)):
+        target.copy_(torch.from_numpy(values))
+    return result
+
+
+class LazyTensor:
+    """One of ``checkpoint.floats`` that is read when it is indexed, with the methods of a slice of an open safetensors file."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str) -> None:
+        self._checkpoint, self._name = checkpoint, name
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        return read_tensor(self._checkpoint, self._name)[index]
+
+    def get_shape(self) -> list[int]:
+        return [*self._checkpoint.floats[self._name].shape]
+
+    def get_dtype(self) -> str:
+        return self._checkpoint.floats[self._name].dtype
+
+
+def model_config(checkpoint: Checkpoint) -> Any:
+    """Its config for transformers, which is not told of the quantisation: what it is given are floats."""
+    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    for key in KEYS:
+        if hasattr(config, key):
+            delattr(config, key)
+    return config
 
 
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """A checkpoint folder in evaluation mode, ragged ones included. Safetensors only; no code from the folder is run.
+    """A checkpoint folder in evaluation mode, quantised and ragged ones included. No code from the folder is run.
+
+    Args:
+        device: ``meta`` reads names and shapes alone.
 
     Raises:
         RequestError: no such folder, or not an MoE family that we know.
@@ -23,12 +74,18 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTra
     """
     logging.disable_progress_bar()
     checkpoint = Checkpoint(folder)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = model_config(checkpoint)
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     model_class = auto._model_mapping[type(config)]
     if len(set(checkpoint.moe_layers.values())) > 1:
         model_class = _ragged(model_class, checkpoint)
-    model, report = model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    source: dict[str, Any] = {"pretrained_model_name_or_path": folder, "use_safetensors": True}
+    if checkpoint.quantisation:
+        state = {name: LazyTensor(checkpoint, name) for name in checkpoint.floats}
+        source = {"pretrained_model_name_or_path": None, "config": config, "state_dict": state}
+    if device.type == "meta":
+        source["device_map"] = {"": device}
+    model, report = model_class.from_pretrained(**source, dtype=dtype, output_loading_info=True)
     missing = sorted(report["missing_keys"])
     if missing:
         raise WorkError(f"{folder} lacks {len(missing)} of the model's tensors: {', '.join(missing[:10])}.")

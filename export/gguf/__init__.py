@@ -1,7 +1,6 @@
 """GGUF: a Hugging Face folder becomes one file that any llama.cpp loads. Conversion and types are llama.cpp's own."""
 
 import logging
-import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,22 +19,38 @@ from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_space
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_writer import output_path
+from runtime.formats.quantised import KEYS as QUANTISATION_KEYS
+from runtime.formats.quantised import MXFP4, Quantisation
 from runtime.text.corpus import is_shipped, read_segments
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
 from runtime.text.public_sets import Segments
 
 _PLAIN = {"F32": 4, "F16": 2, "BF16": 2}  # types that the converter writes by itself; bytes per weight
+KEPT_MXFP4 = "MXFP4_MOE"  # the type that holds experts in MXFP4
 _QUANTISED_BYTES = 1.1  # per weight, at most: Q8_0 has 8.5 bits, and routers and norms stay in float32
 _log = logging.getLogger(__name__)
 
 
 def _lossless_type(checkpoint: Checkpoint) -> str:
-    """The smallest plain type that holds every weight of the checkpoint unchanged."""
+    """The smallest plain type that holds every weight of the checkpoint unchanged; BF16 for a quantised one.
+
+    That rounds what 8 or 4 bits and a scale in float32 stand for by 2^-9 at most, and saves half of the disk.
+    """
+    if checkpoint.quantisation:
+        return "BF16"
     dtypes = {tensor.dtype for tensor in checkpoint.tensors.values() if len(tensor.shape) > 1}
     if "F32" in dtypes or {"F16", "BF16"} <= dtypes:
         return "F32"
     return "F16" if "F16" in dtypes else "BF16"
+
+
+def _about_quantisation(quantisation: Quantisation, quant: str, kept: bool) -> str:
+    """What becomes of quantised weights, and what else could."""
+    if kept:
+        return f"{quantisation.label} weights are kept as they are"
+    other = f" (--quant {KEPT_MXFP4} keeps them as they are)" if quantisation.formats == (MXFP4,) else ""
+    return f"{quantisation.label} weights are dequantised and written as {quant}{other}"
 
 
 def _read_text(corpus: Path | None, pair: Pair | None) -> Segments:
@@ -198,9 +213,14 @@ def export_gguf(
         _require_text(quant, corpus, on_text_of, folder)
     segments = _read_text(corpus, origin.known_pair)
     plain = quant if quant in _PLAIN else _lossless_type(checkpoint)
-    weights = sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values())
+    weights = checkpoint.weights
     require_space(output, int(weights * (_PLAIN[plain] + (quant != plain) * _QUANTISED_BYTES)))
-    extra = Extra(origin.provenance.gguf_keys() if origin.provenance else {}, origin.general(), pre, recognise(folder))
+    keys, dequantised = origin.provenance.gguf_keys() if origin.provenance else {}, ()
+    if checkpoint.quantisation:
+        kept = quant == KEPT_MXFP4 and checkpoint.quantisation.formats == (MXFP4,)
+        dequantised = () if kept else QUANTISATION_KEYS
+        tell(_about_quantisation(checkpoint.quantisation, quant, kept))
+    extra = Extra(keys, origin.general(), pre, recognise(folder), dequantised)
     with new_file(output) as temporary, tempfile.TemporaryDirectory(prefix=".gguf.", dir=temporary.parent) as name:
         work = Path(name)
         converted = work / "plain.gguf"

@@ -24,12 +24,14 @@ class Extra:
         keys: GGUF keys to add.
         general: attributes of gguf-py's ``Metadata`` to set, which become the keys ``general.*``.
         pre: name of the pre-tokenisation to write whatever the tokenizer; recognised: for one that it does not know.
+        dequantised: the keys of config.json that tell of a quantisation, where the weights are to be read as floats.
     """
 
     keys: dict[str, Any] = field(default_factory=dict)
     general: dict[str, Any] = field(default_factory=dict)
     pre: str | None = None
     recognised: str | None = None
+    dequantised: tuple[str, ...] = ()
 
 
 def require_llama_cpp() -> Path:

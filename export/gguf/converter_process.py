@@ -67,6 +67,24 @@ def _let_every_class_read_transformers_folders(folder: Path) -> None:
     conversion.get_model_class = get_model_class
 
 
+def _float_tensors(model: Any, folder: str) -> dict[str, Any]:
+    """The tensors of a quantised checkpoint as the converter indexes those of another, each dequantised when it is read."""
+    from conversion.base import LazyTorchTensor  # type: ignore[reportMissingImports]
+
+    sys.path.append(str(Path(__file__).parents[2]))  # this package, of which the process is run as a script
+    from prune.checkpoint import Checkpoint
+    from prune.loading import LazyTensor
+
+    checkpoint = Checkpoint(Path(folder))
+    found = {}
+    for name in checkpoint.floats:
+        lazy = LazyTensor(checkpoint, name)
+        kept = model.filter_tensors((name, lambda lazy=lazy: LazyTorchTensor.from_safetensors_slice(lazy)))
+        if kept:
+            found[kept[0]] = kept[1]
+    return found
+
+
 def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, Any]) -> None:
     """Run the converter of ``source``; a failure ends the process with its reason as the last line."""
     sys.path[:1] = [source, f"{source}/gguf-py"]  # in the place of this file's folder
@@ -75,6 +93,7 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
 
     known_pre_tokenizer, known_metadata = TextModel.get_vocab_base_pre, ModelBase.prepare_metadata
     known_config, known_tensors = ModelBase.load_hparams, ModelBase.get_tensors
+    known_index = ModelBase.index_tensors
     load_metadata = Metadata.load
 
     def get_vocab_base_pre(self: Any, tokenizer: Any) -> str:
@@ -104,7 +123,13 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
             self.gguf_writer.add_key_value(key, value, kind)
 
     def load_hparams(*arguments: Any, **options: Any) -> dict[str, Any]:
-        return _complete(known_config(*arguments, **options), extra["defaults"], extra["fixed"])
+        config = known_config(*arguments, **options)
+        if extra["dequantised"]:
+            config = {key: value for key, value in config.items() if key not in extra["dequantised"]}
+        return _complete(config, extra["defaults"], extra["fixed"])
+
+    def index_tensors(self: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        return _float_tensors(self, folder) if extra["dequantised"] else known_index(self, *arguments, **options)
 
     def get_tensors(self: Any) -> Iterator[tuple[str, Any]]:
         tied = extra["separate_output"] and self.hparams.get("tie_word_embeddings")
@@ -117,6 +142,7 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
 
     TextModel.get_vocab_base_pre, ModelBase.prepare_metadata = get_vocab_base_pre, prepare_metadata
     ModelBase.load_hparams, ModelBase.get_tensors = staticmethod(load_hparams), get_tensors
+    ModelBase.index_tensors = index_tensors
     _let_every_class_read_transformers_folders(Path(folder))
     Metadata.load = staticmethod(load)
     sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", output, "--outtype", outtype]

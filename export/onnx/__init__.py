@@ -21,6 +21,7 @@ from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_files, new_folder, require_space
 from runtime.formats.onnx_folder import FILES, SUFFIXES, graph_file, read_json
 from runtime.formats.provenance import FILE as PROVENANCE_FILE
+from runtime.formats.quantised import plain_config
 from runtime.text.prompts import ChatTemplate
 
 BLOCKS = (32, 128)  # of experts
@@ -94,7 +95,7 @@ def _require_same_model(checkpoint: Checkpoint, output: Path) -> None:
     theirs = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
     pairs = [(checkpoint.folder / name, output / name) for name in ("tokenizer.json", PROVENANCE_FILE)]
     same = all(a.exists() == b.exists() and (not a.exists() or filecmp.cmp(a, b, shallow=False)) for a, b in pairs)
-    if theirs != checkpoint.config | _EXTERNAL or not same:
+    if theirs != plain_config(checkpoint.config) | _EXTERNAL or not same:
         raise RequestError(f"{output} holds something else already.", next_command=f"rm -r {output}   (or another -o)")
 
 
@@ -167,6 +168,6 @@ def export_onnx(
             (temporary / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
             tokenizer |= {"chat_template": template}
         _write_json(temporary / "tokenizer_config.json", tokenizer)
-        _write_json(temporary / "config.json", checkpoint.config | _EXTERNAL)
+        _write_json(temporary / "config.json", plain_config(checkpoint.config) | _EXTERNAL)
         write_variant(temporary)
     return output

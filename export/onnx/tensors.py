@@ -8,7 +8,6 @@ import numpy as np
 
 from prune.checkpoint import Checkpoint
 from prune.families.decoder import Decoder
-from prune.fingerprint import as_float32
 from runtime.errors import RequestError, WorkError
 
 
@@ -52,7 +51,7 @@ class Tensors:
         self._roles = decoder.model | decoder.layer | {"router": router}
         if selection_bias and "router" not in decoder.biased:
             self._roles["selection_bias"] = selection_bias
-        self._left = {name for name in checkpoint.tensors if checkpoint.place(name).tensor_role != "unloaded"}
+        self._left = {name for name in checkpoint.floats if checkpoint.place(name).tensor_role != "unloaded"}
         self._missing: list[str] = []
 
     def _find(self, role: str, layer: int | None = None, expert: int | None = None) -> str:
@@ -60,27 +59,27 @@ class Tensors:
         names = self._roles.get(role, role)
         prefix = "" if layer is None else self._checkpoint.prefix(layer)
         names = [prefix + name.format(expert=expert) for name in ([names] if isinstance(names, str) else names)]
-        return next((name for name in names if name in self._checkpoint.tensors), names[0])
+        return next((name for name in names if name in self._checkpoint.floats), names[0])
 
     def _name(self, role: str, **place: int) -> str:
         name = self._find(role, **place)
         self._left.discard(name)
-        if name not in self._checkpoint.tensors:
+        if name not in self._checkpoint.floats:
             self._missing.append(name)
         return name
 
     def _shape(self, name: str) -> tuple[int, ...]:
-        tensor = self._checkpoint.tensors.get(name)
+        tensor = self._checkpoint.floats.get(name)
         return tensor.shape if tensor else (0, 0, 0)
 
     def has(self, role: str, **place: int) -> bool:
         """Whether the checkpoint holds this tensor."""
-        return self._find(role, **place) in self._checkpoint.tensors
+        return self._find(role, **place) in self._checkpoint.floats
 
     def values(self, role: str, **place: int) -> np.ndarray:
         """A small tensor, read at once, as float32."""
         name = self._name(role, **place)
-        return self._checkpoint.read(name) if name in self._checkpoint.tensors else np.zeros((0, 0), np.float32)
+        return self._checkpoint.read(name) if name in self._checkpoint.floats else np.zeros((0, 0), np.float32)
 
     def bias(self, role: str, **place: int) -> np.ndarray | None:
         """The bias beside a weight, if the family may have it and the checkpoint does."""
@@ -88,7 +87,7 @@ class Tensors:
             return None
         name = _bias(self._find(role, **place))
         self._left.discard(name)
-        return self._checkpoint.read(name) if name in self._checkpoint.tensors else None
+        return self._checkpoint.read(name) if name in self._checkpoint.floats else None
 
     def leave_out(self, role: str) -> None:
         """Count what is not used of a tensor, under any of its names, as accounted for."""
@@ -143,7 +142,7 @@ class Tensors:
         if not {*roles} <= {*self._decoder.biased}:
             return None
         names = [_bias(self._find(role, layer=layer, expert=expert)) for expert in range(count) for role in roles]
-        missing = [name for name in names if name not in self._checkpoint.tensors]
+        missing = [name for name in names if name not in self._checkpoint.floats]
         self._left -= {*names}
         if missing:
             self._missing += missing if len(missing) < len(names) else []
@@ -162,18 +161,13 @@ class Tensors:
     ) -> Matrix:
         name = self._name(role, layer=layer)
         experts, *shape = self._shape(name)
-        if name in self._checkpoint.tensors and experts != count:
+        if name in self._checkpoint.floats and experts != count:
             raise WorkError(f"{name} holds {experts} experts, and the router of its layer has {count}.")
         turned = self._decoder.stacked_transposed
 
         def pieces() -> Iterator[np.ndarray]:
-            tensor, raw = self._checkpoint.tensors[name], self._checkpoint.raw(name)
-            size = len(raw) // experts
-            for expert in range(experts):
-                values = as_float32(raw[expert * size : (expert + 1) * size], tensor.dtype)
-                if values is None:
-                    raise WorkError(f"{name} is stored as {tensor.dtype}; a bf16, f16 or f32 checkpoint is needed.")
-                yield order(values.reshape(shape).T if turned else values.reshape(shape))
+            for values in self._checkpoint.read_slices(name):
+                yield order(values.T if turned else values)
 
         return Matrix(label, (count, *(reversed(shape) if turned else shape)), pieces)
 

@@ -23,7 +23,7 @@ from prune.batches import Batch, batches
 from prune.calibrate.observe import Observer
 from prune.calibrate.resume import SAVE_SECONDS, Partial, start_afresh
 from prune.calibrate.stats import LayerStats, Routing, Stats
-from prune.calibrate.stream import can_stream, stream_sums
+from prune.calibrate.stream import stream_sums
 from prune.checkpoint import Checkpoint
 from prune.conversations import about_text, read_conversations, up_to
 from prune.device import choose_device, choose_dtype, lacks_memory
@@ -52,7 +52,7 @@ def calibrate(
         output: where to write the statistics. The run then resumes. None: nothing is written, nothing resumes.
 
     Raises:
-        RequestError: an unreadable corpus or model folder, an encoder-decoder, or (``stream``) a quantised model.
+        RequestError: an unreadable corpus or model folder, or an encoder-decoder.
         WorkError: damaged weights.
     """
     started = time.perf_counter()
@@ -62,13 +62,12 @@ def calibrate(
     conversations = up_to(limit, read_conversations(folder, segments, pair))
     device, why_device = choose_device()
     state = PartialState(cpu=device.type == "cpu")
-    stored = max(checkpoint.tensors.values(), key=lambda tensor: tensor.stop - tensor.start).dtype
-    dtype, why_dtype = choose_dtype(device, stored)
+    dtype, why_dtype = choose_dtype(device, checkpoint)
     dtype_name = str(dtype).removeprefix("torch.")
     where = f"{device.type} ({why_device}) in {dtype_name} ({why_dtype})"
     if stream is None:
         why_stream = lacks_memory(checkpoint, device, dtype)
-        stream = bool(why_stream) and can_stream(checkpoint)
+        stream = bool(why_stream)
         where += f", layer by layer ({why_stream})" if stream else ""
     quiet = quiet or not state.is_main_process
     if not quiet:

@@ -7,7 +7,7 @@ layers before the current one pass through, the current one gets its true input 
 
 import contextlib
 import ctypes
-import warnings
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import init_empty_weights
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     WeightConverter,
@@ -32,18 +32,11 @@ from prune.batches import Batch
 from prune.calibrate.observe import Observer
 from prune.calibrate.resume import Partial, start_afresh
 from prune.checkpoint import Checkpoint
-from runtime.errors import RequestError, WorkError
+from prune.loading import STORED, LazyTensor, model_config, read_tensor
+from runtime.errors import WorkError
 from runtime.formats.files import new_file, require_space
 
 _M_MMAP_THRESHOLD = -3  # of mallopt, see malloc.h
-_STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-def can_stream(checkpoint: Checkpoint) -> bool:
-    """Whether its weights are numbers as they lie in the files: a quantised checkpoint's are not."""
-    return all(t.dtype in _STORED for t in checkpoint.tensors.values()) and not checkpoint.config.get(
-        "quantization_config"
-    )
 
 
 class _Reached(Exception):
@@ -54,18 +47,12 @@ class _Reached(Exception):
 
 
 class LayerwiseModel:
-    """A checkpoint as a model without weights, whose layers are loaded, run and freed one by one.
-
-    Raises:
-        RequestError: a quantised checkpoint.
-    """
+    """A checkpoint as a model without weights, whose layers are loaded, run and freed one by one."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        if not can_stream(checkpoint):
-            raise RequestError(f"{checkpoint.folder} is quantised; --stream needs a bf16, f16 or f32 checkpoint.")
         logging.disable_progress_bar()
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
-        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+        config = model_config(checkpoint)
         with init_empty_weights(include_buffers=False):
             self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
         for module in self.model.modules():
@@ -87,7 +74,7 @@ class LayerwiseModel:
         known, base = self.model.state_dict(), self.model.base_model_prefix
         inside: dict[int, list[str]] = {i: [] for i in range(len(self.layers))}
         outside = []
-        for name in self.checkpoint.tensors:
+        for name in self.checkpoint.floats:
             target, _ = rename_source_key(name, renamings, converters, base, known)
             if target.startswith(f"{self._prefix}."):
                 layer = int(target[len(self._prefix) + 1 :].split(".")[0])
@@ -99,14 +86,13 @@ class LayerwiseModel:
 
     def _load(self, names: list[str], as_stored: list[str]) -> None:
         """Load tensors by transformers' own rules; modules in ``as_stored`` keep the type of the largest of them."""
-        tensors = [self.checkpoint.tensors[name] for name in names]
-        stored = _STORED[max(tensors, key=lambda tensor: tensor.stop - tensor.start).dtype]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the mapped bytes cannot be written to, and nobody does
-            state = {
-                name: torch.frombuffer(self.checkpoint.raw(name), dtype=_STORED[tensor.dtype]).view(tensor.shape)
-                for name, tensor in zip(names, tensors, strict=True)
-            }
+        checkpoint = self.checkpoint
+        tensors = {name: checkpoint.floats[name] for name in names}
+        stored = STORED[max(tensors.values(), key=lambda tensor: math.prod(tensor.shape)).dtype]
+        state = {
+            name: LazyTensor(checkpoint, name) if tensor.format else read_tensor(checkpoint, name)
+            for name, tensor in tensors.items()
+        }
         settings = LoadStateDictConfig(
             device_map={"": self.device},  # type: ignore[dict-item]
             dtype=self.dtype,

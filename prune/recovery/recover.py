@@ -25,6 +25,7 @@ from prune.recovery.trainer import newest_checkpoint
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_folder, require_new, require_space
 from runtime.formats.provenance import FILE, Provenance, Recovery, read_provenance, write_provenance
+from runtime.formats.quantised import plain_config
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 
@@ -79,7 +80,11 @@ def _make_batches(conversations: list[Conversation], tokens: int, seed: int) -> 
 def _write(
     student: Any, folder: Path, checkpoint: Checkpoint, provenance: Provenance, about: dict[str, Any], output: Path
 ) -> None:
-    """A plain checkpoint: weights in the type they came in, everything else from the pruned folder."""
+    """A plain checkpoint: weights in the type they came in, everything else from the pruned folder.
+
+    Of a quantised one they are written as floats, and its config says so. What is written is loaded once, without its
+    weights' values, so that nothing is told to be done that transformers cannot read.
+    """
     with new_folder(output) as temporary:
         dtype = getattr(torch, str(checkpoint.config.get("dtype", checkpoint.config.get("torch_dtype", "bfloat16"))))
         student.to(dtype).save_pretrained(temporary, max_shard_size="45MB")
@@ -87,6 +92,9 @@ def _write(
             weights = path.suffix == ".safetensors" or path.name == "model.safetensors.index.json"
             if path.is_file() and not weights:
                 shutil.copyfile(path, temporary / path.name)
+        config = json.dumps(plain_config(checkpoint.config), indent=2) + "\n"
+        (temporary / "config.json").write_text(config, encoding="utf-8")
+        load_model(temporary, torch.device("meta"), dtype)
         write_provenance(temporary, provenance.after(Recovery.from_dict(about)))
 
 

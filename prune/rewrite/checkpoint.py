@@ -1,10 +1,12 @@
 """The writer of pruned checkpoints: shards of safetensors, their index, and the config with its new counts."""
 
 import json
+import re
 import shutil
 import struct
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from prune.checkpoint import Checkpoint
 from prune.moe_model import TensorPlace
@@ -15,6 +17,7 @@ from runtime.errors import WorkError
 from runtime.formats.copying import write_all
 from runtime.formats.files import new_folder, require_space
 from runtime.formats.provenance import Provenance, write_provenance
+from runtime.formats.quantised import KEYS
 from runtime.formats.safetensors import INDEX, SINGLE
 
 # Everything else in a model folder (READMEs, caches, other formats) describes the source, not the cut model.
@@ -69,7 +72,28 @@ def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, without_mtp: b
         config |= {keys.groups: 1, keys.topk_groups: 1}
     if without_mtp and keys.mtp_layers and keys.mtp_layers in config:
         config[keys.mtp_layers] = 0
+    for key in KEYS:
+        if isinstance(config.get(key), dict):
+            config[key] = {name: _kept_modules(checkpoint, shape, value) for name, value in config[key].items()}
     return config
+
+
+def _kept_modules(checkpoint: Checkpoint, shape: Shape, value: Any) -> Any:
+    """A list of modules that are quantised otherwise than the rest, without the dropped experts' and with new numbers."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        return value
+    return [new for name in value for new in _new_names(checkpoint, shape, name)]
+
+
+def _new_names(checkpoint: Checkpoint, shape: Shape, name: str) -> list[str]:
+    """What becomes of a module's name, of which only those of single experts change."""
+    for layer, rows in shape.rows.items():
+        for pattern in checkpoint.layout.experts:
+            before, single, after = pattern.removesuffix(".").partition("{expert}")
+            before = re.escape(checkpoint.prefix(layer) + before)
+            if single and (found := re.match(rf"({before})(\d+)({re.escape(after)}(\.|$).*)", name)):
+                return [f"{found[1]}{new}{found[3]}" for new, row in enumerate(rows) if row == int(found[2])]
+    return [name]
 
 
 def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = False) -> Path:

@@ -1,7 +1,6 @@
 """Layer by layer, interrupted or in several processes: the statistics are those of one pass in memory."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -118,14 +117,6 @@ def test_a_nan_in_a_router_is_one_sentence(stream: bool, corpus, tmp_path) -> No
     with pytest.raises(WorkError, match="Layer 1 computes values that are not numbers"):
         calibrate(folder, EN_DE, corpus, quiet=True, stream=stream, output=tmp_path / "stats")
     assert not (tmp_path / "stats").exists()
-
-
-def test_a_quantised_checkpoint_does_not_stream(corpus, tmp_path) -> None:
-    folder = write_tiny_checkpoint(tmp_path / "model")
-    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": {"quant_method": "mxfp4"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(RequestError, match="is quantised"):
-        calibrate(folder, EN_DE, corpus, quiet=True, stream=True)
 
 
 @pytest.mark.slow
