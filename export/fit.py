@@ -1,123 +1,27 @@
-"""What fits into a memory: file size and memory of every pruning ratio and type, from the headers of a checkpoint alone.
+"""What fits into a memory: file size and memory of every pruning ratio and type, from the headers of a checkpoint alone."""
 
-The larger types that llama.cpp's mixes give to some tensors are followed (llama_tensor_get_type in llama-quant.cpp).
-"""
-
-import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from export.capabilities import Capabilities, formats_of, gguf_refusal
 from export.gguf_sizes import config_of, cut_size, type_of
+from export.sizes import bits, cache_bytes, compute_bytes, fallback, metadata_bytes, read_weights, rotary_bytes, type_in
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan.budget import kept_count
-from runtime.formats.gguf_types import bits_per_weight
+from runtime.formats.quantised import MXFP4
 
 RATIOS = (0.0, 0.25, 0.5, 0.7, 0.75, 0.9)
 SYSTEM_SHARE = 0.25  # of the memory is left to the system and to other programs
 # The program itself, as measured: Python, the engine's code and tokenizer.
 PROCESS_BYTES = {"GGUF": 40e6, "ONNX": 70e6}
 GOOD_BITS = 4.0  # from this many bits on, a type costs less quality than a further step of pruning
-
-_ONNX_BITS = {"int8": 8 + 16 / 32, "int4": 4 + 16 / 32}  # per weight: blocks of 32 with a float16 scale
-# Where a row is no multiple of 256, llama.cpp takes a type with blocks of 32.
-_FALLBACK = {"Q6_K": "Q8_0", "Q5_K": "Q5_1", "Q4_K": "Q5_0", "Q3_K": "Q4_0", "Q2_K": "Q4_0"}
 # From the best to the worst.
 TYPES = ("F16", "Q8_0", "int8", "Q6_K", "Q5_K_M", "Q4_K_M", "int4", "Q3_K_M", "Q2_K")
-
-_ROLES = (
-    ("embedding", r"embed_tokens|\bshared\.weight|wte"),
-    ("output", r"lm_head"),
-    ("value", r"v_proj"),
-    ("attention_output", r"o_proj|out_proj"),
-    ("down", r"down_proj|\.w2\b|output_linear|fc2"),
-)
-
-
-def _bits(kind: str) -> float:
-    return _ONNX_BITS.get(kind) or bits_per_weight(kind)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A tensor as its size matters: ``routed`` ones (experts, routers) have as many rows as experts are kept."""
-
-    role: str
-    layer: int  # -1 outside the layers
-    count: int
-    columns: int
-    routed: bool
-
-
-def read_weights(checkpoint: Checkpoint) -> list[Weights]:
-    """Every tensor of a checkpoint, by its role."""
-    found = []
-    for name, tensor in checkpoint.tensors.items():
-        match = re.search(r"layers\.(\d+)\.", name)
-        layer = int(match[1]) if match else -1
-        experts = checkpoint.moe_layers.get(layer, 0)
-        stacked = len(tensor.shape) == 3 and tensor.shape[0] == experts
-        routed = ".experts." in name or stacked
-        columns = tensor.shape[-1] if tensor.shape else 1
-        role = next((role for role, pattern in _ROLES if re.search(pattern, name)), "other")
-        if len(tensor.shape) < 2:
-            role = "vector"
-        elif not routed and experts and tensor.shape[0] == experts:
-            role, routed = "router", True
-        found.append(Weights(role, layer, math.prod(tensor.shape), columns, routed))
-    return found
-
-
-def _more_bits(layer: int, layers: int) -> bool:
-    """llama.cpp's ``use_more_bits``: the first and last eighth of the layers, and every third in between."""
-    eighth = layers // 8
-    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
-
-
-def _mix(name: str, base: str, layers: int, tied: bool) -> Callable[[Weights], str]:
-    """llama.cpp's type for each tensor of a file of type ``name``, whose ordinary tensors are ``base``."""
-    value = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K"}.get(name, base)
-    down = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K"}.get(name, base)
-    more = {"Q4_K_M": "Q6_K", "Q5_K_M": "Q6_K"}.get(name)
-    attention_output = {"Q2_K": "Q3_K", "Q3_K_M": "Q4_K"}.get(name, base)
-
-    def choose(weights: Weights) -> str:
-        if weights.role in ("vector", "router"):
-            return "F32"
-        if not base.endswith("_K"):
-            return base
-        if weights.role == "output" or (weights.role == "embedding" and tied):
-            return "Q6_K"
-        if weights.role == "value" and name == "Q3_K_M":
-            return "Q5_K" if weights.layer < 2 else value
-        if weights.role == "value":
-            return more if more and _more_bits(weights.layer, layers) else value
-        if weights.role == "down":
-            if name == "Q3_K_M" and weights.layer < layers // 16:
-                return "Q5_K"
-            return more if more and _more_bits(weights.layer, layers) else down
-        return attention_output if weights.role == "attention_output" else base
-
-    return choose
-
-
-def _onnx(bits: str) -> Callable[[Weights], str]:
-    def choose(weights: Weights) -> str:
-        if weights.role in ("vector", "router"):
-            return "F32"
-        return bits if weights.routed or weights.role in ("embedding", "output") else "int8"
-
-    return choose
-
-
-def _type_of(name: str, layers: int, tied: bool) -> Callable[[Weights], str]:
-    return _onnx(name) if name.startswith("int") else _mix(name, name.removesuffix("_M"), layers, tied)
+KEPT_MXFP4 = "MXFP4_MOE"  # for checkpoints that are in MXFP4
 
 
 @dataclass(frozen=True)
@@ -145,31 +49,14 @@ class Fit:
     reason: str
 
 
-def cache_bytes(config: dict[str, Any], context: int, width: int) -> int:
-    """Bytes of the KV cache for ``context`` tokens with ``width`` bytes a number."""
-    if "kv_lora_rank" in config:  # multi-head latent attention: one compressed vector for keys and values
-        row = config["kv_lora_rank"] + config["qk_rope_head_dim"]
-    else:
-        heads = config["num_attention_heads"]
-        head = config.get("head_dim") or config["hidden_size"] // heads
-        row = 2 * (config.get("num_key_value_heads") or heads) * head
-    return int(config["num_hidden_layers"] * row * context * width)
-
-
-def _compute_bytes(config: dict[str, Any]) -> int:
-    """Activations of a batch of 512 tokens, float32, some ten of the hidden size; and one row of logits."""
-    return 4 * (512 * 10 * config["hidden_size"] + config["vocab_size"])
-
-
-def _metadata_bytes(checkpoint: Checkpoint, ratio_of_json: float) -> int:
-    path = checkpoint.folder / "tokenizer.json"
-    return int(path.stat().st_size * ratio_of_json) if path.exists() else 0
-
-
 def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choice]:
     config, weights = checkpoint.config, read_weights(checkpoint)
     most, layers = max(checkpoint.moe_layers.values()), int(config["num_hidden_layers"])
     able = formats_of(checkpoint)
+    metadata = {
+        "GGUF": metadata_bytes(checkpoint, "GGUF"),
+        "ONNX": metadata_bytes(checkpoint, "ONNX") + rotary_bytes(config),
+    }
     tied = bool(config.get("tie_word_embeddings")) or not any(item.role == "output" for item in weights)
     weights = [item for item in weights if not (tied and item.role == "output")]
     copied = [replace(item, role="output") for item in weights if item.role == "embedding"]
@@ -179,32 +66,36 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choi
             continue
         seen.add(kept)
         able = replace(able, gguf=gguf_refusal(checkpoint, kept))
-        for name in TYPES:
+        for name in _types(checkpoint):
             format = "ONNX" if name.startswith("int") else "GGUF"
             copies = tied and format == "GGUF" and checkpoint.family.gguf.separate_output
-            choose = _type_of(name, layers, tied and not copies)
-            bits = total = 0.0
+            choose = type_in(name, layers, tied and not copies)
+            stored = total = 0.0
             for item in [*weights, *copied] if copies else weights:
-                kind, count = choose(item), item.count
+                count = item.count
                 if item.routed:
-                    count = (
-                        count * kept_count(checkpoint.moe_layers[item.layer], ratio) / checkpoint.moe_layers[item.layer]
-                    )
-                if item.columns % 256 and kind in _FALLBACK:
-                    kind = _FALLBACK[kind]
-                bits, total = bits + count * _bits(kind), total + count
-            file = bits / 8 + _metadata_bytes(checkpoint, 1.0 if format == "ONNX" else 0.6)
+                    experts = checkpoint.moe_layers[item.layer]
+                    count = count * kept_count(experts, ratio) / experts
+                stored, total = stored + count * bits(fallback(choose(item), item.columns)), total + count
+            file = stored / 8 + metadata[format]
             cache = cache_bytes(config, context, 4 if format == "ONNX" else 2)
-            memory = file + cache + _compute_bytes(config) + PROCESS_BYTES[format]
+            memory = file + cache + compute_bytes(config) + PROCESS_BYTES[format]
             yield Choice(
-                ratio, name, format, kept, bits / total, int(file), int(memory), memory <= usable,
+                ratio, name, format, kept, stored / total, int(file), int(memory), memory <= usable,
                 _refusal(checkpoint, able, kept, name),
             )  # fmt: skip
 
 
+def _types(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Experts that come in MXFP4 lose nothing in it, so that no type is better, and few others are worth a column."""
+    in_mxfp4 = checkpoint.quantisation and checkpoint.quantisation.formats == (MXFP4,)
+    others = (kind for kind in TYPES if kind not in ("Q6_K", "Q5_K_M", "Q3_K_M"))
+    return (KEPT_MXFP4, *others) if in_mxfp4 else TYPES
+
+
 def _cuts(model: GgufModel, usable: int, context: int) -> Iterator[Choice]:
     config, most = config_of(model), max(model.moe_layers.values())
-    beside = cache_bytes(config, context, 2) + _compute_bytes(config) + PROCESS_BYTES["GGUF"]
+    beside = cache_bytes(config, context, 2) + compute_bytes(config) + PROCESS_BYTES["GGUF"]
     for ratio in RATIOS:
         if round(most * (1 - ratio)) < 1:
             continue
@@ -240,7 +131,7 @@ def fit(model: Checkpoint | GgufModel, memory: int, context: int = 1024) -> Fit:
 def _base_bits(choice: Choice) -> float:
     """Bits per weight of the type's base; of a GGUF file of another mix its mean."""
     try:
-        return _bits(choice.type.removesuffix("_M"))
+        return bits(choice.type.removesuffix("_M"))
     except KeyError:
         return choice.bits
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from export.fit import fit
 from export.gguf import export_gguf
 from export.gguf.convert import require_llama_cpp
 from export.onnx import export_onnx
@@ -33,6 +34,7 @@ from runtime import llama_paths
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile
+from runtime.measure.bench import file_size
 from runtime.text.pairs import Pair
 from tests.export.warm_converter import WarmConverter
 from tests.quantised_twins import TWINS, write_twin
@@ -210,6 +212,18 @@ def test_mxfp4_stays_as_it_is_where_it_can(gpt_oss: Subject, warm_converter: Non
     expected = gpt_oss.floats["model.layers.0.mlp.experts.down_proj"].mT.numpy()
     assert down.tensor_type.name == "MXFP4"
     np.testing.assert_array_equal(dequantize(down.data, down.tensor_type), expected)
+
+
+@pytest.mark.parametrize("quant", ["Q8_0", "Q4_K_M", "MXFP4_MOE", "int4"])
+def test_sizes_are_foretold_of_the_floats(quant: str, gpt_oss: Subject, warm_converter: None, tmp_path: Path) -> None:
+    found = fit(Checkpoint(gpt_oss.folder), 2**33)
+    (foretold,) = (choice for choice in found.choices if (choice.ratio, choice.type) == (0, quant))
+    is_onnx = quant == "int4"
+    written = (export_onnx if is_onnx else export_gguf)(
+        gpt_oss.folder, tmp_path / ("x" if is_onnx else "x.gguf"), quant
+    )
+    assert foretold.file_bytes == pytest.approx(file_size(written), rel=0.01)
+    assert found.recommended and found.recommended.type == "MXFP4_MOE"
 
 
 NOT_READ = {
