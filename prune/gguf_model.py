@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -62,7 +63,7 @@ class GgufModel:
     def moe_layers(self) -> dict[int, int]:
         """Number of experts by layer, from the router tensors that are there."""
         found = {}
-        for name, tensor in self.file.tensors.items():
+        for name, tensor in self.tensors.items():
             layer, rest = split_layer(name)
             if layer is not None and rest == ROUTER:
                 if self.first_unloaded is not None and layer >= self.first_unloaded:
@@ -74,9 +75,18 @@ class GgufModel:
             raise RequestError(f"{self.source} has no routed layers: there are no experts to prune.")
         return dict(sorted(found.items()))
 
-    @property
+    @cached_property
     def tensors(self) -> dict[str, GgufTensor]:
-        return self.file.tensors
+        """All tensors by name. llama-quantize drops the outermost axis where it is 1, that of a single expert: it is back."""
+        if set(self.numbers("expert_count")) != {1}:
+            return self.file.tensors
+        axes = {"router": 2, "stacked": 3}
+        found = {}
+        for name, tensor in self.file.tensors.items():
+            _, rest = split_layer(name)
+            most = axes.get(tensor_role(rest, tensor.shape, 1), 0) - rest.endswith(".bias")
+            found[name] = replace(tensor, shape=(1, *tensor.shape)) if len(tensor.shape) == most - 1 else tensor
+        return found
 
     def place(self, name: str) -> TensorPlace:
         """What a tensor is, by its name and shape."""
@@ -85,7 +95,7 @@ class GgufModel:
             return TensorPlace("other")
         if self.first_unloaded is not None and layer >= self.first_unloaded:
             return TensorPlace("unloaded")
-        return TensorPlace(tensor_role(rest, self.file.tensors[name].shape, self.moe_layers.get(layer)), layer)
+        return TensorPlace(tensor_role(rest, self.tensors[name].shape, self.moe_layers.get(layer)), layer)
 
     @property
     def top_k(self) -> int:
@@ -149,5 +159,5 @@ class GgufModel:
     def _routers(self) -> Iterator[tuple[int, str, tuple[int, ...], bytes]]:
         for layer in self.moe_layers:
             name = in_layer(layer, ROUTER)
-            tensor = self.file.tensors[name]
+            tensor = self.tensors[name]
             yield layer, tensor.type.name, tensor.shape, self.file.read(name)

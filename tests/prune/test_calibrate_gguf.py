@@ -12,14 +12,20 @@ import pytest
 from gguf import GGUFReader
 
 import prune.calibrate.from_gguf
+import prune.rewrite
 from export.gguf import export_gguf
+from export.verify import verify
 from prune.calibrate.from_checkpoint import calibrate
 from prune.calibrate.observe_gguf import GgufObserver
 from prune.calibrate.stats import LayerStats, Stats
+from prune.checkpoint import Checkpoint
+from prune.gguf_model import GgufModel
+from prune.plan.plan import make_plan
 from runtime.engines.llama import BATCH, LlamaEngine
 from runtime.errors import RequestError, WorkError
 from runtime.text.pairs import Pair
 from tests.export.test_gguf_families import RUNNABLE, warm_converter, write_subject  # noqa: F401
+from tests.prune.test_cut import plan_for
 
 ROOT = Path(__file__).parents[2]
 CHANGES = {"deepseek_v2": {"n_group": 1}}  # its groups are refused (prune/families/deepseek_v2.toml)
@@ -194,3 +200,19 @@ def test_the_observer_refuses_a_graph_of_other_tokens(told: int, tiny_gguf: Path
         pytest.raises(WorkError, match=f"3 of {told} tokens"),
     ):
         engine.evaluate([[5, 6, 7]])
+
+
+def test_a_file_of_one_expert_is_calibrated_verified_and_cut(
+    tiny_checkpoint: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """llama-quantize drops the axis of a single expert from its tensors."""
+    cut = prune.rewrite.prune(tiny_checkpoint, plan_for(tiny_checkpoint, [3], [6]), tmp_path / "cut")
+    model = GgufModel(export_gguf(cut, tmp_path / "one.gguf", "Q4_K_M"))
+    assert model.file.tensors["blk.0.ffn_gate_inp.weight"].shape == (256,)
+    assert model.moe_layers == {0: 1, 1: 1} and model.fingerprint == Checkpoint(cut).fingerprint
+    stats = calibrate_gguf(model.source, EN_DE, corpus)
+    tokens = stats.calibration["prompt_tokens"] + stats.calibration["response_tokens"]
+    assert all(layer.count.sum() == tokens for layer in stats.layers.values())
+    assert "routers" not in verify(model.source, cut, corpus, EN_DE).reason
+    again = prune.rewrite.prune(model.source, make_plan(stats, 0, "gate"), tmp_path / "again.gguf")
+    assert GgufModel(again).fingerprint == model.fingerprint and GgufModel(again).moe_layers == model.moe_layers
