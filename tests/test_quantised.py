@@ -21,6 +21,7 @@ from export.fit import fit
 from export.gguf import export_gguf
 from export.gguf.convert import require_llama_cpp
 from export.onnx import export_onnx
+from export.onnx.self_test import MOST, QUANTISED
 from export.verify import verify
 from prune.calibrate.from_checkpoint import calibrate
 from prune.calibrate.stats import LayerStats, Stats
@@ -32,8 +33,10 @@ from prune.recovery.settings import Settings
 from prune.rewrite import prune
 from runtime import llama_paths
 from runtime.engines.onnx import OnnxEngine
+from runtime.engines.onnx_check import self_test_file
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.onnx_folder import graph_file
 from runtime.measure.bench import file_size
 from runtime.text.pairs import Pair
 from tests.export.warm_converter import WarmConverter
@@ -152,6 +155,22 @@ def test_onnx_computes_its_floats(subject: Subject, tmp_path: Path) -> None:
     engine = OnnxEngine(folder, threads=1)
     np.testing.assert_allclose(engine.logits(IDS[0].tolist()), expected, atol=2e-4 * expected.std())
     engine.close()
+
+
+def test_a_graph_of_random_weights_passes_its_self_test_and_a_damaged_one_does_not(tmp_path: Path) -> None:
+    """Rounding activations moves this model's logits by more than any trained one's."""
+    folder = export_onnx(write_subject("ct int4 rows", tmp_path).folder, tmp_path / "onnx", "int4")
+    graph = graph_file(folder)
+    tolerance = json.loads(self_test_file(graph).read_text())["tolerance"]
+    assert QUANTISED < tolerance <= MOST
+    OnnxEngine(folder, threads=1).close()
+    data = graph.with_name(f"{graph.name}_data")
+    bytes_ = bytearray(data.read_bytes())
+    sixteenth = len(bytes_) // 16
+    bytes_[8 * sixteenth : 9 * sixteenth] = bytes(255 - each for each in bytes_[8 * sixteenth : 9 * sixteenth])
+    data.write_bytes(bytes_)
+    with pytest.raises(WorkError, match=r"answers otherwise"):
+        OnnxEngine(folder, threads=1)
 
 
 @pytest.mark.parametrize("kind", ["mxfp4", "fp8 blocks", "ct int4 zeros"])

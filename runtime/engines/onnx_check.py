@@ -109,6 +109,7 @@ def run_self_test(path: Path, engine: Tested) -> None:
         remedy = f"pip install {test.runtime.replace(' ', '==')}"
         raise WorkError(f"{sentence} ({test.tolerance:g} is allowed).", next_command=remedy)
     raise WorkError(
-        f"{sentence} ({test.tolerance:g} is allowed), so its data file is damaged, or onnxruntime is wrong on this CPU.",
+        f"{sentence} ({test.tolerance:g} is allowed): its data file is damaged, onnxruntime is wrong on this CPU, or the model's "
+        "answers hang on how this CPU rounds, as with random weights.",
         next_command=f"rm {path}* && slimmoe onnx DIR -o {path.parent.parent}",
     )

@@ -232,11 +232,14 @@ def recover(
         read_segments(text, pair)
     from accelerate import PartialState
 
+    from prune.checkpoint import Checkpoint
     from prune.recovery.recover import recover
 
     about = recover(folder, pair, corpus, dev, output, settings, None if teacher is None else resolve(teacher))
     if not PartialState().is_main_process:
         return
+    if (quantisation := Checkpoint(folder).quantisation) is not None:
+        say(f"{quantisation.label} weights of {folder} are dequantised: what is written is an unquantised checkpoint")
     before, after = about["dev_loss_before"], about["dev_loss_after"]
     say(
         f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} "
