@@ -32,7 +32,7 @@ from prune.plan.plan import Plan, make_plan
 from prune.rewrite.masked import masked
 from runtime.errors import SlimmoeError
 from runtime.machine import processor, usable_cores
-from runtime.measure.evaluate import score
+from runtime.measure.scores import score
 from runtime.text.pairs import Pair, parse_pair
 from runtime.text.prompts import ChatTemplate
 from runtime.translate.segments import output_limit
@@ -118,7 +118,7 @@ def run(model_folder: Path, corpus: Path, pair: Pair, output: Path, segments: in
         started = time.perf_counter()
         with masked(model, checkpoint, plan):
             hypotheses = translate(pair, sources)
-        chrf, chrf_signature, bleu, bleu_signature = score(hypotheses, references)
+        chrf, chrf_signature, bleu, bleu_signature = score(hypotheses, references, pair.target)
         row = {
             "key": key, "criterion": name, "allocation": plan.allocation, "ratio": plan.ratio, "seed": plan.seed,
             "plan": plan.hash, "kept": [len(layer.keep) for layer in plan.layers], "pair": str(pair),

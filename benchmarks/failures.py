@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
-from runtime.measure.evaluate import find_failures
+from runtime.measure.failures import find_failures
 from runtime.text.corpus import locate
 from runtime.text.language import is_other_language
 from runtime.text.pairs import LANGUAGES

@@ -9,8 +9,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from runtime.errors import RequestError
+from runtime.errors import RequestError, warn_once
 from runtime.text.corpus import Segments
+from runtime.text.lines import some_of
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
 
@@ -34,16 +35,23 @@ def make_conversations(
 ) -> list[Conversation]:
     """Render with a chat template and tokenise with ``encode``, which adds no special tokens of its own.
 
+    Conversations of more than ``longest`` tokens are left out, with a warning.
+
     Raises:
-        RequestError: every conversation is longer than ``longest`` tokens; longer ones are left out.
+        RequestError: all of them are.
     """
     prompts = encode([template.prompt(pair, a) for a, _ in segments])
     responses = encode([template.completion(pair, a, b) for a, b in segments])
     found = [Conversation(p + r, len(p)) for p, r in zip(prompts, responses, strict=True)]
-    found = [conversation for conversation in found if len(conversation.ids) <= longest]
-    if not found:
+    kept = [conversation for conversation in found if len(conversation.ids) <= longest]
+    if not kept:
         raise RequestError(f"No segment of the corpus fits into {longest} tokens.")
-    return found
+    if long := [number for number, conversation in enumerate(found, 1) if len(conversation.ids) > longest]:
+        warn_once(
+            f"{len(long)} of {len(found)} segments have more than {longest} tokens with their prompt and are left out: "
+            f"segments {some_of(long)}."
+        )
+    return kept
 
 
 def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: int = LONGEST) -> list[Conversation]:

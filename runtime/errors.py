@@ -4,10 +4,13 @@ Both carry one sentence and, where there is one, the next command to type. Anyth
 programmer's mistake and keeps its traceback.
 """
 
+import logging
 import os
+import re
 import shlex
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 
@@ -32,11 +35,27 @@ class WorkError(SlimmoeError):
     """The work failed: no disk space, a broken file, a failed check (exit status 1)."""
 
 
+# Control characters but TAB and LF, marks that reorder text, and halves of characters.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text with ``?`` for what a terminal would obey instead of showing it: names from a model's file may hold it."""
+    return _OBEYED.sub("?", text)
+
+
 def as_typed(text: str) -> str:
-    """``text`` with ``next: slimmoe ...`` as this shell finds the command: by its path where PATH does not have it."""
+    """Printable ``text``, with ``next: slimmoe ...`` as this shell finds the command: by its path where PATH lacks it."""
+    text = printable(text)
     script = Path(sys.executable).with_name("slimmoe")  # not resolved: in an environment, python is a link
     if shutil.which("slimmoe") or not script.is_file():
         return text
     near = os.path.relpath(script)
     command = shlex.quote(str(script) if near.startswith("..") else near)
     return text.replace("next: slimmoe ", f"next: {command} ")
+
+
+@cache
+def warn_once(sentence: str) -> None:
+    """A warning that is the same however often the same thing is read in one process."""
+    logging.getLogger("slimmoe").warning(sentence)

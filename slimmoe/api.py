@@ -43,7 +43,7 @@ def open_engine(artefact: AnyPath, threads: int | None = None, context: int = 10
 
 
 def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None) -> Iterator[str]:
-    """Translations, one by one, each as soon as it is done; empty text stays empty.
+    """Translations, one by one, in the white space of their sources; empty text, or one too long for the context, is empty.
 
     Args:
         engine: one that is open, or an artefact to be opened.
@@ -53,16 +53,14 @@ def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | 
     Raises:
         RequestError: no such artefact, or no pair is given and none is known.
     """
-    from runtime.translate.segments import known_pair
-    from runtime.translate.segments import translate as translate_segments
+    from runtime.translate.segments import known_pair, translate_texts
 
     if isinstance(engine, str | Path):
         with contextlib.closing(open_engine(engine)) as opened:
             yield from translate(opened, texts, pair)
         return
     chosen = _pair(pair) if pair is not None else known_pair(engine)
-    for done in translate_segments(engine, chosen, texts):
-        yield done.text
+    yield from translate_texts(engine, chosen, texts)
 
 
 def calibrate(

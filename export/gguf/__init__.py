@@ -1,7 +1,6 @@
 """GGUF: a Hugging Face folder becomes one file that any llama.cpp loads. Conversion and types are llama.cpp's own."""
 
 import logging
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,7 @@ from export.gguf.types import TYPES
 from prune.calibrate.imatrix import ImportanceMatrix, read_imatrix
 from prune.checkpoint import Checkpoint
 from runtime.errors import RequestError, WorkError
-from runtime.formats.files import new_file, require_space
+from runtime.formats.files import new_file, require_space, scratch_folder
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_writer import output_path
 from runtime.formats.quantised import KEYS as QUANTISATION_KEYS
@@ -221,8 +220,7 @@ def export_gguf(
         dequantised = () if kept else QUANTISATION_KEYS
         tell(_about_quantisation(checkpoint.quantisation, quant, kept))
     extra = Extra(keys, origin.general(), pre, recognise(folder), dequantised)
-    with new_file(output) as temporary, tempfile.TemporaryDirectory(prefix=".gguf.", dir=temporary.parent) as name:
-        work = Path(name)
+    with new_file(output) as temporary, scratch_folder(output) as work:
         converted = work / "plain.gguf"
         found = convert(checkpoint, converted, plain, extra)
         if pre is not None and found is None:

@@ -12,6 +12,7 @@ from export.gguf.converter_process import FOUND, UNKNOWN_TOKENIZER, differences
 from prune.checkpoint import Checkpoint
 from runtime import llama_paths
 from runtime.errors import RequestError, WorkError
+from runtime.processes import ends_with_us
 
 _PROCESS = Path(__file__).with_name("converter_process.py")
 
@@ -59,6 +60,7 @@ def run_tool(
         env=environment,
         encoding="utf-8",
         errors="replace",
+        **ends_with_us(),
     )
     lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
     if result.returncode < 0:

@@ -18,6 +18,7 @@ from runtime.text.pairs import Pair, planned_pair
 from runtime.text.prompts import ChatTemplate
 
 _log = logging.getLogger(__name__)
+_BEGINS = "# ollama create NAME -f "  # by which an older one is known
 _PLACEHOLDER = "qxjzplaceholderqxjz"
 # What would open an action in Go, end the Modelfile's quotes, or be dropped by an editor.
 _SPECIAL = re.compile(r'\{\{|"""|"\Z|\r')
@@ -70,7 +71,11 @@ def add_modelfile(gguf: Path, text: Callable[[], str]) -> None:
     except WorkError as error:
         _log.warning(error.sentence)
         return
-    with new_file(gguf.with_suffix(".Modelfile")) as temporary:
+    path = gguf.with_suffix(".Modelfile")
+    if path.exists() and not path.read_bytes().startswith(_BEGINS.encode()):
+        _log.warning(f"{path} is not one that slimmoe wrote, and is kept as it is.")
+        return
+    with new_file(path) as temporary:
         temporary.write_text(content, encoding="utf-8", newline="")
 
 
@@ -117,7 +122,7 @@ def add_for_cut(source: Path, output: Path, pair: str) -> None:
 def _write(file: str, template: ChatTemplate, pair: Pair, context: int, bos: bool, penalty: float) -> str:
     text = go_template(template.prompt(pair, _PLACEHOLDER), template.bos_token if bos else "")
     lines = [
-        f'# ollama create NAME -f {file.removesuffix(".gguf")}.Modelfile, then ollama run NAME "a sentence"',
+        f'{_BEGINS}{file.removesuffix(".gguf")}.Modelfile, then ollama run NAME "a sentence"',
         f"# It translates from {pair.source_name} into {pair.target_name}.",
         f"FROM ./{file}",
         f'TEMPLATE """{text}"""',

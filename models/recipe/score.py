@@ -16,7 +16,7 @@ from models.recipe.prepare import DIRECTIONS, corpus_file, corpus_segments
 from runtime.engines import open_engine
 from runtime.formats.files import new_file
 from runtime.measure.evaluate import Evaluation, evaluate
-from runtime.measure.evaluate import score as score_text
+from runtime.measure.scores import score as score_text
 
 
 @dataclass(frozen=True)

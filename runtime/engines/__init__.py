@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from runtime.engines.base import Engine, Generation
+from runtime.engines.base import Engine, Generation, PromptTooLong
 from runtime.engines.threads import Threads, active_bytes, default_threads
 from runtime.errors import RequestError
 
-__all__ = ["Engine", "Generation", "open_engine"]
+__all__ = ["Engine", "Generation", "PromptTooLong", "open_engine"]
 
 
 def open_engine(artefact: Path, threads: int | None = None, context: int = 1024, exact: bool = False) -> Engine:

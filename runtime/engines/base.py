@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from runtime.engines.threads import Threads
+from runtime.errors import RequestError
 from runtime.text.prompts import ChatTemplate
 
 
@@ -20,6 +21,13 @@ class Generation:
     prompt_tokens: int
     prefill_seconds: float
     decode_seconds: float
+
+
+class PromptTooLong(RequestError):
+    """A prompt fills the context, so that there is no room to write after it."""
+
+    def __init__(self, tokens: int, context: int) -> None:
+        super().__init__(f"The prompt has {tokens} tokens and the context {context}: split the text.")
 
 
 class Engine(Protocol):
@@ -46,7 +54,11 @@ class Engine(Protocol):
         ...
 
     def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
-        """Greedy decoding of at most ``limit`` tokens; ``stop=False`` writes on after an end of sequence."""
+        """Greedy decoding of at most ``limit`` tokens; ``stop=False`` writes on after an end of sequence.
+
+        Raises:
+            PromptTooLong: the prompt alone fills the context.
+        """
         ...
 
     def twin(self) -> "Engine":

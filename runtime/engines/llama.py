@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines import Generation, llama_library
+from runtime.engines import Generation, PromptTooLong, llama_library
 from runtime.engines.llama_graph import GraphWatch, Watcher
 from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
@@ -249,13 +249,11 @@ class LlamaEngine:
         """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
 
         Raises:
-            RequestError: the prompt alone fills the context.
+            PromptTooLong: the prompt alone fills the context.
         """
         room = self.context - len(prompt_ids)
         if room < 1:
-            raise RequestError(
-                f"The prompt has {len(prompt_ids)} tokens and the context {self.context}: split the text."
-            )
+            raise PromptTooLong(len(prompt_ids), self.context)
         limit = min(limit, room)
         started = time.perf_counter()
         for batch in self._batches(prompt_ids):

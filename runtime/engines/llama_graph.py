@@ -32,6 +32,7 @@ CHOSEN, WEIGHTED = "ffn_moe_topk", "ffn_moe_weighted"
 GATES = ("ffn_moe_weights", "ffn_moe_weights_softmax", "ffn_moe_weights_norm", "ffn_moe_weights_scaled")
 OUTPUTS = ("ffn_moe_down", "ffn_moe_down_scaled", "ffn_moe_down_biased")
 _UNSELECTABLE = -1e30  # finite, so that a bias may be added and the softmax's maximum subtracted
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _DTYPES = {0: np.float32, 1: np.float16, 24: np.int8, 25: np.int16, 26: np.int32, 27: np.int64, 28: np.float64}
 _OBJECT_BYTES = 32  # ggml_tensor_overhead() counts ggml's object header too
 
@@ -173,8 +174,8 @@ def _parse(name: bytes) -> tuple[str, int]:
 class GraphWatch:
     """The evaluation callback of one context: it lives as long as the context does, its watchers come and go.
 
-    Nothing may be raised into C, so exceptions are kept until llama.cpp has returned. Ctrl-C is noted by a handler
-    instead of raised: raised before the callback's first line it would be lost.
+    Nothing may be raised into C, so exceptions are kept until llama.cpp has returned. Ctrl-C and its like are
+    noted by a handler instead of raised: raised before the callback's first line they would be lost.
     """
 
     def __init__(self, library: Any) -> None:
@@ -182,7 +183,7 @@ class GraphWatch:
         self.callback = library.ggml_backend_sched_eval_callback(self._evaluated)
         self._watcher: Watcher | None = None
         self._error: BaseException | None = None
-        self._interrupted = False
+        self._interrupted = 0
 
     @contextlib.contextmanager
     def watch(self, watcher: Watcher) -> Iterator[None]:
@@ -201,26 +202,28 @@ class GraphWatch:
         """
         if self._watcher is None:
             return evaluate()
-        self._error, self._interrupted = None, False
-        handler = signal.getsignal(signal.SIGINT)
-        noted = callable(handler) and threading.current_thread() is threading.main_thread()
-        if noted:
-            signal.signal(signal.SIGINT, self._note_interrupt)
+        self._error, self._interrupted = None, 0
+        handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            found = {each: signal.getsignal(each) for each in _ENDING}
+            handlers = {each: handler for each, handler in found.items() if callable(handler)}
+        for each in handlers:
+            signal.signal(each, self._note_interrupt)
         try:
             status = evaluate()
         finally:
-            if noted:
-                signal.signal(signal.SIGINT, handler)
-        if self._interrupted and callable(handler):
-            handler(signal.SIGINT, None)
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
+        if self._interrupted:
+            handlers[self._interrupted](self._interrupted, None)
             raise KeyboardInterrupt  # a handler that only notes the signal: the graph was not computed to its end
         if self._error is not None:
             error, self._error = self._error, None
             raise error
         return status
 
-    def _note_interrupt(self, *_: Any) -> None:
-        self._interrupted = True
+    def _note_interrupt(self, number: int, _: Any) -> None:
+        self._interrupted = number
 
     def _evaluated(self, pointer: int, ask: bool, _: Any) -> bool:
         """As llama.cpp calls it. To stop it, a node is asked for and its result then answered with False."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines.base import Generation
+from runtime.engines.base import Generation, PromptTooLong
 from runtime.engines.onnx_check import run_self_test
 from runtime.engines.onnx_load import empty_cache, load_session, prefill
 from runtime.engines.threads import Threads
@@ -148,11 +148,11 @@ class OnnxEngine:
         """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
 
         Raises:
-            RequestError: the prompt alone fills the context.
+            PromptTooLong: the prompt alone fills the context.
         """
         length = len(prompt_ids)
         if not 0 < length < self.context:
-            raise RequestError(f"The prompt has {length} tokens and the context {self.context}: split the text.")
+            raise PromptTooLong(length, self.context)
         limit = min(limit, self.context - length)
         started = time.perf_counter()
         token = self._prefill(prompt_ids)

@@ -1,8 +1,14 @@
-"""Files that appear whole or not at all: outputs are written beside their place and moved there when complete."""
+"""Files that appear whole or not at all: outputs are written beside their place and moved there when complete.
+
+What is being written is hidden, named ``.<output>.<8 random characters>.part`` and locked. What a killed run left has no
+lock any more, and the next one that writes the same output removes it.
+"""
 
 import contextlib
 import os
+import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +47,73 @@ def _full_disk_is_a_sentence(path: Path) -> Iterator[None]:
         raise
 
 
+def _lock(handle: int) -> bool:
+    """Lock an open file or folder until it is closed; whether that was to be had. The system frees it with the process."""
+    if sys.platform == "win32":
+        return False  # nothing is taken for a leftover there
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or a file system without locks
+        return False
+    return True
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_leftovers(folder: Path, stem: str) -> None:
+    """Remove what a killed run left of the same output; what another process is writing is locked."""
+    pattern = re.compile(rf"\.{re.escape(stem)}[a-z0-9_]{{8}}\.part")
+    with os.scandir(folder) as entries:
+        found = [Path(entry.path) for entry in entries if pattern.fullmatch(entry.name) and not entry.is_symlink()]
+    for path in found:
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                if _lock(handle):
+                    _remove(path)
+            finally:
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path, stem: str, is_folder: bool) -> Iterator[Path]:
+    """A new hidden file or folder that is gone when the block ends, unless it was moved."""
+    _remove_leftovers(folder, stem)
+    while True:
+        if is_folder:
+            path = Path(tempfile.mkdtemp(prefix=f".{stem}", suffix=".part", dir=folder))
+            handle = os.open(path, os.O_RDONLY) if sys.platform != "win32" else -1
+        else:
+            handle, name = tempfile.mkstemp(prefix=f".{stem}", suffix=".part", dir=folder)
+            path = Path(name)
+        _lock(handle)
+        if path.exists():  # else another process took it for a leftover before it was locked
+            break
+        os.close(handle)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        if handle >= 0:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch_folder(output: Path) -> Iterator[Path]:
+    """A hidden folder beside ``output`` for files that are large and in the way, gone when the block ends."""
+    with _full_disk_is_a_sentence(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with _temporary(output.parent, f"{output.name}.work.", True) as folder:
+            yield folder
+
+
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that becomes ``path`` when the block ends, and vanishes when it fails."""
@@ -49,16 +122,11 @@ def new_file(path: Path) -> Iterator[Path]:
         raise RequestError(f"{path} is a folder; a file name is needed.")
     with _full_disk_is_a_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with _temporary(path.parent, f"{path.name}.", False) as temporary:
             yield temporary
             temporary.chmod(0o666 & ~_umask())
             _sync(temporary)
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def require_replaceable(path: Path, kind: str, is_such: Callable[[Path], bool]) -> None:
@@ -101,16 +169,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     require_new(path)
     with _full_disk_is_a_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-        try:
+        with _temporary(path.parent, f"{path.name}.", True) as temporary:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
             for file in temporary.rglob("*"):
                 if file.is_file():
                     _sync(file)
             temporary.replace(path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -122,15 +187,12 @@ def new_files(folder: Path) -> Iterator[Path]:
     folder = Path(folder)
     with _full_disk_is_a_sentence(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
-        try:
+        with _temporary(folder, "", True) as temporary:
             yield temporary
             for file in sorted(temporary.iterdir(), reverse=True):
                 file.chmod(0o666 & ~_umask())
                 _sync(file)
                 file.replace(folder / file.name)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _umask() -> int:

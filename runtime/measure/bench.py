@@ -61,7 +61,8 @@ def assess_quality(told: list[dict[str, Any]], pair: Pair, test: Path) -> dict[s
     from runtime.measure.evaluate import assess  # sacrebleu: only where there is a test set
 
     translations = [
-        Translation(one["source"], one["text"], one["generation"] and Generation(**one["generation"])) for one in told
+        Translation(one["source"], one["text"], one["generation"] and Generation(**one["generation"]), one["refused"])
+        for one in told
     ]
     references = [target for _, target in read_segments(test, pair)[: len(told)]]
     result = assess(translations, references, pair)

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from runtime.errors import RequestError, WorkError
+from runtime.processes import ends_with_us
 
 _CHILD = """
 import json, sys
@@ -35,7 +36,7 @@ def _run(samples: list[dict[str, str]]) -> tuple[float, str]:
     python = os.environ.get("SLIMMOE_COMET_PYTHON", sys.executable)
     command = [python, "-c", _CHILD, str(_folder() / "checkpoints" / "model.ckpt")]
     try:
-        done = subprocess.run(command, input=json.dumps(samples), capture_output=True, text=True)
+        done = subprocess.run(command, input=json.dumps(samples), capture_output=True, text=True, **ends_with_us())
     except OSError:
         raise RequestError(f"SLIMMOE_COMET_PYTHON={python} cannot be run.", next_command=_INSTALL) from None
     if done.returncode:

@@ -21,6 +21,7 @@ from runtime.errors import RequestError
 from runtime.formats.files import new_file
 from runtime.measure.labels import is_baseline, only_model
 from runtime.measure.rows import AgainstUnpruned, Row, artefact_path, engine
+from runtime.measure.scores import tokeniser
 
 RESAMPLES = 1000
 
@@ -88,6 +89,11 @@ def _resample(metric: CHRF | BLEU, hypotheses: list[str], references: list[str])
     return _Resampled(metric._aggregate_and_compute(statistics).score, scores, str(signature))
 
 
+def _tokeniser(row: Row) -> str:
+    """BLEU's, as the row's own score was taken."""
+    return tokeniser((row.get("pair") or "").rpartition("-")[2], row.get("bleu_signature") or "")
+
+
 def _interval(scores: np.ndarray) -> tuple[float, float]:
     """The middle 95 % of resampled values; sacreBLEU's confidence interval has the same two ends."""
     values, cut = np.sort(scores), len(scores) // 40
@@ -131,23 +137,24 @@ def compare(rows: list[Row], folder: Path) -> list[Row]:
         RequestError: a file of hypotheses is missing, or has not one line for each reference.
     """
     resampled: dict[int, tuple[_Resampled, _Resampled]] = {}
-    known: dict[tuple[str, str], tuple[_Resampled, _Resampled]] = {}  # rows that wrote the same share a file
+    known: dict[tuple[str, str, str], tuple[_Resampled, _Resampled]] = {}  # rows that wrote the same share a file
     bases: dict[tuple, int] = {}
 
     only = only_model(rows)  # rows of a single bench do not name theirs
 
     def kind(row: Row) -> tuple:
-        return row.get("model") or only, row.get("pair"), row.get("references"), engine(row), row.get("type")
+        told = row.get("model") or only, row.get("pair"), row.get("references"), engine(row), row.get("type")
+        return *told, _tokeniser(row)
 
     for number, row in enumerate(rows):
         if "hypotheses" not in row or "references" not in row:
             continue
-        files = str(row["hypotheses"]), str(row["references"])
+        files = str(row["hypotheses"]), str(row["references"]), _tokeniser(row)
         if files not in known:
             hypotheses, references = _lines(row, "hypotheses", folder), _lines(row, "references", folder)
             if len(hypotheses) != len(references):
                 raise RequestError(f"{folder / files[0]} has not one line for each line of {files[1]}.")
-            chrf, bleu = CHRF(word_order=2), BLEU()
+            chrf, bleu = CHRF(word_order=2), BLEU(tokenize=files[2])
             known[files] = _resample(chrf, hypotheses, references), _resample(bleu, hypotheses, references)
         resampled[number] = known[files]
         if is_baseline(row):

@@ -1,29 +1,16 @@
 """Quality of an artefact on a test set: scores with their signatures, and the ways in which outputs fail."""
 
-import re
-from collections import Counter
 from dataclasses import dataclass, field
 
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
-
 from runtime.engines import Engine
+from runtime.errors import warn_once
 from runtime.measure import comet, meaning
+from runtime.measure.failures import FAILURES, find_failures
+from runtime.measure.scores import score
 from runtime.text.corpus import Segments
-from runtime.text.language import is_other_language
+from runtime.text.lines import one_line, some_of
 from runtime.text.pairs import Pair
 from runtime.translate.segments import Translation, translate
-
-LOOP = 4  # the same four words this often in a row make a loop
-FAILURES = ("empty", "unfinished", "copied", "wrong language", "preamble", "looping", "length")
-
-# "Here is the translation:", "Sure! The German version is:", "Übersetzung:" and such: an opening that ends in a colon
-# and has a word for translation, in the languages that models chat in.
-_PREAMBLE = re.compile(
-    r"[^:\n]{0,80}(\btranslat|\bübersetz|\btraduc|\btraduç|\btraduz|\bvertal|\bvertaal|\bperevod|перевод|翻译|翻訳|译文|"
-    r"\b(english|german|french|spanish|italian|portuguese|dutch|polish|russian) version\b)[^:\n]{0,60}[:：]",
-    re.IGNORECASE,
-)
 
 
 @dataclass
@@ -54,38 +41,6 @@ class Evaluation:
         return self.decode_tokens / max(self.decode_seconds + self.prefill_seconds, 1e-9)
 
 
-def score(hypotheses: list[str], references: list[str]) -> tuple[float, str, float, str]:
-    """chrF++ and its signature, BLEU and its signature (Popovic 2017, word order 2; Post 2018, tokeniser 13a)."""
-    chrf, bleu = CHRF(word_order=2), BLEU()
-    chrf_score, bleu_score = chrf.corpus_score(hypotheses, [references]), bleu.corpus_score(hypotheses, [references])
-    return chrf_score.score, str(chrf.get_signature()), bleu_score.score, str(bleu.get_signature())
-
-
-def _loops(text: str) -> bool:
-    words = text.split()
-    grams = Counter(tuple(words[i : i + 4]) for i in range(len(words) - 3))
-    return any(count >= LOOP for count in grams.values())
-
-
-def find_failures(translation: Translation, reference: str, language: str) -> set[str]:
-    """Those of ``FAILURES`` that one translation into ``language`` shows; a text equal to its reference shows none.
-
-    Empty, unfinished (no end-of-sequence), copied from the source, in another language, opened with chat, looping, and
-    far too long or short.
-    """
-    text, source, reference = translation.text, translation.source.strip(), reference.strip()
-    found = {
-        "empty": not text,
-        "unfinished": translation.generation is not None and not translation.generation.finished,
-        "copied": text == source != reference and len(source.split()) > 2,
-        "wrong language": text != reference and is_other_language(text, language),
-        "preamble": bool(_PREAMBLE.match(text)) and not any(map(_PREAMBLE.match, (source, reference))),
-        "looping": _loops(text),
-        "length": bool(text) and not 1 / 3 <= (len(text) + 10) / (len(reference) + 10) <= 3,
-    }
-    return {kind for kind in FAILURES if found[kind]}
-
-
 def _meaning(hypotheses: list[str], references: list[str], failures: list[set[str]]) -> float:
     cosines = meaning.cosines(hypotheses, references)
     cosines = [0.0 if kinds & {"copied", "wrong language"} else one for one, kinds in zip(cosines, failures)]
@@ -99,10 +54,13 @@ def assess(translations: list[Translation], references: list[str], pair: Pair, n
         neural: with the scores of meaning and COMET, where they are there and asked for; they take a model each.
     """
     # Line breaks become spaces, so that hypotheses can be stored one a line and scored again to the same digits.
-    hypotheses = [" ".join(translation.text.splitlines()) for translation in translations]
-    references = [" ".join(reference.splitlines()) for reference in references]
-    chrf, chrf_signature, bleu, bleu_signature = score(hypotheses, references)
+    hypotheses = [one_line(translation.text) for translation in translations]
+    references = [one_line(reference) for reference in references]
+    chrf, chrf_signature, bleu, bleu_signature = score(hypotheses, references, pair.target)
     failures = [find_failures(t, reference, pair.target) for t, reference in zip(translations, references, strict=True)]
+    if refused := [number for number, translation in enumerate(translations, 1) if translation.refused]:
+        count = f"{len(refused)} of {len(translations)} segments"
+        warn_once(f"{count} do not fit into the context and count as failures: segments {some_of(refused)}.")
     done = [t.generation for t in translations if t.generation]
     result = Evaluation(
         segments=len(translations),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from runtime.machine import Group, cgroup_of
 from runtime.measure.memory import PeakMemory
+from runtime.processes import ends_with_us
 
 RLIMIT_NOTE = (
     "No memory cgroup can be made here. RLIMIT_DATA limits anonymous memory alone: mapped files and the page cache are "
@@ -102,7 +103,10 @@ class Outcome:
 
 def _run(command: Sequence[str], seconds: float | None) -> Outcome:
     started, stopped = time.perf_counter(), False
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"}, **ends_with_us(),
+    )  # fmt: skip
     try:
         with PeakMemory(child.pid) as memory:
             try:

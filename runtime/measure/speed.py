@@ -17,6 +17,7 @@ from runtime.formats.artefact import files_of
 from runtime.llama_paths import HOME
 from runtime.machine import usable_cores
 from runtime.measure.memory_limit import drop_cache
+from runtime.processes import ends_with_us
 from runtime.text.pairs import Pair, parse_pair
 
 PROMPT, WRITE = 128, 64  # tokens in, tokens out
@@ -85,7 +86,7 @@ def llama_bench(artefact: Path, threads: int) -> dict[str, float]:
 
     def run(*lengths: str) -> float:
         command = [str(_LLAMA_BENCH), "-m", str(artefact), "-t", str(threads), "-r", str(TURN), "-o", "jsonl"]
-        done = subprocess.run([*command, *lengths], capture_output=True, text=True, check=True)
+        done = subprocess.run([*command, *lengths], capture_output=True, text=True, check=True, **ends_with_us())
         return max(json.loads(done.stdout.splitlines()[0])["samples_ts"])
 
     return {

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table as ScreenTable
 from rich.text import Text
 
+from runtime.errors import printable
 from runtime.measure.bench import busy_note
 from runtime.measure.labels import label, memory, name
 from runtime.measure.rows import Row, engine, ratio
@@ -229,12 +230,7 @@ def print_table(run: BenchRun, console: Console) -> None:
         column.justify = "left" if place < table.texts else "right"
         column.no_wrap = place < table.texts
     for cells in table.rows:
-        shown.add_row(*(Text(_visible(cell)) for cell in cells))
+        shown.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(shown)
     for fact in signatures(run):
-        console.print(f"  {_visible(fact)}", style="dim", highlight=False, soft_wrap=True, markup=False)
-
-
-def _visible(text: str) -> str:
-    """Without characters that a terminal would obey."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+        console.print(f"  {printable(fact)}", style="dim", highlight=False, soft_wrap=True, markup=False)

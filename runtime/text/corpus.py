@@ -3,11 +3,15 @@
 Public test sets have readers of their own, in runtime/text/public_sets.py.
 """
 
+import codecs
+import re
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from runtime.errors import RequestError
+from runtime.errors import RequestError, warn_once
 from runtime.text.corpus_check import check_segments
+from runtime.text.lines import decode, read_bytes, split_lines
 from runtime.text.pairs import Pair
 from runtime.text.public_sets import Segments, is_sacrebleu_set, read_folder, read_sacrebleu
 
@@ -27,15 +31,9 @@ def is_shipped(path: Path) -> bool:
     return locate(path).parent == SHIPPED
 
 
-def split_lines(text: str) -> list[str]:
-    """Lines end with LF or CRLF alone: U+2028, U+0085, a form feed and the like are part of a segment."""
-    lines = text.replace("\r\n", "\n").split("\n")
-    return lines if lines[-1] else lines[:-1]
-
-
-def _lines(path: Path) -> list[str]:
+def _read(path: Path) -> bytes:
     try:
-        return split_lines(path.read_bytes().decode("utf-8-sig"))
+        return read_bytes(path)
     except FileNotFoundError:
         raise RequestError(
             f"There is no corpus file {path}.",
@@ -44,18 +42,17 @@ def _lines(path: Path) -> list[str]:
         ) from None
     except IsADirectoryError:
         raise RequestError(f"{path} is a folder; a corpus is a TSV or PO file, or a Moses pair's stem.") from None
-    except UnicodeDecodeError as error:
-        raise RequestError(
-            f"{path} is not UTF-8 text (byte {error.start}).",
-            next_command=f"iconv -f latin1 -t utf-8 {path} > {path.stem}.utf8{path.suffix}",
-        ) from None
+
+
+def _lines(path: Path) -> list[str]:
+    return split_lines(decode(_read(path), str(path)))
 
 
 def read_tsv(path: Path) -> Segments:
     """Source TAB target, one segment a line; further columns and empty lines are ignored.
 
     Raises:
-        RequestError: the file is missing, not UTF-8, or a line has fewer than two columns.
+        RequestError: the file is missing, no text in Unicode, or a line has fewer than two columns.
     """
     segments = []
     for number, line in enumerate(_lines(path), 1):
@@ -67,33 +64,70 @@ def read_tsv(path: Path) -> Segments:
     return segments
 
 
+def _moses_side(stem: Path, code: str) -> Path:
+    """``STEM.en``, or ``STEM.en.gz`` where only that is there."""
+    plain, packed = (stem.with_name(f"{stem.name}.{code}{end}") for end in ("", ".gz"))
+    return packed if packed.exists() and not plain.exists() else plain
+
+
 def read_moses(stem: Path, pair: Pair) -> Segments:
-    """The two files ``STEM.en`` and ``STEM.de``, aligned by line."""
-    source, target = (_lines(stem.with_name(f"{stem.name}.{code}")) for code in (pair.source, pair.target))
+    """The two files ``STEM.en`` and ``STEM.de``, or ``STEM.en.gz`` and so on, aligned by line.
+
+    Raises:
+        RequestError: one is missing, no text in Unicode, or they differ in length.
+    """
+    source, target = (_lines(_moses_side(stem, code)) for code in (pair.source, pair.target))
     if len(source) != len(target):
         raise RequestError(
             f"{stem}.{pair.source} has {len(source)} lines and {stem}.{pair.target} has {len(target)}: not parallel."
         )
-    return [(a, b) for a, b in zip(source, target, strict=True) if a.strip() and b.strip()]
+    return [(a, b) for a, b in zip(source, target, strict=True) if a.strip() or b.strip()]
+
+
+def _decode_po(data: bytes, path: Path) -> str:
+    """By a byte order mark or the header's charset. One that says ASCII or nothing known is read as UTF-8."""
+    said = re.search(rb'"Content-Type:[^"]*charset=([\w.:-]+)', data)
+    charset = said[1].decode("ascii", "replace").lower() if said else "utf-8"
+    try:
+        plain = codecs.lookup(charset)._is_text_encoding and charset not in ("ascii", "us-ascii", "utf-8")
+    except LookupError:  # a template says CHARSET
+        plain = False
+    return decode(data, str(path), charset if plain else None)
 
 
 def read_po(path: Path) -> Segments:
-    """Translated entries of a PO file that are neither fuzzy nor obsolete."""
+    """Translated entries of a PO file that are neither fuzzy nor obsolete; one with a plural gives two segments.
+
+    The singular goes with the first form, the plural with the last, which is that of large numbers in every language.
+
+    Raises:
+        RequestError: the file is missing, not in the charset of its header, or no PO file.
+    """
     import polib  # only here: the desktop install reads TSV without it
 
-    _lines(path)  # the same sentences for a missing or badly encoded file
-    try:
-        entries: Iterable[polib.POEntry] = polib.pofile(str(path)).translated_entries()
-    except OSError as error:
-        raise RequestError(f"{path} is not a PO file ({error}).") from None
-    return [(entry.msgid, entry.msgstr) for entry in entries if entry.msgid and entry.msgstr]
+    text = _decode_po(_read(path), path)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".po") as plain:  # polib splits text at U+2028 too
+        plain.write(text)
+        plain.flush()
+        try:
+            entries: Iterable[polib.POEntry] = polib.pofile(plain.name, encoding="utf-8").translated_entries()
+        except (OSError, ValueError, IndexError) as error:
+            reason = str(error).replace(plain.name, path.name)
+            raise RequestError(f"{path} is not a PO file ({reason}).") from None
+    segments = []
+    for entry in entries:
+        forms = entry.msgstr_plural
+        segments += [(entry.msgid, forms[min(forms)]), (entry.msgid_plural, forms[max(forms)])] if forms else []
+        segments += [] if forms else [(entry.msgid, entry.msgstr)]
+    return [(source, target) for source, target in segments if source]
 
 
 def read_segments(path: Path, pair: Pair) -> Segments:
     """Read by what is there: a folder (FLORES, WMT24++), ``*.po``, a Moses stem, a set of sacreBLEU's, or else TSV.
 
-    A Moses stem has both language files beside it. A file of the name goes before a set of sacreBLEU's. Files of the
-    user's own are checked for their columns and languages (``check_segments``).
+    A Moses stem has both language files beside it. A file of the name goes before a set of sacreBLEU's. Segments with an
+    empty side are left out, with a warning. Files of the user's own are checked for their columns and languages
+    (``check_segments``).
 
     Raises:
         RequestError: nothing readable, no segment in it, or not what a corpus of this pair looks like.
@@ -102,16 +136,20 @@ def read_segments(path: Path, pair: Pair) -> Segments:
     own = path.parent != SHIPPED
     if path.is_dir():
         own, segments = False, read_folder(path, pair)
-    elif path.suffix == ".po":
+    elif path.name.removesuffix(".gz").endswith(".po"):
         segments = read_po(path)
-    elif not path.exists() and path.with_name(f"{path.name}.{pair.source}").exists():
+    elif not path.exists() and _moses_side(path, pair.source).exists():
         segments = read_moses(path, pair)
     elif not path.exists() and is_sacrebleu_set(path.as_posix()):
         own, segments = False, read_sacrebleu(path.as_posix(), pair)
     else:
         segments = read_tsv(path)
-    if not segments:
+    whole = [(source, target) for source, target in segments if source.strip() and target.strip()]
+    if not whole:
         raise RequestError(f"{path} holds no {pair} segments.")
+    if left_out := len(segments) - len(whole):
+        warn_once(f"{path}: {left_out} of {len(segments)} segments have an empty side and are left out.")
+    segments = whole
     if own:
         check_segments(segments, pair, path)
     return segments
@@ -128,10 +166,10 @@ def corpus_files(path: Path, pair: Pair) -> list[Path]:
         return sorted(each for each in path.rglob("*") if each.is_file())
     if path.exists():
         return [path]
-    sides = [path.with_name(f"{path.name}.{code}") for code in (pair.source, pair.target)]
+    sides = [_moses_side(path, code) for code in (pair.source, pair.target)]
     if sides[0].exists():
         return sides
     if is_sacrebleu_set(path.as_posix()):
         return []
-    _lines(path)
+    _read(path)
     return [path]

@@ -1,13 +1,13 @@
 """Is a corpus what it is taken for? Its columns, a header row, and the languages of both sides, before work begins."""
 
-import logging
 import re
 import shlex
 from collections import Counter
 from pathlib import Path
 
-from runtime.errors import RequestError
+from runtime.errors import RequestError, warn_once
 from runtime.text.language import is_identifiable, other_language
+from runtime.text.lines import is_gzip
 from runtime.text.pairs import LANGUAGES, Pair
 from runtime.text.public_sets import FLORES, Segments
 
@@ -19,7 +19,6 @@ NUMBERS = 0.9  # share of sources that makes a column one of numbers
 
 _ROLES = ("source", "src", "target", "tgt", "trg", "reference", "ref", "translation")
 _NUMBER = re.compile(r"[\d.,:/# -]*\d")
-_log = logging.getLogger(__name__)
 
 
 def _spread(segments: Segments, count: int) -> Segments:
@@ -38,10 +37,12 @@ def _is_header(segment: tuple[str, str], pair: Pair) -> bool:
 
 def _command(path: Path, pair: Pair, table: str, moses: str) -> str | None:
     """The command that puts a table right (FILE), or both files of a Moses pair (SOURCE, TARGET); none for PO files."""
-    if path.suffix == ".po":
+    if path.name.removesuffix(".gz").endswith(".po"):
         return None
     if path.is_file():
-        return f"{table.replace('FILE', shlex.quote(str(path)))} > {shlex.quote(f'{path.stem}.new.tsv')}"
+        name = shlex.quote(str(path))
+        filled = f"zcat {name} | {table.removesuffix(' FILE')}" if is_gzip(path) else table.replace("FILE", name)
+        return f"{filled} > {shlex.quote(f'{path.stem}.new.tsv')}"
     for name, code in (("SOURCE", pair.source), ("TARGET", pair.target)):
         moses = moses.replace(name, shlex.quote(f"{path}.{code}"))
     return moses
@@ -104,4 +105,4 @@ def _check_languages(segments: Segments, pair: Pair, path: Path) -> None:
 def _refuse(sentence: str, command: str | None, identified: int) -> None:
     if identified >= FEWEST:
         raise RequestError(sentence, next_command=command)
-    _log.warning(f"{sentence} It is too small to be sure.")
+    warn_once(f"{sentence} It is too small to be sure.")

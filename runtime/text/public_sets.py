@@ -1,9 +1,13 @@
 """Readers for the public test sets: any of sacreBLEU's by name, and FLORES+ and WMT24++ folders on disk."""
 
-import json
+from functools import partial
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
 from runtime.errors import RequestError
+from runtime.formats.json_object import parse_object
+from runtime.formats.typed_json import mismatch
+from runtime.text.lines import read_file
 from runtime.text.pairs import Pair
 
 # FLORES names a language and its script; two languages are called differently in FLORES-200 and FLORES+.
@@ -50,8 +54,41 @@ def read_sacrebleu(name: str, pair: Pair) -> Segments:
     return list(zip(source, target, strict=True))
 
 
-def _json_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+class _FloresLine(TypedDict):
+    id: int | str
+    text: str
+
+
+class _WmtLine(TypedDict):
+    source: str
+    target: str
+    is_bad_source: NotRequired[bool]
+
+
+def _json_lines(path: Path, kind: Any) -> list[Any]:
+    """The objects of a file with one a line.
+
+    Raises:
+        RequestError: a line is none of that kind.
+    """
+    found = []
+    for number, line in enumerate(read_file(path), 1):
+        if line.strip():
+            try:
+                value = parse_object(line.encode())
+            except ValueError as error:
+                raise RequestError(f"Line {number} of {path} is no JSON object: {error}.") from None
+            if why := mismatch(value, kind, "it"):
+                raise RequestError(f"Line {number} of {path} cannot be read: {why}.")
+            found.append(value)
+    return found
+
+
+def _number(path: Path, line: _FloresLine) -> int:
+    try:
+        return int(line["id"])
+    except ValueError:
+        raise RequestError(f"{path} has a line whose id is no number: {line['id']!r}.") from None
 
 
 def _flores_side(folder: Path, language: str) -> list[str] | None:
@@ -59,9 +96,10 @@ def _flores_side(folder: Path, language: str) -> list[str] | None:
         for name in FLORES[language]:
             for place in (folder, folder / split):
                 if (path := place / f"{name}.{split}").is_file():
-                    return path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+                    return read_file(path)
                 if place.name == split and (path := place / f"{name}.jsonl").is_file():
-                    return [line["text"] for line in sorted(_json_lines(path), key=lambda line: int(line["id"]))]
+                    lines = _json_lines(path, _FloresLine)
+                    return [line["text"] for line in sorted(lines, key=partial(_number, path))]
     return None
 
 
@@ -83,7 +121,8 @@ def read_folder(folder: Path, pair: Pair) -> Segments:
         return list(zip(*sides))
     regions = sorted(folder.glob(f"{pair}_*.jsonl"), key=lambda path: (pair.target.upper() not in path.stem, path.name))
     if regions:
-        return [(line["source"], line["target"]) for line in _json_lines(regions[0]) if not line.get("is_bad_source")]
+        lines = _json_lines(regions[0], _WmtLine)
+        return [(line["source"], line["target"]) for line in lines if not line.get("is_bad_source")]
     raise RequestError(
         f"{folder} is a folder without {pair} in it: neither FLORES ({FLORES[pair.source][0]}, {FLORES[pair.target][0]}) "
         f"nor WMT24++ ({pair}_*.jsonl).",

@@ -6,8 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Empty, Queue
 
-from runtime.engines import Engine, Generation
-from runtime.errors import RequestError
+from runtime.engines import Engine, Generation, PromptTooLong
+from runtime.errors import RequestError, warn_once
+from runtime.text.lines import one_line
 from runtime.text.pairs import Pair, planned_pair
 
 LOOK_AHEAD = 4  # segments read for each worker before the first of them is given back
@@ -18,8 +19,19 @@ class Translation:
     """A segment's translation and what it took."""
 
     source: str
-    text: str
-    generation: Generation | None  # None where there was nothing to translate
+    text: str  # as the model wrote it, without white space around it
+    generation: Generation | None  # None where there was nothing to translate, or no room for it
+    refused: str = ""  # why there was no room, as a sentence
+
+    @property
+    def in_place(self) -> str:
+        """The text as it takes the source's place: in the same white space, and on one line where the source is."""
+        source = self.source.strip()
+        if not source or not self.text:
+            return self.text if source else self.source
+        start = self.source.index(source)
+        text = self.text if "\n" in source else one_line(self.text)
+        return self.source[:start] + text + self.source[start + len(source) :]
 
 
 def known_pair(engine: Engine) -> Pair:
@@ -40,16 +52,15 @@ def output_limit(prompt_tokens: int) -> int:
 
 
 def translate_segment(engine: Engine, pair: Pair, segment: str) -> Translation:
-    """Translate one segment; an empty one stays empty.
-
-    Raises:
-        RequestError: it does not fit into the context.
-    """
+    """Translate one segment; an empty one stays empty, and so does one that fills the context (``refused``)."""
     source = segment.strip()
     if not source:
         return Translation(segment, "", None)
     ids = engine.encode(engine.template.prompt(pair, source))
-    generation = engine.generate(ids, output_limit(len(ids)))
+    try:
+        generation = engine.generate(ids, output_limit(len(ids)))
+    except PromptTooLong as error:
+        return Translation(segment, "", None, error.sentence)
     return Translation(segment, generation.text.strip(), generation)
 
 
@@ -63,14 +74,19 @@ def translate(
     Args:
         workers: segments translated at a time; default: what suits the engine (``Engine.thread_choice``). More than one read
             ``segments`` in a thread of their own, a few ahead.
-
-    Raises:
-        RequestError: a segment does not fit into the context.
     """
     count = workers or engine.thread_choice.workers
     if count == 1:
         return (translate_segment(engine, pair, segment) for segment in segments)
     return _Workers(engine, count).translate(pair, segments)
+
+
+def translate_texts(engine: Engine, pair: Pair, texts: Iterable[str]) -> Generator[str]:
+    """Translations as they take the place of the texts; those of texts that fill the context are empty, with a warning."""
+    for number, done in enumerate(translate(engine, pair, texts), 1):
+        if done.refused:
+            warn_once(f"Text {number} is not translated. {done.refused}")
+        yield done.in_place
 
 
 class _Workers:

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
-from runtime.errors import SlimmoeError, as_typed
+from runtime.errors import SlimmoeError, as_typed, printable
 from slimmoe.cli.device import device
 from slimmoe.cli.exporting import exporting
 from slimmoe.cli.pruning import cutting
+from slimmoe.cli.terminal import ended_by_signals, prepare
+from slimmoe.cli.translating import translating
 from slimmoe.cli.whole import whole
 
 app = typer.Typer(
@@ -17,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verbs in (whole, cutting, exporting, device):  # in the order of the stages
+for verbs in (whole, cutting, exporting, translating, device):  # in the order of the stages
     app.add_typer(verbs)
 INTERRUPTED = 130
 EXTRAS = {  # which extra of pyproject.toml brings a package
@@ -45,6 +47,12 @@ def common(
 
 def main() -> None:
     """Run the command; failures that a user can understand are one sentence and an exit status."""
+    prepare()
+    with ended_by_signals() as came:
+        _run(came)
+
+
+def _run(came: list[int]) -> None:
     try:
         app(standalone_mode=True)
     except SlimmoeError as error:
@@ -58,12 +66,13 @@ def main() -> None:
         print(f"  next: pip install 'slimmoe[{EXTRAS[package]}]'", file=sys.stderr)
         sys.exit(1)
     except PermissionError as error:
-        print(f"slimmoe: {error.filename} may not be read or written by this user.", file=sys.stderr)
+        print(printable(f"slimmoe: {error.filename} may not be read or written by this user."), file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # a read-only disk, a file where a folder should be
-        print(f"slimmoe: {error.filename or 'a file'}: {error.strerror or error}.", file=sys.stderr)
+        print(printable(f"slimmoe: {error.filename or 'a file'}: {error.strerror or error}."), file=sys.stderr)
         sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer turns Ctrl-C into this status without a word
             print("slimmoe: stopped; nothing was half-written. The same command does what is left.", file=sys.stderr)
+            sys.exit(128 + came[0] if came else INTERRUPTED)
         raise

@@ -1,9 +1,7 @@
-"""The verbs that a device runs: translate, evaluate, bench, report. And what all verbs share: options and printing."""
+"""The verbs that measure on a device: evaluate, bench, report. And what all verbs share: options and printing."""
 
 import contextlib
 import json
-import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from runtime.errors import RequestError, as_typed
+from runtime.errors import as_typed, printable
 from runtime.text.pairs import Pair, parse_pair
 
 device = typer.Typer()
@@ -49,78 +47,6 @@ def known_pair_of(artefacts: list[Path]) -> Pair:
 def say(text: str) -> None:
     """Print a line to the terminal as it is, a next command as it is to be typed."""
     console.print(as_typed(text), highlight=False, markup=False, soft_wrap=True)
-
-
-@device.command()
-def translate(
-    artefact: Annotated[Path, typer.Argument(help=ARTEFACT_HELP)],
-    pair: KnownPair = None,
-    texts: Annotated[list[str] | None, typer.Argument(help="text, or text files; standard input when none")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="a new file for the translation")] = None,
-    threads: Threads = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="let --output replace a file, which is never one that is translated")
-    ] = False,
-) -> None:
-    """Translate text, line by line."""
-    from runtime.engines import open_engine
-    from runtime.formats.artefact import find_artefact
-    from runtime.formats.files import new_file
-    from runtime.translate.segments import known_pair, translate
-
-    for text in texts or []:
-        if text.endswith((".txt", ".tsv", ".md")) and " " not in text and not Path(text).is_file():
-            raise RequestError(f"There is no text file {text}.", next_command="ls")
-
-    if output is not None:
-        _check_translation(output, [artefact, *map(Path, texts or [])], overwrite)
-
-    def lines() -> Iterator[str]:
-        if not texts:
-            yield from (line.rstrip("\n") for line in sys.stdin)
-        for text in texts or []:
-            path = Path(text)
-            if len(text) < 256 and path.is_file():
-                try:
-                    yield from path.read_text(encoding="utf-8").splitlines()
-                except UnicodeDecodeError:
-                    raise RequestError(f"{path} is not UTF-8 text.") from None
-            else:
-                yield from text.splitlines()
-
-    with contextlib.closing(open_engine(find_artefact(artefact), threads)) as engine:
-        pair = pair or known_pair(engine)
-        if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
-            note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
-            print(note, file=sys.stderr)
-        with contextlib.closing(translate(engine, pair, lines())) as results:
-            if output is None:
-                for result in results:
-                    print(result.text, flush=True)
-            else:
-                with new_file(output) as temporary, temporary.open("w", encoding="utf-8") as file:
-                    for result in results:
-                        file.write(result.text + "\n")
-                say(f"translation: {output}")
-
-
-def _check_translation(output: Path, read: list[Path], overwrite: bool) -> None:
-    """Refuse to write over what is read, and over any other file unless that is asked for.
-
-    Raises:
-        RequestError: it would be.
-    """
-    if not output.exists():
-        return
-    for path in read:
-        with contextlib.suppress(OSError):  # a text is no path, and may be too long for one
-            if output.samefile(path):
-                raise RequestError(f"{output} is read for this translation: choose another name with -o.")
-    if not overwrite:
-        raise RequestError(
-            f"{output} exists and is kept as it is.",
-            next_command=f"rm {output}   (or --overwrite, or another name with -o)",
-        )
 
 
 @device.command()
@@ -177,6 +103,7 @@ def bench(
     ] = None,
 ) -> None:
     """Measure speed, memory and size, one process for each artefact."""
+    from rich.markup import escape
     from rich.progress import Progress
 
     from runtime.formats.artefact import find_artefact
@@ -197,7 +124,7 @@ def bench(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))
         for artefact in artefacts:
-            progress.update(task, description=f"bench {artefact}")
+            progress.update(task, description=escape(printable(f"bench {artefact}")))
             row = keep_hypotheses(bench(artefact, pair, test, threads), output.parent)
             rows = [row, *bench_limited(row, limits)]
             join_rows(output, rows)

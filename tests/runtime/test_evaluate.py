@@ -12,9 +12,11 @@ from rich.console import Console
 from runtime.engines import Generation
 from runtime.errors import RequestError
 from runtime.measure import comet
-from runtime.measure.evaluate import assess, find_failures, score
+from runtime.measure.evaluate import assess
+from runtime.measure.failures import find_failures
 from runtime.measure.meaning import cosines
 from runtime.measure.memory import PeakMemory, read_memory
+from runtime.measure.scores import score
 from runtime.report import print_table, read_run, write_report
 from runtime.text.language import is_other_language
 from runtime.text.pairs import Pair
@@ -42,7 +44,11 @@ LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru")  # those of d
         ("One two three four", "", DONE, "Eins zwei", {"empty"}),
         ("One two three four", "One two three four", DONE, "Eins zwei drei", {"copied"}),
         ("One", "wir sehen uns dann " * 5, CUT, "Wir sehen uns dann am Montag.", {"unfinished", "looping"}),
-        ("One", "x" * 500, DONE, "Eins", {"length"}),
+        ("One", "x" * 500, DONE, "Eins", {"length", "looping"}),
+        ("One", "Eine " + ", ".join(map(str, range(60))), DONE, "Eins", {"length"}),
+        ("One", "Die Eing" + "ip" * 9, DONE, "Die Eingabe der Datei", {"looping"}),
+        ("One", "Aaaaaaaaaah", DONE, "Aaaaaaaaaah", set()),
+        ("One", "=" * 30, DONE, "Ein Strich", set()),
         ("Good morning to you", "Guten Morgen", DONE, "Guten Morgen", set()),
         (
             "Close the window.",
@@ -65,6 +71,68 @@ LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl", "pl", "ru")  # those of d
 )
 def test_each_kind_of_failure_is_found(source, text, generation, reference, expected) -> None:
     assert find_failures(Translation(source, text.strip(), generation), reference, "de") == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "source", "text", "reference", "expected"),
+    [
+        ("zh", "Open.", "我们打开文件" * 6, "请打开这个文件，然后保存，然后再关闭它。", {"looping"}),
+        ("th", "Open.", "เปิดไฟล์" * 6, "กรุณาเปิดไฟล์แล้วบันทึกแล้วปิดอีกครั้ง", {"looping"}),
+        (
+            "ja",
+            "Open.",
+            "ファイルを開いて、ファイルを保存して、ファイルを閉じます。",
+            "ファイルを開き、保存し、閉じる。",
+            set(),
+        ),
+        (
+            "zh",
+            "ファイルを開いてください。",
+            "ファイルを開いてください。",
+            "请打开文件。",
+            {"copied", "wrong language"},
+        ),
+        ("zh", "東京都", "東京都", "东京都", set()),  # a name
+        (
+            "zh",
+            "Save the file.",
+            "请保存这个文件，请保存那个文件，请都保存一下，谢谢您的合作。",
+            "请保存。",
+            {"length"},
+        ),
+        ("zh", "Save the file.", "以下是翻译：请保存文件。", "请保存文件。", {"preamble"}),
+        ("ja", "Save the file.", "日本語：ファイルを保存します。", "ファイルを保存します。", {"preamble"}),
+        ("ko", "Save the file.", "번역: 파일을 저장하십시오.", "파일을 저장하십시오.", {"preamble"}),
+        ("th", "Save the file.", "คำแปล: บันทึกไฟล์", "บันทึกไฟล์", {"preamble"}),
+        ("de", "Save the file.", "German: Speichern Sie die Datei.", "Speichern Sie die Datei.", {"preamble"}),
+        ("de", "Note: save", "Hinweis: speichern", "Hinweis: speichern Sie", set()),
+    ],
+)
+def test_failures_are_found_without_spaces_between_words(language, source, text, reference, expected) -> None:
+    assert find_failures(Translation(source, text, DONE), reference, language) == expected
+
+
+@pytest.mark.parametrize(
+    ("language", "name"), [("zh", "zh"), ("ja", "char"), ("ko", "char"), ("th", "char"), ("de", "13a")]
+)
+def test_bleu_splits_words_as_the_target_language_does_and_says_so(language: str, name: str) -> None:
+    hypotheses, references = ["请保存文件。", "打开窗户，关上门。"], ["请保存这个文件。", "打开窗户并关上门。"]
+    _, _, bleu, signature = score(hypotheses, references, language)
+    assert f"tok:{name}|" in signature
+    assert bleu == sacrebleu.corpus_bleu(hypotheses, [references], tokenize=name).score
+    assert (bleu > 30) == (name != "13a")  # which takes a sentence for a word
+
+
+def test_what_does_not_fit_into_the_context_is_counted_and_named(caplog) -> None:
+    long = Translation("word " * 5000, "", None, "The prompt has 5000 tokens.")
+    result = assess([Translation("One", "Eins", DONE), long], ["Eins", "Wort"], GERMAN, neural=False)
+    assert result.failures["too long"] == result.failed == 1 and result.failures["empty"] == 0
+    assert "1 of 2 segments do not fit" in caplog.text and "segments 2." in caplog.text
+
+
+def test_hypotheses_are_one_line_each_for_every_reader() -> None:
+    text = "a\nb\r\nc\rd\u2028e"
+    assert assess([Translation("x", text, DONE)], [text], GERMAN, neural=False).hypotheses == ["a b c d\u2028e"]
 
 
 def test_references_are_in_their_language_and_in_no_other() -> None:
