@@ -10,6 +10,9 @@ from export.comparison import Numbers
 from runtime.errors import WorkError
 from runtime.formats.files import new_file
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.json_object import read_object
+from runtime.formats.typed_json import mismatch
+from runtime.report.bench_run import Record
 
 FORMAT = "slimmoe-verify/1"
 
@@ -83,17 +86,13 @@ def add_to_record(path: Path, found: Verification) -> None:
     """
     checks: list[dict[str, Any]] = []
     if path.exists():
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-            if known["format"] != FORMAT:
-                raise ValueError
-            checks = [
-                each
-                for each in known["checks"]
-                if (each["artefact"], each["against"]) != (found.artefact, found.against)
-            ]
-        except (ValueError, KeyError, TypeError):
-            raise WorkError(f"{path} is not a record of checks ({FORMAT}).", next_command=f"rm {path}") from None
+        known = read_object(path)
+        if known.get("format") != FORMAT:
+            raise WorkError(f"{path} is not a record of checks ({FORMAT}), and is kept as it is.")
+        if why := mismatch(known, Record, "it"):
+            raise WorkError(f"{path} is damaged: {why}.", next_command=f"rm {path}")
+        names = found.artefact, found.against
+        checks = [each for each in known["checks"] if (each["artefact"], each["against"]) != names]
     record = {"format": FORMAT, "checks": [*checks, found.to_dict()]}
     with new_file(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")

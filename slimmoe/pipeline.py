@@ -17,7 +17,8 @@ from runtime.formats.onnx_folder import FILES as ONNX_FILES
 from runtime.llama_paths import VERSION as LLAMA_VERSION
 from runtime.text.corpus import corpus_files
 from runtime.text.pairs import Pair
-from slimmoe.stages import Files, Stage
+from slimmoe.hashes import Files
+from slimmoe.stages import Stage
 from slimmoe.variants import Request, Texts, Variant
 
 Tell = Callable[[str], object]

@@ -11,8 +11,9 @@ from runtime.errors import RequestError
 from runtime.formats.onnx_folder import FILES as ONNX_FILES
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from slimmoe.hashes import Hashes
 from slimmoe.pipeline import Pipeline
-from slimmoe.stages import Hashes, Runner, Stage
+from slimmoe.stages import Runner, Stage
 from slimmoe.variants import Request, Texts, Variant, claim, home_of
 
 RUNS = Path("runs")

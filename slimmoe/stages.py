@@ -16,14 +16,26 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-from runtime.errors import RequestError
+from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file
+from runtime.formats.json_object import read_object
+from runtime.formats.typed_json import mismatch
+from slimmoe.hashes import Files, Hashes
 from slimmoe.variants import ELSEWHERE
 
 FORMAT = "slimmoe-stage/1"
-CHUNK = 1 << 20
+
+
+class _Record(TypedDict):
+    """What lies beside a stage's output."""
+
+    key: str
+    files: dict[str, tuple[int, str]]  # by path: size and hash
+    options: NotRequired[dict[str, Any]]
+    inputs: NotRequired[dict[str, Any]]
+    moving: NotRequired[list[str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,62 +71,6 @@ class Stage:
             if isinstance(each, Stage):
                 yield from each.before()
         yield self
-
-
-@dataclass(frozen=True)
-class Files:
-    """Something that was given, as the files that are read of it, in a fixed order; ``name`` where it has none."""
-
-    files: tuple[Path, ...]
-    name: str = ""
-
-
-class Hashes:
-    """SHA-256 of files, remembered by inode, size and times in a file of the run, so that large models are read once.
-
-    Args:
-        memory: where they are kept; it is written by ``save``.
-        check: trust nothing, read everything.
-    """
-
-    def __init__(self, memory: Path, check: bool = False) -> None:
-        self._memory, self.check = memory, check
-        self._known: dict[str, list] = {}
-        self._read: dict[str, str] = {}  # in this process
-        if memory.exists() and not check:
-            try:
-                found = json.loads(memory.read_text(encoding="utf-8"))
-                self._known = found if isinstance(found, dict) else {}
-            except (ValueError, OSError):
-                self._known = {}
-
-    def of(self, path: Path) -> str:
-        """Of one file.
-
-        Raises:
-            OSError: it cannot be read.
-        """
-        about = path.stat()
-        name = str(path.absolute())
-        # The time of the last change of the inode goes with it: unlike the other, no program can set it back.
-        stamp = [about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
-        known = self._known.get(name)
-        if isinstance(known, list) and known[:-1] == stamp and (not self.check or name in self._read):
-            return known[-1]
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._known[name], self._read[name] = [*stamp, digest], digest
-        return digest
-
-    def of_files(self, given: Files) -> str:
-        """Of everything that was given, with the files' names."""
-        lines = [given.name, *(f"{path.name} {self.of(path)}" for path in given.files)]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-    def save(self) -> None:
-        """Keep them for the next run."""
-        with new_file(self._memory) as temporary:
-            temporary.write_text(json.dumps(self._known) + "\n", encoding="utf-8")
 
 
 def _files_below(path: Path) -> list[Path]:
@@ -158,10 +114,13 @@ class Runner:
     @staticmethod
     def _record(stage: Stage) -> dict[str, Any]:
         try:
-            found = json.loads(stage.record.read_text(encoding="utf-8"))
-            return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
-        except (OSError, ValueError):
+            found = read_object(stage.record)
+        except WorkError:
             return {}
+        if found.get("format") != FORMAT or mismatch(found, _Record, "it"):
+            return {}
+        names = map(Path, (*found["files"], *found.get("moving", ())))
+        return {} if any(name.is_absolute() or ".." in name.parts for name in names) else found
 
     def why(self, stage: Stage) -> str:
         """Why a stage has to be done, as the end of a sentence; empty where it is up to date."""

@@ -5,10 +5,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from runtime.errors import RequestError
+from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file
+from runtime.formats.json_object import read_object
 from runtime.text.pairs import Pair
 
 FORMAT = "slimmoe-run/1"
@@ -111,10 +111,10 @@ def home_of(runs: Path, model: str, pair: Pair) -> Path:
 def _claimed(home: Path) -> str | None:
     """Whose run a folder holds; None where it is nobody's yet."""
     try:
-        found: Any = json.loads((home / "run.json").read_text(encoding="utf-8"))
-        return str(found["model"])
-    except (OSError, ValueError, KeyError, TypeError):
+        model = read_object(home / "run.json").get("model")
+    except WorkError:
         return None
+    return None if model is None else str(model)
 
 
 def claim(home: Path, model: str, pair: Pair) -> None:
@@ -127,12 +127,12 @@ def claim(home: Path, model: str, pair: Pair) -> None:
     path = home / "run.json"
     if path.exists():
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            known = read_object(path)
+        except WorkError:
             known = {}
         if known == about:
             return
-        if isinstance(known, dict) and known.get("format") == FORMAT:
+        if known.get("format") == FORMAT:
             raise RequestError(
                 f"{home} holds the run of {known.get('model')}, {known.get('pair')}.",
                 next_command=ELSEWHERE,

@@ -4,7 +4,6 @@ Ollama writes its templates in Go's language, models in Jinja. For one turn no t
 prompt of a placeholder sentence is rendered, and Go's variable put in the placeholder's place.
 """
 
-import json
 import logging
 import re
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 from runtime.errors import WorkError
 from runtime.formats.files import new_file
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.json_object import read_object
 from runtime.text.pairs import Pair, planned_pair
 from runtime.text.prompts import ChatTemplate
 
@@ -60,7 +60,7 @@ def _stops(template: ChatTemplate, pair: Pair) -> list[str]:
 
 def _setting(folder: Path, name: str, default: Any) -> Any:
     path = folder / "generation_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    config = read_object(path) if path.exists() else {}
     return config.get(name) or default
 
 

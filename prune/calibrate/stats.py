@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -11,10 +12,15 @@ from safetensors.numpy import save_file
 from prune.moe_model import MoeModel
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_replaceable
+from runtime.formats.json_object import parse_object
 from runtime.formats.safetensors import read_metadata
+from runtime.formats.typed_json import Amount, Count, Positive, mismatch
+from runtime.text.pairs import parse_pair
 
 FORMAT = "slimmoe-stats/2"
 ROLES = ("prompt", "response")  # the two rows of every sum
+_NOT_NEGATIVE = ("count", "norm", "top1")
+MOST_EXPERTS = 1 << 16  # of a layer; above all that there are, and below what would fill the memory
 SUMS = ("count", "gate", "norm", "gate_norm", "top1", "top1_exp_gate")  # [2, experts] each; with them goes ``gram``
 
 
@@ -173,16 +179,72 @@ class Stats:
         if known != FORMAT:
             raise RequestError(f"{path} holds {known}, not {FORMAT}: calibrate again.", next_command=again)
         try:
-            with safe_open(path, "numpy") as file:
-                metadata = file.metadata()
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-            about = json.loads(metadata["about"])
+            about = parse_object(read_metadata(path)["about"].encode())
+            if why := mismatch(about, _About, "what it says of itself"):
+                raise ValueError(why)
+            for pair in about["pair"].split(" + "):
+                parse_pair(pair)
             names = about.pop("sums", None) or [f.name for f in fields(LayerStats)]
-            ids = sorted({int(name.split(".")[1]) for name in tensors})
-            layers = {i: LayerStats(**{name: tensors[f"layer.{i}.{name}"] for name in names}) for i in ids}
-            return cls(layers, **about | {"routing": Routing(**about["routing"])})
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            with safe_open(path, "numpy") as file:
+                layers = _read_layers(file, names, about["top_k"])
+            told: dict[str, Any] = about | {"routing": Routing(**about["routing"])}
+            return cls(layers, **told)
+        except (SafetensorError, KeyError, ValueError, TypeError, RequestError) as error:
             raise WorkError(f"{path} is damaged ({error}); calibrate again.", next_command=again) from None
+
+
+class _RoutingFields(TypedDict):
+    groups: Positive
+    topk_groups: Positive
+    group_floor: Positive
+    layer_floor: Positive
+
+
+class _Calibration(TypedDict, total=False):
+    corpus: str
+    sha256: str
+    segments: Count
+    prompt_tokens: Count
+    response_tokens: Count
+    seconds: Amount
+
+
+class _About(TypedDict):
+    """What a file of statistics says of them, beside the sums."""
+
+    model: str
+    fingerprint: str
+    pair: str
+    top_k: Positive
+    calibration: _Calibration
+    routing: _RoutingFields
+    sums: NotRequired[list[str]]
+
+
+def _read_layers(file: Any, names: list[str], top_k: int) -> dict[int, LayerStats]:
+    """The sums of an open file, all of them known, by layer.
+
+    Raises:
+        ValueError: sums of another shape, that are no numbers, or of fewer experts than a token goes to.
+        KeyError: one is missing.
+    """
+    found: dict[int, LayerStats] = {}
+    for layer in sorted({int(name.split(".")[1]) for name in file.keys()}):  # noqa: SIM118  (not a mapping)
+        experts = file.get_slice(f"layer.{layer}.count").get_shape()[-1]
+        if not top_k <= experts <= MOST_EXPERTS:
+            raise ValueError(f"layer {layer} has {experts} experts, of which {top_k} get each token")
+        sums: dict[str, np.ndarray] = {}
+        for name in names:
+            shape = [2, experts, experts] if name == "gram" else [2, experts]
+            if file.get_slice(f"layer.{layer}.{name}").get_shape() != shape:
+                raise ValueError(f"{name} of layer {layer} has not the shape {shape}")
+            sums[name] = file.get_tensor(f"layer.{layer}.{name}")
+            if not np.isfinite(sums[name]).all() or (name in _NOT_NEGATIVE and (sums[name] < 0).any()):
+                raise ValueError(f"{name} of layer {layer} holds what is no sum")
+        found[layer] = LayerStats(**sums)
+    if not found:
+        raise ValueError("it has no layers")
+    return found
 
 
 def _format_of(path: Path) -> str:

@@ -4,17 +4,42 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from prune.calibrate.stats import Routing, Stats
 from prune.plan.budget import find_allocation
 from prune.plan.criteria import Evidence, find_criterion, require_sums
-from runtime.errors import RequestError
+from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_replaceable
+from runtime.formats.json_object import read_object
+from runtime.formats.provenance import Provenance
+from runtime.formats.typed_json import Count, Positive, Share, mismatch
+from runtime.text.pairs import parse_pair
 
 FORMAT = "slimmoe-plan/1"
+
+
+class _LayerFields(TypedDict):
+    layer: Count
+    experts: Positive
+    keep: list[Count]
+
+
+class _PlanFields(TypedDict):
+    """What plan.json must have."""
+
+    model: str
+    fingerprint: str
+    pair: str
+    criterion: str
+    allocation: str
+    ratio: Share
+    seed: int
+    top_k: Positive
+    layers: list[_LayerFields]
+    calibration: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,25 +99,52 @@ class Plan:
         """Read plan.json, or the slimmoe.json of a pruned checkpoint.
 
         Raises:
-            RequestError: no such file, or not a plan.
+            RequestError: no such file, not a plan, or one that contradicts itself.
         """
+        again = f"slimmoe plan STATS --ratio 0.75 -o {path}"
         if not Path(path).is_file():
-            raise RequestError(f"There is no plan {path}.", next_command=f"slimmoe plan STATS --ratio 0.75 -o {path}")
+            raise RequestError(f"There is no plan {path}.", next_command=again)
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if data.get("format") != FORMAT:
-                raise RequestError(f"{path} is not a plan ({FORMAT}).")
-            layers = [Layer(**layer) for layer in data["layers"]]
-            names = cls.__dataclass_fields__.keys() - {"layers"}
-            return cls(layers=layers, **{name: data[name] for name in names})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RequestError(f"{path} is not a readable plan ({type(error).__name__}).") from None
+            data = read_object(Path(path), unique=True)
+        except WorkError as error:
+            raise RequestError(error.sentence, next_command=again) from None
+        if data.get("format") != FORMAT:
+            raise RequestError(f"{path} is not a plan ({FORMAT}).")
+        if why := mismatch(data, _PlanFields, "it") or _contradiction(data):
+            raise RequestError(f"{path} is no plan that can be followed: {why}.", next_command=again)
+        layers = [Layer(each["layer"], each["experts"], each["keep"]) for each in data["layers"]]
+        names = cls.__dataclass_fields__.keys() - {"layers"}
+        return cls(layers=layers, **{name: data[name] for name in names})
+
+
+def _contradiction(data: dict[str, Any]) -> str:
+    """Why the fields of a plan do not go together, as a sentence's end; empty where they do."""
+    try:
+        Provenance.from_dict(data)  # what will be written of it must be readable again
+        for each in data["pair"].split(" + "):
+            parse_pair(each)
+    except ValueError as error:
+        return f"its {error}"
+    except RequestError as error:
+        return error.sentence.removesuffix(".")
+    if not data["layers"]:
+        return "it has no layers"
+    numbers = [layer["layer"] for layer in data["layers"]]
+    if len({*numbers}) < len(numbers):
+        return f"layer {next(number for number in numbers if numbers.count(number) > 1)} is there twice"
+    for layer in data["layers"]:
+        keep = layer["keep"]
+        if not keep or keep != sorted({*keep}) or keep[-1] >= layer["experts"]:
+            return f"the keep-list of layer {layer['layer']} is empty, unsorted or out of range"
+        if len(keep) < data["top_k"]:
+            return f"layer {layer['layer']} keeps {len(keep)} experts, fewer than its top_k of {data['top_k']}"
+    return ""
 
 
 def _is_plan(path: Path) -> bool:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["format"].startswith("slimmoe-plan/")
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return str(read_object(path).get("format")).startswith("slimmoe-plan/")
+    except WorkError:
         return False
 
 

@@ -46,7 +46,7 @@ def check_plan(model: MoeModel, plan: Plan) -> None:
     """Refuse a plan that does not fit.
 
     Raises:
-        RequestError: it is of another model or other layers, a keep-list is wrong, or too few experts stay.
+        RequestError: it is of another model, other layers or another top-k, a keep-list is wrong, or too few experts stay.
     """
     if plan.fingerprint != model.fingerprint:
         raise RequestError(
@@ -64,6 +64,11 @@ def check_plan(model: MoeModel, plan: Plan) -> None:
         if not valid:
             raise RequestError(f"The plan's keep-list of layer {layer.layer} is empty, unsorted or out of range.")
     fewest = min(len(layer.keep) for layer in plan.layers)
+    if plan.top_k not in (model.top_k, fewest) or plan.top_k > model.top_k:
+        raise RequestError(
+            f"The plan has {plan.top_k} experts per token, and {model.source} {min(model.top_k, fewest)}.",
+            next_command="slimmoe plan STATS --ratio 0.75 -o plan.json",
+        )
     floor = max(plan.top_k, model.layer_floor)
     if fewest < floor:
         lowest = min(layer.experts for layer in plan.layers)

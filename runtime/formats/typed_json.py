@@ -2,9 +2,28 @@
 
 import math
 import types
-from typing import Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
+from dataclasses import dataclass
+from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 _NAMES = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
+MOST = 1 << 63  # what a whole number of bytes or tokens may be
+
+
+@dataclass(frozen=True)
+class Within:
+    """Bounds of a number, both included: ``Annotated[float, Within(0, 1)]``."""
+
+    low: float
+    high: float = math.inf
+
+    def __str__(self) -> str:
+        return f"{self.low:g} or more" if self.high >= MOST else f"from {self.low:g} to {self.high:g}"
+
+
+Count = Annotated[int, Within(0, MOST)]
+Positive = Annotated[int, Within(1, MOST)]
+Amount = Annotated[float, Within(0)]
+Share = Annotated[float, Within(0, 1)]
 
 
 def mismatch(value: Any, kind: Any, name: str) -> str:
@@ -12,10 +31,12 @@ def mismatch(value: Any, kind: Any, name: str) -> str:
 
     Args:
         kind: ``float`` (finite; whole numbers too), ``int``, ``str``, ``bool``, ``list[X]``, ``tuple[X, Y]`` (a list of
-            that length), ``dict[str, X]``, a ``TypedDict``, a union of such, or ``Any``.
+            that length), ``dict[str, X]``, a ``TypedDict``, a union of such, ``Annotated[X, Within(...)]``, or ``Any``.
         name: what the value is called.
     """
     origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return mismatch(value, args[0], name) or _out_of_bounds(value, args[1:], name)
     if origin in (Required, NotRequired):
         return mismatch(value, args[0], name)
     if origin in (Union, types.UnionType):
@@ -32,6 +53,11 @@ def mismatch(value: Any, kind: Any, name: str) -> str:
     if kind is str:
         return _text(value, name)
     return "" if kind is Any or _is_number(value, kind) else f"{name} is not {_NAMES[kind]}"
+
+
+def _out_of_bounds(value: Any, annotations: tuple[Any, ...], name: str) -> str:
+    bounds = [each for each in annotations if isinstance(each, Within)]
+    return next((f"{name} is not {each}" for each in bounds if not each.low <= value <= each.high), "")
 
 
 def _is_number(value: Any, kind: type) -> bool:
@@ -60,5 +86,5 @@ def _of_record(value: Any, kind: Any, name: str) -> str:
         return f"{name} is no JSON object"
     if missing := sorted(kind.__required_keys__ - value.keys()):
         return f"{name} has no {missing[0]}"
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     return next((why for key in value if key in hints and (why := mismatch(value[key], hints[key], f"its {key}"))), "")

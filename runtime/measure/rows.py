@@ -8,14 +8,15 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Required, TypedDict
+from typing import Annotated, Any, Required, TypedDict
 
 from runtime.errors import RequestError
 from runtime.formats.files import new_file
 from runtime.formats.provenance import FULL, Recovery, chain
-from runtime.formats.typed_json import mismatch
+from runtime.formats.typed_json import Amount, Count, Positive, Share, Within, mismatch
 
 FORMAT = "slimmoe-bench/1"  # rows without it are older, and are read
+Score = Annotated[float, Within(0, 100.001)]  # sacreBLEU's of equal texts may lie a rounding above 100
 _ENGINES = {"onnxruntime": "ONNX RT"}  # short enough for a table of 80 columns
 
 
@@ -23,8 +24,8 @@ class RecoveryRecord(TypedDict, total=False):
     """One recovery (runtime/formats/provenance.py), with whatever else was recorded of it."""
 
     method: str
-    steps: int | None
-    best_step: int | None
+    steps: Count | None
+    best_step: Count | None
     teacher: str | None
     after: "RecoveryRecord"  # older: the one before it
 
@@ -36,7 +37,7 @@ class RowProvenance(TypedDict, total=False):
     pair: str  # that it was pruned for
     criterion: str | None
     allocation: str
-    ratio: float  # share of the experts that were cut, 0 to 1
+    ratio: Share  # share of the experts that were cut, 0 to 1
     recovered: bool
     recoveries: list[RecoveryRecord]  # in the order of time
     recovery: RecoveryRecord | None  # older: the newest one
@@ -45,20 +46,20 @@ class RowProvenance(TypedDict, total=False):
 class ThreadSpeed(TypedDict, total=False):
     """Speed with one number of threads, each the fastest of its repeats (runtime/measure/speed.py)."""
 
-    threads: Required[int]
-    prefill_tokens_per_second: Required[float]
-    decode_tokens_per_second: Required[float]
-    first_token_seconds: float  # from a sentence as text to the first token of its translation
-    scatter: dict[str, float]
+    threads: Required[Positive]
+    prefill_tokens_per_second: Required[Amount]
+    decode_tokens_per_second: Required[Amount]
+    first_token_seconds: Amount  # from a sentence as text to the first token of its translation
+    scatter: dict[str, Amount]
 
 
 class LlamaBench(TypedDict, total=False):
     """llama-bench on the same file, interleaved with our own loop."""
 
-    prefill_tokens_per_second: float
-    decode_tokens_per_second: float
-    prefill_share: float  # our tokens/s over llama-bench's
-    decode_share: float
+    prefill_tokens_per_second: Amount
+    decode_tokens_per_second: Amount
+    prefill_share: Amount  # our tokens/s over llama-bench's
+    decode_share: Amount
 
 
 class AgainstUnpruned(TypedDict, total=False):
@@ -67,10 +68,10 @@ class AgainstUnpruned(TypedDict, total=False):
     chrf_delta: float
     chrf_low: float  # of the difference's 95 % interval
     chrf_high: float
-    chrf_p: float
+    chrf_p: Share
     bleu_delta: float
-    bleu_p: float
-    share: float  # of the unpruned chrF++
+    bleu_p: Share
+    share: Amount  # of the unpruned chrF++
     base: str  # artefact of the unpruned row
 
 
@@ -86,63 +87,63 @@ class Row(TypedDict, total=False):
     provenance: RowProvenance
     dense: bool  # a peer without experts (benchmarks/dense.py)
     pair: str
-    size_bytes: int
+    size_bytes: Count
     # where
     machine: str
     python: str
     engine: str  # name and version
-    threads: int
+    threads: Positive
     # memory of a process that loads, generates once and translates the test set
-    peak_bytes: int  # highest proportional set size
-    peak_anonymous_bytes: int
-    peak_file_bytes: int
-    major_faults: int
-    memory_series: list[tuple[float, float, float]]  # seconds, anonymous bytes, file bytes
+    peak_bytes: Count  # highest proportional set size
+    peak_anonymous_bytes: Count
+    peak_file_bytes: Count
+    major_faults: Count
+    memory_series: list[tuple[Amount, Amount, Amount]]  # seconds, anonymous bytes, file bytes
     memory_note: str  # where the system tells less than Linux
-    weights_bytes: int
-    compute_bytes: int
-    kv_cache_bytes: int
-    other_load: float  # share of the cores that other processes kept busy meanwhile, 0 to 1
+    weights_bytes: Count
+    compute_bytes: Count
+    kv_cache_bytes: Count
+    other_load: Amount  # share of the cores that other processes kept busy meanwhile, 0 to 1
     # speed, one sequence at a time
     speed: list[ThreadSpeed]  # by rising number of threads; the last one's is the row's own
-    prefill_tokens_per_second: float  # 128 tokens
-    decode_tokens_per_second: float  # the 64 after them
-    scatter: dict[str, float]  # by key: distance of the fastest from the slowest repeat, as a share of their median
+    prefill_tokens_per_second: Amount  # 128 tokens
+    decode_tokens_per_second: Amount  # the 64 after them
+    scatter: dict[str, Amount]  # by key: distance of the fastest from the slowest repeat, as a share of their median
     llama_bench: LlamaBench
-    load_seconds: float
-    load_cold_seconds: float  # with the file out of the page cache
-    load_warm_seconds: float
+    load_seconds: Amount
+    load_cold_seconds: Amount  # with the file out of the page cache
+    load_warm_seconds: Amount
     # within a memory limit
-    memory_limit_bytes: int
+    memory_limit_bytes: Count
     limit_method: str  # cgroup v1, cgroup v2 or RLIMIT_DATA
     limit_note: str
     verdict: str  # fits, thrashes or killed
-    throughput_share: float  # of the tokens per second without a limit
-    refaults: int  # pages that were read again
+    throughput_share: Amount  # of the tokens per second without a limit
+    refaults: Count  # pages that were read again
     # quality
     test: str  # test set
-    segments: int
-    chrf: float  # chrF++, 0 to 100
+    segments: Count
+    chrf: Score  # chrF++, 0 to 100
     chrf_interval: tuple[float, float]  # 95 %, by bootstrap
     chrf_signature: str
-    bleu: float
+    bleu: Score
     bleu_signature: str
     meaning: float  # -1 to 1, docs/quality.md
     meaning_signature: str
     comet: float
     comet_signature: str
     against_unpruned: AgainstUnpruned
-    failures: dict[str, int]  # segments, by kind of failure; one segment may be of several kinds
-    failed: int  # segments with any failure
+    failures: dict[str, Count]  # segments, by kind of failure; one segment may be of several kinds
+    failed: Count  # segments with any failure
     samples: list[tuple[str, str, str]]  # source, reference, hypothesis
     hypotheses: str | list[str]  # a file beside bench.jsonl, one segment a line; the texts before they are stored
     references: str | list[str]
-    sentences_per_second: float  # of the test set
-    tokens_per_second: float  # written, prefill included
-    prefill_tokens: int
-    prefill_seconds: float
-    decode_tokens: int
-    decode_seconds: float
+    sentences_per_second: Amount  # of the test set
+    tokens_per_second: Amount  # written, prefill included
+    prefill_tokens: Count
+    prefill_seconds: Amount
+    decode_tokens: Count
+    decode_seconds: Amount
 
 
 def parse_object(text: str, kind: Any, place: str, remedy: str) -> Any:

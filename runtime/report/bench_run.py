@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from runtime.errors import RequestError
+from runtime.errors import RequestError, printable
 from runtime.formats.provenance import FILE as PROVENANCE_FILE
+from runtime.formats.typed_json import Amount, Count, Positive, Share
 from runtime.measure.labels import only_model
 from runtime.measure.rows import Row, finished_rows, parse_object
 
@@ -13,8 +14,8 @@ from runtime.measure.rows import Row, finished_rows, parse_object
 class PlanLayer(TypedDict):
     """How many experts of a layer stay."""
 
-    experts: int
-    keep: list[int]
+    experts: Positive
+    keep: list[Count]
 
 
 class Calibration(TypedDict, total=False):
@@ -22,9 +23,9 @@ class Calibration(TypedDict, total=False):
 
     corpus: str
     sha256: str
-    segments: int
-    prompt_tokens: int
-    response_tokens: int
+    segments: Count
+    prompt_tokens: Count
+    response_tokens: Count
 
 
 class PlanFacts(TypedDict):
@@ -33,8 +34,8 @@ class PlanFacts(TypedDict):
     hash: str
     criterion: str
     allocation: str
-    ratio: float
-    top_k: int
+    ratio: Share
+    top_k: Positive
     layers: list[PlanLayer]
     calibration: NotRequired[Calibration]
 
@@ -48,17 +49,19 @@ class Check(TypedDict):
     bar: str
     passed: bool
     reason: str
-    tokens: NotRequired[int]
-    largest_difference: NotRequired[float]
-    spread: NotRequired[float]
-    top1_agreement: NotRequired[float]
-    top1_error: NotRequired[float]
+    tokens: NotRequired[Count]
+    largest_difference: NotRequired[Amount]
+    spread: NotRequired[Amount]
+    top1_agreement: NotRequired[Share]
+    top1_error: NotRequired[Amount]
     divergence: NotRequired[float]
     divergence_error: NotRequired[float]
     divergence_p99: NotRequired[float]
 
 
-class _Record(TypedDict):
+class Record(TypedDict):
+    """verify.json."""
+
     checks: list[Check]
 
 
@@ -81,7 +84,18 @@ class BenchRun:
 
 
 def _read(path: Path, kind: Any) -> Any:
-    return parse_object(path.read_text(encoding="utf-8", errors="replace"), kind, str(path), f"rm {path}")
+    if not path.is_file():
+        raise RequestError(f"{path} is no file.", next_command=f"rm -r {path}")
+    return _shown(parse_object(path.read_text(encoding="utf-8", errors="replace"), kind, str(path), f"rm {path}"))
+
+
+def _shown(value: Any) -> Any:
+    """The same with all its text printable: what is shown of a run comes from files that others may have written."""
+    if isinstance(value, dict):
+        return {printable(key): _shown(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_shown(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def read_run(folder: Path) -> BenchRun:
@@ -90,7 +104,7 @@ def read_run(folder: Path) -> BenchRun:
     Raises:
         RequestError: no folder, nothing measured in it, or a file of it cannot be read.
     """
-    rows = finished_rows(folder / "bench.jsonl")
+    rows = _shown(finished_rows(folder / "bench.jsonl"))
     if not rows:
         raise RequestError(
             f"{folder} holds no bench.jsonl.", next_command=f"slimmoe bench ARTEFACT -o {folder}/bench.jsonl"
@@ -100,5 +114,5 @@ def read_run(folder: Path) -> BenchRun:
     return BenchRun(
         rows,
         _read(plan, PlanFacts) if plan else None,
-        _read(checks, _Record)["checks"] if checks.exists() else [],
+        _read(checks, Record)["checks"] if checks.exists() else [],
     )

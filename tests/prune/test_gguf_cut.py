@@ -352,7 +352,10 @@ PLANS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "unsorted": (keeping(3, 0), "keep-list"),
     "empty": (keeping(), "keep-list"),
     "out of range": (keeping(0, 8), "keep-list"),
-    "too few": (lambda p: replace(p, top_k=3), "keeps 2 experts in a layer; the router of tiny needs 3"),
+    "too few": (keeping(3), "keeps 1 experts in a layer; the router of tiny needs 2"),
+    "no top-k": (lambda p: replace(p, top_k=0), "0 experts per token, and .* 2"),
+    "another top-k": (lambda p: replace(p, top_k=3), "3 experts per token, and .* 2"),
+    "a lower top-k": (lambda p: replace(p, top_k=1), "1 experts per token, and .* 2"),
 }
 
 

@@ -180,7 +180,36 @@ def test_damaged_files_are_one_sentence(tmp_path) -> None:
     with pytest.raises(RequestError, match="no statistics file"):
         Stats.load(tmp_path / "nothing")
     (tmp_path / "plan.json").write_text("{")
-    with pytest.raises(RequestError, match="not a readable plan"):
+    with pytest.raises(RequestError, match="not a JSON object"):
+        Plan.load(tmp_path / "plan.json")
+
+
+NESTED = '{"format": ' + "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (NESTED, "nested too deeply"), ("[]", "not an object"), ('{"format": "x"}', "is not a plan"), ("\xff", "not a JSON"),
+        ({"top_k": 0}, "top_k is not 1 or more"), ({"top_k": -3}, "top_k is not"), ({"top_k": 2.0}, "top_k is not"),
+        ({"top_k": 5}, "fewer than its top_k"), ({"ratio": "x"}, "ratio is not a number"), ({"ratio": 7}, "from 0 to 1"),
+        ({"ratio": float("nan")}, "ratio is not a number"), ({"pair": "xx-yy"}, "not a language pair"), ({"pair": 3}, "text"),
+        ({"layers": []}, "no layers"), ({"layers": {}}, "no list"), ({"layers": [3]}, "no JSON object"),
+        ({"model": "\x1b[31m"}, "control characters"), ({"seed": None}, "seed is not"), ({"calibration": []}, "calibration"),
+        ({"keep": [0, 1, 1, 2]}, "unsorted"), ({"keep": []}, "empty"), ({"keep": [0, 1, 2, 8]}, "out of range"),
+        ({"keep": [-1, 1, 2, 3]}, "keep is not 0 or more"), ({"keep": "0123"}, "keep is no list"),
+        ({"keep": [True, 1, 2, 3]}, "keep is not"), ({"layer": 1}, "layer 1 is there twice"), ({"experts": 10**30}, "experts"),
+    ],
+)  # fmt: skip
+def test_a_plan_that_says_nonsense_is_one_sentence(change: str | dict, sentence: str, tmp_path) -> None:
+    if isinstance(change, str):
+        (tmp_path / "plan.json").write_bytes(change.encode("latin1"))
+    else:
+        data = make_plan(some_stats(), 0.5).to_dict()
+        of_layer = {key: value for key, value in change.items() if key in ("keep", "layer", "experts")}
+        data["layers"][0] |= of_layer
+        (tmp_path / "plan.json").write_text(json.dumps(data | {k: v for k, v in change.items() if k not in of_layer}))
+    with pytest.raises(RequestError, match=sentence):
         Plan.load(tmp_path / "plan.json")
 
 

@@ -16,8 +16,9 @@ import pytest
 from runtime.errors import RequestError
 from runtime.measure.rows import finished_rows
 from runtime.text.pairs import Pair
+from slimmoe.hashes import Hashes
 from slimmoe.runs import Exported, export
-from slimmoe.stages import Hashes, Runner, Stage
+from slimmoe.stages import Runner, Stage
 from slimmoe.variants import Recovery, Request, Texts, Variant, claim, home_of
 from tests.tiny import write_tiny_checkpoint
 
