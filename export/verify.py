@@ -22,6 +22,7 @@ from prune.gguf_model import GgufModel
 from prune.plan.plan import Plan
 from prune.rewrite.shape import check_plan, groups_after
 from runtime.errors import RequestError
+from runtime.formats.files import scratch_folder
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.onnx_folder import graph_file
 from runtime.formats.provenance import FILE, gguf_provenance, read_provenance
@@ -53,8 +54,8 @@ def _compare(
 ) -> tuple[str, str, Numbers | str]:
     """The engines' names, and the numbers or why there are none. One model is in memory at a time."""
     segments, comparison = text.segments, Comparison()
-    with tempfile.TemporaryDirectory(prefix="slimmoe.") as name:
-        files = [Path(name) / f"{i}.npy" for i in range(len(segments))]
+    with scratch_folder(Path(tempfile.gettempdir()) / "slimmoe-verify") as folder:
+        files = [folder / f"{i}.npy" for i in range(len(segments))]
         with run as model:
             conversations, engine = model.conversations(segments, text.pair), model.engine
             for conversation, file in zip(conversations, files, strict=False):

@@ -197,7 +197,7 @@ class Runner:
             stage.make(work / stage.output.name)
             self._put_in_place(stage, work)
         except BaseException:
-            if not stage.resumes:
+            if not stage.resumes or not any(work.iterdir()):
                 shutil.rmtree(work, ignore_errors=True)
             raise
         shutil.rmtree(work, ignore_errors=True)

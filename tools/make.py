@@ -4,15 +4,19 @@
 reads them, and options are joined to theirs by ``=``, so that none can pass for an option.
 """
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from runtime.errors import RequestError, SlimmoeError, WorkError, as_typed
+from runtime.processes import ends_with_us
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
@@ -97,9 +101,24 @@ def python(*words: str) -> None:
     Raises:
         SystemExit: it failed, with its status.
     """
-    done = subprocess.run([str(PYTHON), *words], cwd=ROOT)
-    if done.returncode:
-        sys.exit(done.returncode)
+    with _started([str(PYTHON), *words]) as child:
+        status = child.wait()
+    if status:
+        sys.exit(status)
+
+
+@contextlib.contextmanager
+def _started(words: Words, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A command in the repository that is told what ends this process, and has ended when the block has."""
+    child: subprocess.Popen[str] = subprocess.Popen(words, cwd=ROOT, **ends_with_us(), **options)
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {each: signal.signal(each, lambda number, _: child.send_signal(number)) for each in signals}
+    try:
+        yield child
+    finally:
+        child.wait()
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def slimmoe(*words: str) -> None:
@@ -132,10 +151,11 @@ def exported(*more: str) -> dict:
         SystemExit: the export failed.
     """
     words = [str(PYTHON), "-m", "slimmoe", *export_words(), *more, "--json", *model_word()]
-    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return json.loads(done.stdout.splitlines()[-1])
+    with _started(words, stdout=subprocess.PIPE, encoding="utf-8") as child:
+        printed, _ = child.communicate()
+    if child.returncode:
+        sys.exit(child.returncode)
+    return json.loads(printed.splitlines()[-1])
 
 
 def export() -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from prune.batches import Batch, batches
 from prune.calibrate.observe import Observer
-from prune.calibrate.resume import SAVE_SECONDS, Partial, start_afresh
+from prune.calibrate.resume import SAVE_SECONDS, Partial, kept_to_go_on, remove_all, side_folder, start_afresh
 from prune.calibrate.stats import LayerStats, Routing, Stats
 from prune.calibrate.stream import stream_sums
 from prune.checkpoint import Checkpoint
@@ -81,11 +81,11 @@ def calibrate(
         "stream": stream,
         "process": f"{state.process_index} of {state.num_processes}",
     }
-    name = output.name if output else "stats"
     with tempfile.TemporaryDirectory() as scratch:
-        side = (output.parent if output else Path(scratch)) / f".{name}.{state.process_index}.partial"
+        side = side_folder(output or Path(scratch) / "stats", state.process_index)
         total = sum(int(batch.mask.sum()) for batch in work)
-        with tqdm(total=total, desc="calibrate", unit="tok", unit_scale=True, disable=quiet or None) as bar:
+        progress = tqdm(total=total, desc="calibrate", unit="tok", unit_scale=True, disable=quiet or None)
+        with kept_to_go_on(side), progress as bar:
             run = stream_sums if stream else in_memory_sums
             sums = run(checkpoint, device, dtype, work, side, key, bar.update)
         if state.num_processes > 1:
@@ -105,6 +105,8 @@ def calibrate(
             stats.save(output)
         state.wait_for_everyone()  # the side files go when the output is there
         shutil.rmtree(side, ignore_errors=True)
+        if output is not None and state.is_main_process:
+            remove_all(output)
     return stats, where
 
 

@@ -7,7 +7,6 @@ keeps a side file beside its output and goes on from there when the same command
 import contextlib
 import hashlib
 import json
-import shutil
 import tempfile
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from prune.calibrate.observe_gguf import GgufObserver, Listing
-from prune.calibrate.resume import SAVE_SECONDS, Partial, start_afresh
+from prune.calibrate.resume import SAVE_SECONDS, Partial, kept_to_go_on, remove_all, side_folder, start_afresh
 from prune.calibrate.stats import LayerStats, Routing, Stats
 from prune.conversations import LONGEST, Conversation, about_text, make_conversations, up_to
 from prune.gguf_model import GgufModel
@@ -64,10 +63,10 @@ def calibrate_gguf(
         work = list(_batches(conversations, SEQUENCES if engine.joins_sequences else 1))
         key = {"files": _identity(model), "work": _hash_of(work), "engine": engine.name}
         with tempfile.TemporaryDirectory() as scratch:
-            name = output.name if output else "stats"
-            side = (output.parent if output else Path(scratch)) / f".{name}.0.partial"
+            side = side_folder(output or Path(scratch) / "stats", 0)
             total = sum(len(conversation.ids) for conversation in conversations)
-            with tqdm(total=total, desc="calibrate", unit="tok", unit_scale=True, disable=quiet or None) as bar:
+            progress = tqdm(total=total, desc="calibrate", unit="tok", unit_scale=True, disable=quiet or None)
+            with kept_to_go_on(side), progress as bar:
                 _run(engine, observer, work, side, key, bar.update)
             calibration = about_text(corpus, segments, conversations) | {
                 "engine": engine.name,
@@ -81,7 +80,7 @@ def calibrate_gguf(
             stats = Stats(layers, str(path), model.fingerprint, str(pair), model.top_k, calibration, routing)
             if output is not None:
                 stats.save(output)
-            shutil.rmtree(side, ignore_errors=True)
+                remove_all(output)
     return stats
 
 

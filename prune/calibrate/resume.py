@@ -1,7 +1,10 @@
 """The side file of a long calibration: sums so far and how far that is, so that a killed run goes on."""
 
+import contextlib
 import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from runtime.errors import SlimmoeError
 from runtime.formats.files import new_file
 
 SAVE_SECONDS = 30.0  # of work that a killed run may lose; layer by layer it may lose a layer
@@ -39,6 +43,28 @@ class Partial:
         with new_file(self.path) as temporary:
             tensors = {str(i): np.ascontiguousarray(values) for i, values in sums.items()}
             save_file(tensors, temporary, {"key": self._key, "position": str(position)})
+
+
+def side_folder(output: Path, process: int) -> Path:
+    """Where a process of a run keeps its side files."""
+    return output.parent / f".{output.name}.{process}.partial"
+
+
+@contextlib.contextmanager
+def kept_to_go_on(side: Path) -> Iterator[None]:
+    """Side files outlive a run that is stopped within the block; one that failed would fail again, and leaves none."""
+    try:
+        yield
+    except SlimmoeError:
+        shutil.rmtree(side, ignore_errors=True)
+        raise
+
+
+def remove_all(output: Path) -> None:
+    """Remove the side files of an output that is there, also those of runs of other numbers of processes."""
+    pattern = re.compile(rf"\.{re.escape(output.name)}\.\d+\.partial")
+    for path in [path for path in output.parent.iterdir() if pattern.fullmatch(path.name)]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def start_afresh(folder: Path) -> None:
