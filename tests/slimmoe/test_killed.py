@@ -103,3 +103,22 @@ def test_children_end_with_their_parent(number: signal.Signals, tiny_onnx, tmp_p
     assert parent.wait() in (-number, 128 + number)
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive and not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_converter_ends_with_the_export_and_its_scratch_goes_with_the_next(
+    number: signal.Signals, tiny_checkpoint, tmp_path
+) -> None:
+    words = ["gguf", str(tiny_checkpoint), "--quant", "Q8_0", "-o", str(tmp_path / "out.gguf")]
+    command = [sys.executable, "-m", "slimmoe", *words]
+    parent = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while not (children := psutil.Process(parent.pid).children()) or not list(tmp_path.glob(".out.gguf.work.*/*")):
+        assert parent.poll() is None
+        time.sleep(0.02)
+    parent.send_signal(number)
+    assert parent.wait() in (-number, 128 + number)
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive and bool(list(tmp_path.iterdir())) == (number == signal.SIGKILL)
+    assert run(0, *words).returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]
