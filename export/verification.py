@@ -78,21 +78,30 @@ def content_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_record(path: Path) -> list[dict[str, Any]]:
+    """The checks of a ``verify.json``; none where there is no such file.
+
+    Raises:
+        WorkError: ``path`` holds something else.
+    """
+    if not path.exists():
+        return []
+    known = read_object(path)
+    if known.get("format") != FORMAT:
+        raise WorkError(f"{path} is not a record of checks ({FORMAT}), and is kept as it is.")
+    if why := mismatch(known, Record, "it"):
+        raise WorkError(f"{path} is damaged: {why}.", next_command=f"rm {path}")
+    return known["checks"]
+
+
 def add_to_record(path: Path, found: Verification) -> None:
     """Write ``found`` into the file of checks, in the place of an earlier one of the same two names.
 
     Raises:
         WorkError: ``path`` holds something else.
     """
-    checks: list[dict[str, Any]] = []
-    if path.exists():
-        known = read_object(path)
-        if known.get("format") != FORMAT:
-            raise WorkError(f"{path} is not a record of checks ({FORMAT}), and is kept as it is.")
-        if why := mismatch(known, Record, "it"):
-            raise WorkError(f"{path} is damaged: {why}.", next_command=f"rm {path}")
-        names = found.artefact, found.against
-        checks = [each for each in known["checks"] if (each["artefact"], each["against"]) != names]
+    names = found.artefact, found.against
+    checks = [each for each in read_record(path) if (each["artefact"], each["against"]) != names]
     record = {"format": FORMAT, "checks": [*checks, found.to_dict()]}
     with new_file(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -121,6 +121,7 @@ def run(sweep: Sweep, tell: Tell, results: Callable[[Sweep, list[Trial]], Result
         WorkError: some trials failed. The others are done, and the same command tries the failed ones again.
     """
     wanted = trials(sweep)
+    finished_rows(sweep.folder / "bench.jsonl")  # one that cannot be read is told before the work
     check(sweep, wanted)
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone_in(sweep.folder, tell))

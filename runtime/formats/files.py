@@ -7,6 +7,7 @@ lock any more, and the next one that writes the same output removes it.
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -150,11 +151,12 @@ def require_new(path: Path) -> None:
     """Refuse a folder that is there already, unless it is empty: before long work as well as when it is written.
 
     Raises:
-        RequestError: ``path`` exists and holds something.
+        RequestError: ``path`` exists and holds something, or is a link.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
         raise RequestError(
-            f"{path} exists already and is kept as it is.", next_command=f"rm -r {path}   (or another -o)"
+            f"{path} exists already and is kept as it is.",
+            next_command=f"rm -r {shlex.quote(str(path))}   (or another -o)",
         )
 
 

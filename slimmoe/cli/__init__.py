@@ -1,5 +1,6 @@
 """The ``slimmoe`` command: one verb for each stage. Verbs parse, call and print."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -21,7 +22,7 @@ app = typer.Typer(
 )
 for verbs in (whole, cutting, exporting, translating, device):  # in the order of the stages
     app.add_typer(verbs)
-INTERRUPTED = 130
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number
 EXTRAS = {  # which extra of pyproject.toml brings a package
     "torch": "prune", "transformers": "prune", "accelerate": "prune", "packaging": "prune", "peft": "recover",
     "onnx": "export", "onnx_ir": "export", "matplotlib": "plots",
@@ -65,6 +66,9 @@ def _run(came: list[int]) -> None:
         print(f"slimmoe: This needs {package}, which is not installed.", file=sys.stderr)
         print(f"  next: pip install 'slimmoe[{EXTRAS[package]}]'", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # who reads the output has enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
     except PermissionError as error:
         print(printable(f"slimmoe: {error.filename} may not be read or written by this user."), file=sys.stderr)
         sys.exit(1)

@@ -135,11 +135,13 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that an artefact computes what its source computes."""
-    from export.verification import add_to_record
+    from export.verification import add_to_record, read_record
     from export.verify import verify
     from runtime.errors import WorkError
     from runtime.formats.artefact import find_artefact
 
+    if output is not None:
+        read_record(output)  # what is none is told before the work
     artefact = find_artefact(artefact)
     pair = pair or known_pair_of([artefact])
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded

@@ -292,9 +292,12 @@ def test_the_record_keeps_one_check_of_each_two_names(source_q8, source_gguf, tm
         and "| FAILED |" in text
         and "| it has other token ids |" in text
     )
-    path.write_text("{}")
-    with pytest.raises(WorkError, match="not a record of checks"):
-        add_to_record(path, first)
+    broken = json.loads(path.read_text()) | {"checks": [{"artefact": 3}]}
+    for content in ("{}", "[" * 100_000, json.dumps(broken)):
+        path.write_text(content)
+        with pytest.raises(WorkError, match=r"not a record of checks|nested too deeply|is damaged: "):
+            add_to_record(path, first)
+        assert path.read_text() == content
 
 
 def test_a_wrong_export_ends_the_command_with_a_sentence(source_q8, other) -> None:

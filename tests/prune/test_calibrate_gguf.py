@@ -100,6 +100,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
         patched.setattr(GgufObserver, "see", kill)
         calibrate_gguf(tiny_gguf, EN_DE, corpus, output=output)
     assert len(begun) == 2 and not output.exists()
+    (tmp_path / output.parent / ".stats.3.partial").mkdir()  # of a run in four processes
     calibrate_gguf(tiny_gguf, EN_DE, corpus, output=output)
     assert begun == [begun[0], begun[1], begun[1]]
     assert_close(Stats.load(output), whole, 0)
@@ -128,7 +129,14 @@ def test_damaged_weights_are_one_sentence(tiny_gguf: Path, corpus: Path, tmp_pat
     tensor.data[...] = np.nan
     reader.data.flush()
     with pytest.raises(WorkError, match="Layer 1 computes values that are not numbers"):
-        calibrate_gguf(damaged, EN_DE, corpus)
+        calibrate_gguf(damaged, EN_DE, corpus, output=tmp_path / "out" / "stats")
+    assert not any((tmp_path / "out").iterdir())  # the same command would fail again
+
+
+def test_segments_that_are_too_long_are_left_out_and_counted(tiny_gguf: Path, corpus: Path, caplog) -> None:
+    corpus.write_text(TEXT + "word " * 2000 + "\tWort\n" + TEXT)
+    assert calibrate_gguf(tiny_gguf, EN_DE, corpus).calibration["segments"] == 6
+    assert "1 of 7 segments have more than 512 tokens" in caplog.text and "segments 4." in caplog.text
 
 
 STAGES = ["ffn_moe_topk", "ffn_moe_weights", "ffn_moe_down", "ffn_moe_weighted"]

@@ -160,11 +160,13 @@ def test_text_from_rows_stays_text(text: str, parsed: Parsed, tmp_path) -> None:
     assert len(parsed.all("script")) == 1 and "&lt;script&gt;alert(0.75)&lt;/script&gt;" in text
     strange = row(("<i>$x$", "</text><script>[/bold]\x1b[2J", 0.0, 1, 1), 0.0, pair='"><i onload=x>', model="<i>")
     strange["samples"] = [["[x](javascript:x)", "<i>", "*a*|b\nc"]]
-    page = Parsed(write(tmp_path, [strange, strange | {"pair": "' i ' x "}]))
+    written = write(tmp_path, [strange, strange | {"pair": "' i ' x "}])
+    page = Parsed(written)
     assert len(page.all("script")) == 1 and not page.all("i") and not any("onload" in tag for _, tag in page.tags)
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert ids and len(ids) == len(set(ids)) and all(re.fullmatch(r"[\w-]+", each) for each in ids)
     told = write(tmp_path, [strange], "report.md")
+    assert "\x1b" not in written and "\x1b" not in told  # which a terminal would obey
     assert r"| \[x\](javascript:x) | \<i> | \*a\*\|b c |" in told and not re.search(r"(?<!\\)<(?!!--)", told)
     screen = io.StringIO()
     print_table(read_run(tmp_path), Console(file=screen, width=200))
@@ -239,7 +241,10 @@ BROKEN = [
     '{"artefact": "a.g', "[1]", "NaN", "{}", '{"artefact": 3}', '{"artefact": "a", "chrf": "x"}', "[" * 10**5,
     '{"artefact": "a", "chrf": NaN}', '{"artefact": "a", "speed": [{"threads": 2}]}', '{"artefact": "a", "peak_bytes": true}',
     '{"artefact": "a", "samples": [["a", "b"]]}', '{"artefact": "a", "provenance": {"ratio": null}}',
-    '{"artefact": "a", "format": "slimmoe-bench/9"}', '{"artefact": "a", "chrf_interval": [1]}', '{"artefact": "\\ud800"}',
+    '{"artefact": "a", "format": "slimmoe-bench/9"}', '{"artefact": "a", "threads": 0}', '{"artefact": "a", "chrf": 101}',
+    '{"artefact": "a", "provenance": {"ratio": 7.5}}', '{"artefact": "a", "size_bytes": -1}', '{"artefact": "a", "bleu": -1}',
+    '{"artefact": "a", "peak_bytes": 1' + "0" * 400 + "}", '{"artefact": "a", "failures": {"empty": -3}}',
+    '{"artefact": "a", "chrf_interval": [1]}', '{"artefact": "\\ud800"}',
 ]  # fmt: skip
 
 

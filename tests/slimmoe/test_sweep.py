@@ -102,6 +102,12 @@ def test_what_would_fail_later_is_refused_at_once(tiny_checkpoint, texts, tmp_pa
     with pytest.raises(RequestError):
         check(sweep, trials(sweep))
     assert not (tmp_path / "sweep").exists()
+    for line in ('{"artefact": "a.g', '{"x": 1}', "[" * 100_000):
+        (tmp_path / "sweep").mkdir(exist_ok=True)
+        (tmp_path / "sweep" / "bench.jsonl").write_text(f"\n{line}\n")
+        with pytest.raises(RequestError):
+            run(sweep_of(tiny_checkpoint, texts, tmp_path / "sweep"), print)
+        assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["bench.jsonl"]
 
 
 @pytest.mark.slow

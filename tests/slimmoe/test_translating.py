@@ -59,6 +59,14 @@ def test_a_line_that_is_too_long_is_named_and_the_rest_is_done(tiny_onnx, tmp_pa
     assert f"line 2 of {tmp_path}/x.txt is left empty" in done.stderr.decode() and b"1 line was too long" in done.stderr
 
 
+def test_a_reader_that_has_enough_is_no_trouble(tiny_onnx) -> None:
+    command = (
+        f"yes 'Save the file.' | head -50 | {sys.executable} -m slimmoe translate {tiny_onnx} --pair en-de --threads 1"
+    )
+    done = subprocess.run(["sh", "-c", f"{command} | head -1"], cwd=ROOT, capture_output=True)
+    assert done.stdout.count(b"\n") == 1 and b"Traceback" not in done.stderr and b"Broken" not in done.stderr
+
+
 @pytest.mark.parametrize("data", [b"Gr\xf6\xdfe\n", "Save.\n".encode("utf-16-le"), b"ok\n\xff\n"])
 def test_what_is_no_text_ends_in_one_sentence(data: bytes, tiny_onnx) -> None:
     done = translate(tiny_onnx, data=data)
