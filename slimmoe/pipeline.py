@@ -78,21 +78,34 @@ class Pipeline:
 
     def plan(self, variant: Variant) -> Stage:
         """Which experts stay."""
-        before = self.statistics(variant)
+        from prune.plan.budget import SEARCH
+
+        before, searches = self.statistics(variant), variant.allocation == SEARCH
 
         def make(output: Path) -> None:
             from prune.calibrate.stats import Stats
             from prune.plan.plan import make_plan
 
             stats = Stats.load(before.output)
-            made = make_plan(stats, variant.ratio, variant.criterion, allocation=variant.allocation)
+            if searches:
+                from prune.trials.search import search_by_overlap
+                from prune.trials.trial import Trial
+
+                trial = Trial(variant.model, variant.pair, self.texts.corpus)
+                made, overlap = search_by_overlap(trial, stats, variant.ratio, variant.criterion, output)
+                self.tell(f"{overlap:.4f} of the next-token probability stays where it was")
+            else:
+                made = make_plan(stats, variant.ratio, variant.criterion, allocation=variant.allocation)
             made.save(output)
             counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
             kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
             self.tell(f"{kept} of {experts} experts stay in each of {len(made.layers)} layers (plan {made.hash})")
 
+        inputs: dict[str, Stage | Files] = {"statistics": before}
+        if searches:
+            inputs |= {"model": self._source(variant), "corpus": text_files(self.texts.corpus, variant.pair)}
         options = {"ratio": variant.ratio, "criterion": variant.criterion, "allocation": variant.allocation}
-        return Stage("plan", self.home / variant.cut.name / "plan.json", {"statistics": before}, options, make)
+        return Stage("plan", self.home / variant.cut.name / "plan.json", inputs, options, make, resumes=searches)
 
     def cut(self, variant: Variant) -> Stage:
         """The checkpoint without the experts that the plan drops."""

@@ -70,14 +70,14 @@ def check_variant(variant: Variant, types: tuple[str, ...]) -> None:
     """
     from export.capabilities import require_writable
     from prune.checkpoint import Checkpoint
-    from prune.plan.budget import find_allocation, kept_count
+    from prune.plan.budget import check_allocation, kept_count
     from prune.plan.criteria import find_criterion
     from prune.recovery.settings import Settings
 
     checkpoint = Checkpoint(variant.model)
     kept = kept_count(min(checkpoint.moe_layers.values()), variant.ratio)
     find_criterion(variant.criterion)
-    find_allocation(variant.allocation)
+    check_allocation(variant.allocation)
     for each in variant.recoveries:
         Settings(steps=each.steps, rate=each.rate, method=each.method, freeze_router=each.freeze_router).check()
     require_writable(checkpoint, types, variant.allocation, kept)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -9,7 +10,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from prune.calibrate.stats import Routing, Stats
-from prune.plan.budget import find_allocation
+from prune.plan.budget import LayerScores, divergence, find_allocation, kept_count
 from prune.plan.criteria import Evidence, find_criterion, require_sums
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_replaceable
@@ -191,20 +192,53 @@ def make_plan(
 
     Args:
         ratio: share of all experts to cut.
-        allocation: ``uniform`` keeps the same share of every layer; ``layerwise`` as many in all, more of them in layers
-            whose scores are spread over many experts.
-        against: statistics of other text, for the criterion ``contrast``.
+        allocation: how many experts each layer keeps, by name (prune/plan/budget.py); the total is that of ``uniform``.
+        against: statistics of other text, for the criterion ``contrast`` and the allocation ``jsd``.
 
     Raises:
         RequestError: ratio out of range, unknown criterion or allocation, statistics that do not fit each other.
     """
     scores = score_layers(stats, criterion, against, seed)
-    allocate = find_allocation(allocation)
-    shares = []
-    for values in scores.values():
-        positive = np.maximum(values, 0)
-        shares.append((positive / positive.sum() if positive.any() else np.full(len(values), 1 / len(values))).tolist())
-    counts = allocate(shares, ratio, stats.top_k)
+    even = [kept_count(len(values), ratio) for values in scores.values()]
+    apart = divergences(stats, against)
+    layers = [LayerScores(shares_of(values), apart[i]) for i, values in scores.items()]
+    counts = find_allocation(allocation)(layers, even, stats.top_k)
+    return plan_of_counts(stats, scores, counts, ratio, criterion, allocation, seed)
+
+
+def divergences(stats: Stats, other: Stats | None = None) -> dict[int, float]:
+    """By layer, how far apart two languages are routed: the Jensen-Shannon divergence of their gate mass (arXiv 2605.28042).
+
+    The two languages are those of the translations that the statistics saw: prompts (instruction and source) against
+    responses; with ``other`` the texts of the two files. NaN where gate weights or one side are missing.
+    """
+    if other is None:
+        sides = {i: layer.gate for i, layer in stats.layers.items()}
+    else:
+        sides = {i: (layer.gate.sum(0), other.layers[i].gate.sum(0)) for i, layer in stats.layers.items()}
+    return {i: divergence(one.tolist(), two.tolist()) for i, (one, two) in sides.items()}
+
+
+def shares_of(values: np.ndarray) -> list[float]:
+    """Scores of a layer's experts as shares of their sum, what is negative counted as nothing; equal where all are."""
+    positive = np.maximum(values, 0)
+    return (positive / positive.sum() if positive.any() else np.full(len(values), 1 / len(values))).tolist()
+
+
+def plan_of_counts(
+    stats: Stats,
+    scores: dict[int, np.ndarray],
+    counts: Sequence[int],
+    ratio: float,
+    criterion: str,
+    allocation: str,
+    seed: int = 0,
+) -> Plan:
+    """The plan that keeps the ``counts`` highest scores of each layer.
+
+    Raises:
+        RequestError: a layer would keep fewer experts than the model's router needs.
+    """
     few = next((i for i, count in zip(scores, counts) if count < stats.routing.layer_floor), None)
     if few is not None:
         raise RequestError(
@@ -233,6 +267,7 @@ class Explanation:
     mass_kept: float  # share of the gate mass that kept experts had before the cut
     busiest_dropped: float  # the largest share of gate mass among dropped experts; 0 where none is dropped
     never_chosen: int  # experts that no token chose
+    divergence: float  # of the routing of source and target language; NaN where it is not known
 
 
 def explain(plan: Plan, stats: Stats) -> list[Explanation]:
@@ -243,7 +278,7 @@ def explain(plan: Plan, stats: Stats) -> list[Explanation]:
     """
     if "gate" not in stats.known:
         raise RequestError("These statistics hold no gate weights, which an explanation is about.")
-    found = []
+    found, apart = [], divergences(stats)
     for layer in plan.layers:
         mass = stats.layers[layer.layer].gate.sum(0)
         share = mass / max(mass.sum(), np.finfo(float).tiny)
@@ -258,6 +293,7 @@ def explain(plan: Plan, stats: Stats) -> list[Explanation]:
                 float(share[layer.keep].sum()),
                 float(dropped.max(initial=0.0)),
                 int((share == 0).sum()),
+                apart[layer.layer],
             )
         )
     return found

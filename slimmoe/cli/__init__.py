@@ -9,6 +9,7 @@ import typer
 from runtime.errors import SlimmoeError, as_typed, printable
 from slimmoe.cli.device import device
 from slimmoe.cli.exporting import exporting
+from slimmoe.cli.planning import planning
 from slimmoe.cli.pruning import cutting
 from slimmoe.cli.terminal import ended_by_signals, prepare
 from slimmoe.cli.translating import translating
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verbs in (whole, cutting, exporting, translating, device):  # in the order of the stages
+for verbs in (whole, planning, cutting, exporting, translating, device):  # in the order of the stages
     app.add_typer(verbs)
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number
 EXTRAS = {  # which extra of pyproject.toml brings a package

@@ -1,4 +1,4 @@
-"""The verbs that decide which experts stay, cut the others and recover what is left: calibrate, plan, prune, recover, fit."""
+"""The verbs that see what experts do, cut some out and recover what is left: calibrate, prune, recover, fit."""
 
 import json
 import logging
@@ -26,12 +26,8 @@ from slimmoe.cli.device import (
 if TYPE_CHECKING:
     from prune.checkpoint import Checkpoint
     from prune.gguf_model import GgufModel
-    from prune.plan.plan import Explanation
 
 cutting = typer.Typer()
-CRITERIA_HELP = (
-    "gate, frequency, activation-norm, reap, saliency, nllb, contrast, reconstruction or random (docs/pruning.md)"
-)
 CALIBRATION = DATA / "calibration"
 OwnCorpus = Annotated[  # None: CALIBRATION, for verbs that refuse a corpus where they make no use of it
     Path | None, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)")
@@ -55,7 +51,7 @@ def _moe_model(model: str) -> "Checkpoint | GgufModel":
     return Checkpoint(resolve(model))
 
 
-def _warn_of_formats(model: str) -> None:
+def warn_of_formats(model: str) -> None:
     """Say before work in what format the model cannot be written at the end."""
     from export.capabilities import formats_of
     from prune.checkpoint import Checkpoint
@@ -63,24 +59,6 @@ def _warn_of_formats(model: str) -> None:
     if not model.endswith(".gguf") and Path(model).is_dir():
         for sentence in formats_of(Checkpoint(Path(model))).sentences():
             logging.getLogger(__name__).warning(sentence)
-
-
-def _print_explanation(layers: "list[Explanation]") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        "layer", "kept", "effective experts", "gate mass kept", "largest dropped", "never chosen", box=SIMPLE_HEAD
-    )
-    for column in table.columns:
-        column.justify = "right"
-    for layer in layers:
-        table.add_row(
-            str(layer.layer), f"{layer.kept} of {layer.experts}", f"{layer.effective:.1f}", f"{layer.mass_kept:.1%}",
-            f"{layer.busiest_dropped:.1%}", str(layer.never_chosen),
-        )  # fmt: skip
-    console.print(table)
-    say("effective experts: as many equally used ones would be as concentrated, exp(entropy of the gate mass)")
 
 
 @cutting.command()
@@ -132,48 +110,13 @@ def calibrate(
         from prune.calibrate.from_checkpoint import calibrate, is_main_process
 
         folder = resolve(model)
-        _warn_of_formats(str(folder))
+        warn_of_formats(str(folder))
         stats, _ = calibrate(folder, pair, corpus, tokens, stream=stream, output=output)
         prints = is_main_process()
     used = stats.calibration
     total = used["prompt_tokens"] + used["response_tokens"]
     if prints:
         say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s: {output}")
-
-
-@cutting.command()
-def plan(
-    stats: Annotated[Path, typer.Argument(help="what calibrate wrote")],
-    ratio: Annotated[float, typer.Option(help="share of the experts to cut, 0 up to 1")],
-    output: Output,
-    criterion: Annotated[str, typer.Option(help=CRITERIA_HELP)] = "gate",
-    allocation: Annotated[
-        str, typer.Option(help="uniform, or layerwise: more experts where they share the work")
-    ] = "uniform",
-    against: Annotated[Path | None, typer.Option(help="statistics of other text, for the criterion contrast")] = None,
-    seed: Annotated[int, typer.Option(help="of the random criterion")] = 0,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="print, per layer, what is kept and how routing is concentrated")
-    ] = False,
-) -> None:
-    """Choose which experts stay."""
-    from prune.calibrate.stats import Stats
-    from prune.plan.plan import Plan, make_plan
-    from prune.plan.plan import explain as explain_plan
-
-    Plan.check_output(output)
-    known = Stats.load(stats)
-    _warn_of_formats(known.model)
-    made = make_plan(known, ratio, criterion, seed, allocation, Stats.load(against) if against else None)
-    explanation = explain_plan(made, known) if explain else None
-    made.save(output)
-    counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
-    kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
-    if explanation is not None:
-        _print_explanation(explanation)
-    if made.top_k < known.top_k:
-        say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
 
 
 @cutting.command()
@@ -193,7 +136,7 @@ def prune(
     is_gguf = model.endswith(".gguf")
     source = Path(model) if is_gguf else resolve(model)
     if not is_gguf:
-        _warn_of_formats(str(source))
+        warn_of_formats(str(source))
     path = api.prune(source, plan, output, ragged=ragged)
     if is_gguf:
         say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")

@@ -10,7 +10,7 @@ import typer
 
 from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import DEFAULT_PAIR, TEST_HELP, AsJson, Output, PairOption, Threads, console, say
-from slimmoe.cli.pruning import CRITERIA_HELP
+from slimmoe.cli.planning import ALLOCATION_HELP, CRITERIA_HELP
 from slimmoe.variants import CALIBRATION, DEV, GGUF_TYPE, ONNX_TYPE, TEST, Request, Texts, Variant, recoveries
 
 whole = typer.Typer()
@@ -22,7 +22,7 @@ Model = Annotated[str, typer.Argument(help="folder or Hugging Face id of a check
 Corpus = Annotated[Path, typer.Option(help="text for statistics and recovery: TSV, PO, or the stem of Moses files")]
 Dev = Annotated[Path, typer.Option(help="held-out text: decides which recovered weights are kept, and verifies")]
 Test = Annotated[Path, typer.Option(help=f"translate and score: {TEST_HELP}")]
-Allocation = Annotated[str, typer.Option(help="uniform, or layerwise: more experts where they share the work")]
+Allocation = Annotated[str, typer.Option(help=ALLOCATION_HELP)]
 Methods = Annotated[
     list[str] | None,
     typer.Option("--recover", help="recover after the cut: full, lora or least-squares; repeated: one after the other"),
@@ -105,7 +105,7 @@ def sweep(
         list[float], typer.Option("--ratio", help="share of the experts to cut; 0 is always there")
     ] = RATIOS,
     criteria: Annotated[list[str], typer.Option("--criterion", help=CRITERIA_HELP)] = CRITERIA,
-    allocations: Annotated[list[str], typer.Option("--allocation", help="uniform or layerwise")] = ALLOCATIONS,
+    allocations: Annotated[list[str], typer.Option("--allocation", help=ALLOCATION_HELP)] = ALLOCATIONS,
     types: Annotated[list[str], typer.Option("--type", help="of GGUF, or none, fp16, int8, int4 of ONNX")] = TYPES,
     recover: Methods = None,
     both: Annotated[bool, typer.Option("--both", help="with --recover: each cut without recovery as well")] = False,

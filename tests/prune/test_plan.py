@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prune.calibrate.stats import LayerStats, Routing, Stats
-from prune.plan.budget import ALLOCATIONS, kept_count, layerwise
+from prune.plan.budget import ALLOCATIONS, LayerScores, apportion, divergence, kept_count
 from prune.plan.criteria import CRITERIA, SUMS_READ
 from prune.plan.plan import Plan, explain, make_plan, score_layers
 from runtime.errors import RequestError, WorkError
@@ -118,16 +118,50 @@ def test_reconstruction_sees_that_experts_cancel() -> None:
     assert make_plan(stats, 0.25, "reconstruction").layers[0].keep in ([0, 1, 2], [0, 1, 3])
 
 
-@given(st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=9), min_size=1, max_size=6), st.floats(0, 0.7))
-def test_layerwise_keeps_uniform_s_total_and_the_floor(scores: list[list[float]], ratio: float) -> None:
-    counts = layerwise(scores, ratio, 2)
-    even = [kept_count(len(layer), ratio) for layer in scores]
+SHARES = st.lists(st.floats(0, 1), min_size=4, max_size=9)
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+@given(layers=st.lists(st.tuples(SHARES, st.floats(0, 1)), min_size=1, max_size=6), ratio=st.floats(0, 0.7))
+def test_every_allocation_keeps_uniform_s_total_and_the_floor(
+    allocation: str, layers: list[tuple[list[float], float]], ratio: float
+) -> None:
+    scores = [LayerScores(shares, apart) for shares, apart in layers]
+    even = [kept_count(len(layer.shares), ratio) for layer in scores]
+    counts = ALLOCATIONS[allocation](scores, even, 2)
     assert sum(counts) == sum(even)
-    assert all(min(2, kept) <= count <= len(layer) for count, kept, layer in zip(counts, even, scores))
+    for count, kept, layer in zip(counts, even, scores):
+        assert min(2, kept) <= count <= len(layer.shares)
 
 
-def test_layerwise_gives_more_to_the_layer_that_spreads_its_work() -> None:
-    assert layerwise([[0.97, 0.01, 0.01, 0.01], [0.25, 0.25, 0.25, 0.25]], 0.5, 1) == [1, 3]
+@pytest.mark.parametrize("allocation", ["layerwise", "coverage"])
+def test_more_goes_to_the_layer_that_spreads_its_work(allocation: str) -> None:
+    layers = [LayerScores([0.97, 0.01, 0.01, 0.01]), LayerScores([0.25, 0.25, 0.25, 0.25])]
+    assert ALLOCATIONS[allocation](layers, [2, 2], 1) == [1, 3]
+
+
+def test_more_goes_where_the_languages_are_routed_apart_and_inverted_where_they_are_not() -> None:
+    layers = [LayerScores([0.1] * 10, apart) for apart in (0.1, 0.3, 0.6)]
+    assert ALLOCATIONS["jsd"](layers, [5, 5, 5], 2) == [3, 5, 7]  # 2 each; 9 more by 0.1 : 0.3 : 0.6 = 0.9, 2.7, 5.4
+    assert ALLOCATIONS["inverse-jsd"](layers, [5, 5, 5], 2) == [7, 5, 3]
+    with pytest.raises(RequestError, match="gate weights"):
+        ALLOCATIONS["jsd"]([LayerScores([0.5, 0.5])], [1], 1)
+
+
+def test_hamilton_s_method_gives_what_has_no_room_to_the_others() -> None:
+    assert apportion(10, [1, 1, 1], [9, 9, 9]) == [4, 3, 3]
+    assert apportion(10, [8, 1, 1], [4, 9, 9]) == [4, 3, 3]
+    assert apportion(6, [0, 0], [4, 4]) == [3, 3]
+    assert apportion(8, [1, 0], [4, 4]) == [4, 4]
+
+
+def test_divergence_is_zero_of_the_same_and_one_of_the_disjoint() -> None:
+    assert divergence([1, 2, 3], [2, 4, 6]) == pytest.approx(0)
+    assert divergence([1, 0], [0, 5]) == pytest.approx(1)
+    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.1, 0.8])
+    entropy = lambda x: -(x * np.log2(x)).sum()  # noqa: E731
+    assert divergence(p.tolist(), q.tolist()) == pytest.approx(entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2)
+    assert np.isnan(divergence([0, 0], [1, 1]))
 
 
 def test_groups_keep_their_size_where_they_can() -> None:

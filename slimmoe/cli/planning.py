@@ -1,0 +1,163 @@
+"""The verb that decides which experts stay: plan."""
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from runtime.errors import RequestError
+from slimmoe.cli.device import DATA, Output, console, say
+from slimmoe.cli.pruning import resolve, warn_of_formats
+
+if TYPE_CHECKING:
+    from prune.calibrate.stats import Stats
+    from prune.plan.plan import Explanation
+    from prune.trials.audit import Audit
+    from prune.trials.trial import Trial
+
+planning = typer.Typer()
+CRITERIA_HELP = (
+    "gate, frequency, activation-norm, reap, saliency, nllb, contrast, reconstruction or random (docs/pruning.md)"
+)
+ALLOCATION_HELP = (
+    "how many experts each layer keeps: uniform, layerwise, coverage, jsd, inverse-jsd or search (docs/pruning.md)"
+)
+BAR = 20  # characters for a layer that keeps all its experts
+
+
+@planning.command()
+def plan(
+    stats: Annotated[Path, typer.Argument(help="what calibrate wrote")],
+    ratio: Annotated[float, typer.Option(help="share of the experts to cut, 0 up to 1")],
+    output: Output,
+    criterion: Annotated[str, typer.Option(help=CRITERIA_HELP)] = "gate",
+    allocation: Annotated[str, typer.Option(help=ALLOCATION_HELP)] = "uniform",
+    against: Annotated[
+        Path | None, typer.Option(help="statistics of other text, for the criterion contrast and the allocation jsd")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="of the random criterion and of a search")] = 0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="print, per layer, what is kept and how routing is concentrated")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="of a search or audit  [default: the one that the statistics name]")
+    ] = None,
+    corpus: Annotated[Path, typer.Option(help="text of a search or audit")] = DATA / "calibration",
+    evaluations: Annotated[int, typer.Option(min=1, help="budgets that a search tries")] = 200,
+    seconds: Annotated[float | None, typer.Option(min=0, help="stop a search after so long")] = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(help="remove single experts, one by one, and write to this file what that costs; prints who knew"),
+    ] = None,
+) -> None:
+    """Choose which experts stay. A search runs the model, and goes on where it was stopped."""
+    from prune.calibrate.stats import Stats
+    from prune.plan.plan import Plan, make_plan
+    from prune.plan.plan import explain as explain_plan
+
+    Plan.check_output(output)
+    known = Stats.load(stats)
+    warn_of_formats(known.model)
+    other = Stats.load(against) if against else None
+    trial = _trial(known, model, corpus) if audit or allocation == "search" else None
+    if trial and allocation == "search":
+        from prune.trials.search import search_by_overlap
+
+        made, overlap = search_by_overlap(
+            trial, known, ratio, criterion, output, evaluations=evaluations, seconds=seconds, seed=seed, against=other
+        )
+        say(f"{overlap:.4f} of the next-token probability stays where it was")
+    else:
+        made = make_plan(known, ratio, criterion, seed, allocation, other)
+    explanation = explain_plan(made, known) if explain else None
+    made.save(output)
+    counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
+    kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
+    if explanation is not None:
+        _print_explanation(explanation, allocation)
+    if made.top_k < known.top_k:
+        say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
+    if audit and trial:
+        _audit(known, trial, seed, audit)
+
+
+def _trial(stats: "Stats", model: str | None, corpus: Path) -> "Trial":
+    from prune.trials.trial import Trial
+    from runtime.text.pairs import planned_pair
+
+    folder, pair = model or stats.model, planned_pair(stats.pair)
+    if folder.endswith(".gguf"):
+        raise RequestError("A search and an audit run the checkpoint, not a GGUF file: name its folder with --model.")
+    if pair is None:
+        raise RequestError(f"The statistics are of {stats.pair}: a search and an audit need those of one pair.")
+    return Trial(resolve(folder), pair, corpus)
+
+
+def _audit(stats: "Stats", trial: "Trial", seed: int, path: Path) -> None:
+    from prune.trials.audit import audit as run
+    from prune.trials.trial import progress
+    from runtime.formats.files import new_file
+
+    with progress(0, "audit", False) as bar:
+
+        def tell(total: int) -> None:
+            bar.total = total
+            bar.update(1)
+
+        found = run(stats, trial.loss, seed=seed, tell=tell)
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(found.to_dict()) + "\n", encoding="utf-8")
+    _print_audit(found)
+    say(f"{len(found.removals)} removals, loss of the whole model {found.loss:.4f}: {path}")
+
+
+def _print_audit(found: "Audit") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    by_criterion = found.correlations()
+    layers = list(next(iter(by_criterion.values())))
+    table = Table("criterion", *(f"layer {layer}" for layer in layers), "mean", box=SIMPLE_HEAD)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, values in by_criterion.items():
+        told = [value for value in values.values() if not math.isnan(value)]
+        mean = f"{sum(told) / len(told):.2f}" if told else "-"
+        table.add_row(name, *("-" if math.isnan(value) else f"{value:.2f}" for value in values.values()), mean)
+    console.print(table)
+    say("rank correlation of an expert's score with the loss that its removal alone adds; 0 is chance")
+
+
+def _print_explanation(layers: "list[Explanation]", allocation: str) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table("layer", "kept", "effective", "mass kept", "largest cut", "unused", "apart", box=SIMPLE_HEAD)
+    for i, column in enumerate(table.columns):
+        column.justify, column.no_wrap = "left" if i == 1 else "right", True
+    widest = len(str(max(layer.experts for layer in layers)))
+    for layer in layers:
+        bar = "█" * max(1, round(BAR * layer.kept / layer.experts))
+        table.add_row(
+            str(layer.layer), f"{layer.kept:>{widest}} of {layer.experts} {bar}", f"{layer.effective:.1f}",
+            f"{layer.mass_kept:.1%}", f"{layer.busiest_dropped:.1%}", str(layer.never_chosen),
+            "-" if math.isnan(layer.divergence) else f"{layer.divergence:.3f}",
+        )  # fmt: skip
+    console.print(table)
+    say("effective: as many equally used experts would be as concentrated, exp(entropy of the gate mass)")
+    say("mass kept, largest cut: of the layer's gate mass; unused: experts that no token chose")
+    say("apart: Jensen-Shannon divergence of source and target language's routing, 0 the same, 1 disjoint")
+    say(WHY[allocation])
+
+
+WHY = {
+    "uniform": "kept: the same share of every layer",
+    "layerwise": "kept: the experts with the highest share of their layer's score, whatever the layer",
+    "coverage": "kept: in each layer the fewest experts that cover the same part of its score",
+    "jsd": "kept: top-k in each layer, and the rest in proportion to the divergence",
+    "inverse-jsd": "kept: top-k in each layer, and the more of the rest, the less the divergence; a control",
+    "search": "kept: the counts under which the model's predictions changed least, of those that were tried",
+}
