@@ -76,7 +76,7 @@ def require_writable(
 
     Args:
         types: of GGUF, or none, fp16, int8, int4 of ONNX.
-        allocation: ``layerwise`` leaves layers with different numbers of experts, which not every router can pad.
+        allocation: any but ``uniform`` leaves layers with different numbers of experts, which not every router can pad.
         kept: experts that stay in each layer; None: all.
 
     Raises:

@@ -43,11 +43,9 @@ def open_engine(artefact: AnyPath, threads: int | None = None, context: int = 10
 
 
 def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None) -> Iterator[str]:
-    """Translations, one by one, in the white space of their sources; empty text, or one too long for the context, is empty.
+    """Translations of segments, one by one, in the white space of their sources; empty text, or one too long for the context, is empty.
 
     Args:
-        engine: one that is open, or an artefact to be opened.
-        texts: segments, one sentence or so each.
         pair: default: the one that the model was cut for.
 
     Raises:
@@ -70,10 +68,9 @@ def calibrate(
     output: AnyPath | None = None,
     tokens: int | None = None,
 ) -> "Stats":
-    """Statistics of what each expert does on a pair's text. A GGUF file needs no torch.
+    """Statistics of what each expert of a checkpoint or GGUF file does on a pair's text; the file needs no torch.
 
     Args:
-        model: a checkpoint folder or a GGUF file.
         output: where to write them as well; the run then resumes.
         tokens: stop after so many.
 
@@ -101,8 +98,8 @@ def make_plan(
     """Which experts stay.
 
     Args:
-        ratio: share of the experts to cut, from 0 up to (not including) 1.
-        output: where to write plan.json as well.
+        ratio: share of the experts to cut, from 0 up to 1.
+        output: where to write it as well.
 
     Raises:
         RequestError: a ratio out of range, an unknown criterion or allocation, or no statistics.
@@ -270,8 +267,9 @@ def export(
     quant: str = "Q4_K_M",
     onnx: str = "int4",
     corpus: AnyPath = CALIBRATION,
-    dev: AnyPath = DEV,
+    dev: AnyPath | None = None,
     test: AnyPath = TEST,
+    source: AnyPath | None = None,
     threads: int | None = None,
     verify: bool = True,
     tell: Callable[[str], object] = lambda _: None,
@@ -281,6 +279,7 @@ def export(
     Args:
         output: the run's folder; default: ``runs/MODEL-PAIR``.
         recover: methods, one after the other.
+        source: sentences for the model to translate itself; they replace ``corpus``, and ``dev`` where none is given.
         quant, onnx: types of the GGUF file and of the ONNX folder; ``no`` leaves one out.
         tell: is called with a sentence for each stage.
 
@@ -294,5 +293,6 @@ def export(
 
     name = str(model)
     variant = Variant(model_folder(name), _pair(pair), criterion, ratio, allocation, recoveries(recover, steps))
-    request = Request(variant, Texts(Path(corpus), Path(dev), Path(test)), quant, onnx, verify, threads)
+    texts = Texts(Path(corpus), Path(dev) if dev else None, Path(test), source=Path(source) if source else None)
+    request = Request(variant, texts, quant, onnx, verify, threads)
     return run(request, name, None if output is None else Path(output), tell=tell)

@@ -1,13 +1,13 @@
 """The way from a model to its report, as stages (slimmoe/stages.py): make, sweeps, benchmarks and the API all go this way.
 
 HOME/run.json                         whose run this is
+HOME/own.tsv, own-dev.tsv             the model's own translations, where source text was given
 HOME/stats.safetensors                computed once, for every ratio and criterion
 HOME/unpruned/                        artefacts and measurements of the unpruned model, shared by all variants
 HOME/gate-0.75/plan.json, checkpoint  and the artefacts of its types, verify.json, bench.jsonl, report.html, report.md
 HOME/gate-0.75-recovered/             the same after recovery
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,24 +15,10 @@ from typing import Any
 
 from runtime.formats.onnx_folder import FILES as ONNX_FILES
 from runtime.llama_paths import VERSION as LLAMA_VERSION
-from runtime.text.corpus import corpus_files
-from runtime.text.pairs import Pair
 from slimmoe.hashes import Files
 from slimmoe.stages import Stage
+from slimmoe.texts import RunTexts, Tell, model_files, text_files
 from slimmoe.variants import Request, Texts, Variant
-
-Tell = Callable[[str], object]
-MODEL_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.safetensors", "README.md")
-
-
-def model_files(folder: Path) -> Files:
-    """What is read of a checkpoint's folder."""
-    return Files(tuple(sorted({each for pattern in MODEL_FILES for each in folder.glob(pattern) if each.is_file()})))
-
-
-def text_files(corpus: Path, pair: Pair) -> Files:
-    """What is read of a corpus for one pair."""
-    return Files(tuple(corpus_files(corpus, pair)), str(pair))
 
 
 def _version(package: str) -> str:
@@ -56,22 +42,24 @@ class Pipeline:
     texts: Texts
     tell: Tell = lambda _: None
 
-    def _source(self, variant: Variant) -> Files:
-        return model_files(variant.model)
+    @property
+    def _text(self) -> RunTexts:
+        return RunTexts(self.home, self.texts, self.tell)
 
     def statistics(self, variant: Variant) -> Stage:
         """What each expert does on the pair's text."""
+        corpus, text = self._text.corpus(variant)
 
         def make(output: Path) -> None:
             from prune.calibrate.from_checkpoint import calibrate
 
-            stats, _ = calibrate(variant.model, variant.pair, self.texts.corpus, output=output)
+            stats, _ = calibrate(variant.model, variant.pair, corpus, output=output)
             used = stats.calibration
             self.tell(
                 f"calibrated on {used['segments']} segments, {used['prompt_tokens'] + used['response_tokens']} tokens"
             )
 
-        inputs = {"model": self._source(variant), "corpus": text_files(self.texts.corpus, variant.pair)}
+        inputs = {"model": model_files(variant.model), "corpus": text}
         return Stage(
             "statistics", self.home / "stats.safetensors", inputs, {"pair": str(variant.pair)}, make, resumes=True
         )
@@ -81,6 +69,7 @@ class Pipeline:
         from prune.plan.budget import SEARCH
 
         before, searches = self.statistics(variant), variant.allocation == SEARCH
+        corpus, text = self._text.corpus(variant)
 
         def make(output: Path) -> None:
             from prune.calibrate.stats import Stats
@@ -91,7 +80,7 @@ class Pipeline:
                 from prune.trials.search import search_by_overlap
                 from prune.trials.trial import Trial
 
-                trial = Trial(variant.model, variant.pair, self.texts.corpus)
+                trial = Trial(variant.model, variant.pair, corpus)
                 made, overlap = search_by_overlap(trial, stats, variant.ratio, variant.criterion, output)
                 self.tell(f"{overlap:.4f} of the next-token probability stays where it was")
             else:
@@ -103,7 +92,7 @@ class Pipeline:
 
         inputs: dict[str, Stage | Files] = {"statistics": before}
         if searches:
-            inputs |= {"model": self._source(variant), "corpus": text_files(self.texts.corpus, variant.pair)}
+            inputs |= {"model": model_files(variant.model), "corpus": text}
         options = {"ratio": variant.ratio, "criterion": variant.criterion, "allocation": variant.allocation}
         return Stage("plan", self.home / variant.cut.name / "plan.json", inputs, options, make, resumes=searches)
 
@@ -118,7 +107,7 @@ class Pipeline:
 
             prune(variant.model, Plan.load(plan.output), output, ragged=not Checkpoint(variant.model).can_pad)
 
-        inputs = {"model": self._source(variant), "plan": plan}
+        inputs = {"model": model_files(variant.model), "plan": plan}
         return Stage("cut", self.home / variant.cut.name / "checkpoint", inputs, {}, make)
 
     def recovered(self, variant: Variant) -> Stage:
@@ -126,7 +115,8 @@ class Pipeline:
         *earlier, recovery = variant.recoveries
         first = replace(variant, recoveries=tuple(earlier))
         before = self.recovered(first) if earlier else self.cut(first)
-        corpus = self.texts.recovery or self.texts.corpus
+        corpus, text = self._text.recovery(variant)
+        dev, dev_text = self._text.dev(variant)
         teaches = recovery.teach or recovery.method == "least-squares"
 
         def make(output: Path) -> None:
@@ -137,16 +127,16 @@ class Pipeline:
                 steps=recovery.steps, rate=recovery.rate, method=recovery.method, freeze_router=recovery.freeze_router
             )
             teacher = variant.model if teaches else None
-            about = recover(before.output, variant.pair, corpus, self.texts.dev, output, wanted, teacher)
+            about = recover(before.output, variant.pair, corpus, dev, output, wanted, teacher)
             self.tell(
                 f"recovered in {about['seconds']:.0f} s: dev loss {about['dev_loss_before']:.3f} -> "
                 f"{about['dev_loss_after']:.3f} (step {about['best_step']} of {about['steps']})"
             )
 
         inputs: dict[str, Stage | Files] = {"checkpoint": before}
-        inputs |= {"corpus": text_files(corpus, variant.pair), "dev": text_files(self.texts.dev, variant.pair)}
+        inputs |= {"corpus": text, "dev": dev_text}
         if teaches:
-            inputs["model"] = self._source(variant)
+            inputs["model"] = model_files(variant.model)
         return Stage(
             "recovery",
             self.home / variant.name / "checkpoint",
@@ -160,7 +150,7 @@ class Pipeline:
     def checkpoint(self, variant: Variant) -> Stage | Files:
         """The variant as a checkpoint: the unpruned one is where it was."""
         if variant.is_unpruned:
-            return self._source(variant)
+            return model_files(variant.model)
         return self.recovered(variant) if variant.recoveries else self.cut(variant)
 
     def folder(self, variant: Variant) -> Path:
@@ -173,18 +163,18 @@ class Pipeline:
         from export.gguf.metadata import file_name
         from export.gguf.types import TYPES
 
-        before = self.checkpoint(variant)
+        before, (corpus, text) = self.checkpoint(variant), self._text.corpus(variant)
         path = self.home / variant.name / file_name(self.name, variant.pair, round(100 * variant.ratio), kind)
 
         def make(output: Path) -> None:
             from export.gguf import export_gguf
 
             folder = self.folder(variant)
-            export_gguf(folder, output, kind, pair=variant.pair, corpus=self.texts.corpus, tell=self.tell)
+            export_gguf(folder, output, kind, pair=variant.pair, corpus=corpus, tell=self.tell)
 
         inputs: dict[str, Stage | Files] = {"checkpoint": before}
         if TYPES[kind].wants_imatrix:
-            inputs["corpus"] = text_files(self.texts.corpus, variant.pair)
+            inputs["corpus"] = text
         options = {"type": kind, "pair": str(variant.pair), "llama.cpp": LLAMA_VERSION}
         return Stage("GGUF", path, inputs, options, make)
 
@@ -208,17 +198,18 @@ class Pipeline:
         variant = request.variant
         artefacts = {kind: self.artefact(variant, kind) for kind in request.types}
         cut, final = self.cut(variant), self.checkpoint(variant)
+        dev, dev_text = self._text.dev(variant)
 
         def make(output: Path) -> None:
             from slimmoe.verification import verify_all
 
             folder = self.folder(variant)
             paths = {kind: stage.output for kind, stage in artefacts.items()}
-            verify_all(variant, cut.output, folder, paths, self.texts.dev, output)
+            verify_all(variant, cut.output, folder, paths, dev, output)
             self.tell("verified: the cut equals the masked model, each format equals the cut")
 
-        inputs: dict[str, Stage | Files] = {"model": self._source(variant), "cut": cut, "checkpoint": final}
-        inputs |= {"dev": text_files(self.texts.dev, variant.pair)} | artefacts
+        inputs: dict[str, Stage | Files] = {"model": model_files(variant.model), "cut": cut, "checkpoint": final}
+        inputs |= {"dev": dev_text} | artefacts
         return Stage("verification", self.home / variant.name / "verify.json", inputs, {}, make)
 
     def row(self, variant: Variant, kind: str, threads: int | None) -> Stage:

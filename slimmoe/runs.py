@@ -9,12 +9,12 @@ from filelock import FileLock, Timeout
 
 from runtime.errors import RequestError
 from runtime.formats.onnx_folder import FILES as ONNX_FILES
-from runtime.text.corpus import read_segments
+from runtime.text.corpus import read_lines, read_segments
 from runtime.text.pairs import Pair
 from slimmoe.hashes import Hashes
 from slimmoe.pipeline import Pipeline
 from slimmoe.stages import Runner, Stage
-from slimmoe.variants import Request, Texts, Variant, claim, home_of
+from slimmoe.variants import DEV, Request, Texts, Variant, claim, home_of
 
 RUNS = Path("runs")
 Tell = Callable[[str], object]
@@ -89,7 +89,10 @@ def check_texts(texts: Texts, pair: Pair) -> None:
     Raises:
         RequestError: one is not there, or holds nothing of the pair.
     """
-    for text in dict.fromkeys((texts.corpus, texts.dev, texts.test)):
+    if texts.source is not None and not any(line.strip() for line in read_lines(texts.source)):
+        raise RequestError(f"{texts.source} holds no sentences: one a line is expected.")
+    corpora = (None if texts.source else texts.corpus, texts.dev or (None if texts.source else DEV), texts.test)
+    for text in dict.fromkeys(filter(None, corpora)):
         read_segments(text, pair)
 
 

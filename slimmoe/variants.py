@@ -69,12 +69,19 @@ class Variant:
 
 @dataclass(frozen=True)
 class Texts:
-    """The text of a run: for statistics and recovery, to choose the best step, and to translate and score."""
+    """The text of a run: for statistics and recovery, to choose the best step, and to translate and score.
+
+    Attributes:
+        dev: None: DEV, or with ``source`` a part of it that is held out.
+        recovery: for recovery, where that is not ``corpus``.
+        source: sentences without translations, which the model translates itself; they then stand for ``corpus``.
+    """
 
     corpus: Path = CALIBRATION
-    dev: Path = DEV
+    dev: Path | None = None
     test: Path = TEST
-    recovery: Path | None = None  # for recovery, where that is not ``corpus``
+    recovery: Path | None = None
+    source: Path | None = None
 
 
 @dataclass(frozen=True)

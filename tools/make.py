@@ -30,11 +30,12 @@ VARIABLES = {
     "QUANT": "type of the GGUF file; no: none [Q4_K_M]",
     "TYPE": "type of the ONNX folder; no: none [int4]",
     "CRITERION": "what decides which experts stay [gate]",
-    "ALLOCATION": "uniform or layerwise [uniform]",
+    "ALLOCATION": "of experts to layers: uniform, layerwise, coverage, jsd, search [uniform]",
     "RECOVER": "1: recover after the cut",
     "METHOD": "of recovery: full, lora, least-squares; several: one after the other [full]",
     "STEPS": "of recovery [by the corpus]",
     "CORPUS": "text for statistics and recovery [data/calibration]",
+    "SOURCE": "sentences for the model to translate itself, instead of CORPUS and DEV",
     "DEV": "held-out text for recovery and verification [data/dev]",
     "TEST": "text to translate and score [data/test]",
     "THREADS": "of measurements and translation [every core; for translation what is free]",
@@ -129,7 +130,7 @@ def export_words() -> Words:
     """The command of the whole way for the variables."""
     words = options(
         pair="PAIR", ratio="RATIO", output="OUT", quant="QUANT", type="TYPE", criterion="CRITERION",
-        allocation="ALLOCATION", corpus="CORPUS", dev="DEV", test="TEST", threads="THREADS",
+        allocation="ALLOCATION", corpus="CORPUS", dev="DEV", test="TEST", source="SOURCE", threads="THREADS",
     )  # fmt: skip
     return ["export", *words, *recovery_words(), *([] if yes("VERIFY", "yes") else ["--no-verify"])]
 
@@ -182,7 +183,13 @@ def report() -> None:
 def sweep() -> None:
     home = Path(given("OUT") or exported("--dry-run")["home"])
     words = options(
-        criterion="CRITERION", allocation="ALLOCATION", corpus="CORPUS", dev="DEV", test="TEST", threads="THREADS"
+        criterion="CRITERION",
+        allocation="ALLOCATION",
+        corpus="CORPUS",
+        dev="DEV",
+        test="TEST",
+        source="SOURCE",
+        threads="THREADS",
     )
     words += [f"--pair={given('PAIR', 'en-de')}", *options(ray="RAY"), f"--runs={home.parent}"]
     words += [f"--ratio={ratio}" for ratio in given("RATIOS", "0 0.25 0.5 0.7 0.75 0.9").split()]

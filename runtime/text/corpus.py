@@ -44,7 +44,12 @@ def _read(path: Path) -> bytes:
         raise RequestError(f"{path} is a folder; a corpus is a TSV or PO file, or a Moses pair's stem.") from None
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        RequestError: the file is missing, a folder, or no text in Unicode.
+    """
     return split_lines(decode(_read(path), str(path)))
 
 
@@ -55,7 +60,7 @@ def read_tsv(path: Path) -> Segments:
         RequestError: the file is missing, no text in Unicode, or a line has fewer than two columns.
     """
     segments = []
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             columns = line.split("\t")
             if len(columns) < 2:
@@ -76,7 +81,7 @@ def read_moses(stem: Path, pair: Pair) -> Segments:
     Raises:
         RequestError: one is missing, no text in Unicode, or they differ in length.
     """
-    source, target = (_lines(_moses_side(stem, code)) for code in (pair.source, pair.target))
+    source, target = (read_lines(_moses_side(stem, code)) for code in (pair.source, pair.target))
     if len(source) != len(target):
         raise RequestError(
             f"{stem}.{pair.source} has {len(source)} lines and {stem}.{pair.target} has {len(target)}: not parallel."

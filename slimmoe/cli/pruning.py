@@ -67,6 +67,10 @@ def calibrate(
     pair: PairOption,
     output: Output,
     corpus: OwnCorpus = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="sentences, one a line, for the model to translate itself; kept as OUTPUT.own.tsv, a corpus"),
+    ] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="stop after so many tokens")] = None,
     stream: Annotated[
         bool | None,
@@ -84,9 +88,9 @@ def calibrate(
 
     Stats.check_output(output)
     if imatrix is not None:
-        if tokens is not None or stream is not None or corpus is not None:
+        if any(option is not None for option in (tokens, stream, corpus, source)):
             raise RequestError(
-                "An importance matrix is read as it is: --corpus, --tokens and --stream are for running the model.",
+                "An importance matrix is read as it is: the other options are for running the model.",
                 next_command=f"slimmoe calibrate {model} --pair {pair} --imatrix {imatrix} -o {output}",
             )
         from prune.calibrate.imatrix import read_counts
@@ -95,6 +99,14 @@ def calibrate(
         stats.save(output)
         say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
         return
+    if source is not None:
+        if corpus is not None:
+            raise RequestError("--source is text without translations and --corpus has them: give one of the two.")
+        from slimmoe.own_translations import own_translations
+
+        corpus = output.with_name(f"{output.stem}.own.tsv")
+        own_translations(_moe_model(model), pair, source, corpus, say)
+        say(f"own translations: {corpus}")
     corpus = corpus or CALIBRATION
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
     if model.endswith(".gguf"):

@@ -11,7 +11,7 @@ import typer
 from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import DEFAULT_PAIR, TEST_HELP, AsJson, Output, PairOption, Threads, console, say
 from slimmoe.cli.planning import ALLOCATION_HELP, CRITERIA_HELP
-from slimmoe.variants import CALIBRATION, DEV, GGUF_TYPE, ONNX_TYPE, TEST, Request, Texts, Variant, recoveries
+from slimmoe.variants import CALIBRATION, GGUF_TYPE, ONNX_TYPE, TEST, Request, Texts, Variant, recoveries
 
 whole = typer.Typer()
 DEFAULT_MODEL = "models/default"
@@ -20,7 +20,14 @@ TYPES, CRITERIA, ALLOCATIONS = ["Q4_K_M", "Q8_0", "int4", "int8"], ["gate"], ["u
 
 Model = Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint")]
 Corpus = Annotated[Path, typer.Option(help="text for statistics and recovery: TSV, PO, or the stem of Moses files")]
-Dev = Annotated[Path, typer.Option(help="held-out text: decides which recovered weights are kept, and verifies")]
+Dev = Annotated[
+    Path | None,
+    typer.Option(help="held-out text: decides which recovered weights are kept, and verifies  [default: data/dev]"),
+]
+Source = Annotated[
+    Path | None,
+    typer.Option(help="sentences, one a line, for the model to translate itself: they replace --corpus and --dev"),
+]
 Test = Annotated[Path, typer.Option(help=f"translate and score: {TEST_HELP}")]
 Allocation = Annotated[str, typer.Option(help=ALLOCATION_HELP)]
 Methods = Annotated[
@@ -51,8 +58,9 @@ def export(
         str, typer.Option("--type", help="type of the ONNX folder: none, fp16, int8, int4; no: none is written")
     ] = ONNX_TYPE,
     corpus: Corpus = CALIBRATION,
-    dev: Dev = DEV,
+    dev: Dev = None,
     test: Test = TEST,
+    source: Source = None,
     threads: Threads = None,
     verify: Annotated[bool, typer.Option(help="compare what was written with what it was written from")] = True,
     again: Annotated[bool, typer.Option("--again", help="measure again what was measured")] = False,
@@ -65,7 +73,7 @@ def export(
     from slimmoe.runs import model_folder
 
     variant = Variant(model_folder(model), pair, criterion, ratio, allocation, recoveries(recover or [], steps, teach))
-    request = Request(variant, Texts(corpus, dev, test), quant, kind, verify, threads)
+    request = Request(variant, Texts(corpus, dev, test, source=source), quant, kind, verify, threads)
     tell = (lambda _: None) if as_json else say
     done = run_export(request, model, output, check=check, dry_run=dry_run, again=again, tell=tell)
     if as_json:
@@ -112,8 +120,9 @@ def sweep(
     steps: Steps = None,
     teach: Teach = False,
     corpus: Corpus = CALIBRATION,
-    dev: Dev = DEV,
+    dev: Dev = None,
     test: Test = TEST,
+    source: Source = None,
     threads: Threads = None,
     runs: Annotated[
         Path | None, typer.Option(help="where the runs' folders are, to share them with export  [default: OUTPUT]")
@@ -131,7 +140,7 @@ def sweep(
     rows = run(
         Sweep(
             output, tuple(models), tuple(pairs), tuple(ratios), tuple(types), tuple(criteria), tuple(allocations), chosen,
-            Texts(corpus, dev, test), threads, runs,
+            Texts(corpus, dev, test, source=source), threads, runs,
         ),
         say, partial(on_cluster, ray) if ray else one_by_one,
     )  # fmt: skip
