@@ -43,7 +43,7 @@ def open_engine(artefact: AnyPath, threads: int | None = None, context: int = 10
 
 
 def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None) -> Iterator[str]:
-    """Translations of segments, one by one, in the white space of their sources; empty text, or one too long for the context, is empty.
+    """Translations, one by one, in the white space of their sources; empty text, or one too long for the context, is empty.
 
     Args:
         pair: default: the one that the model was cut for.

@@ -10,11 +10,13 @@ from transformers import PreTrainedModel
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from prune.batches import Batch
+from prune.calibrate.residual import Residuals
 from prune.calibrate.resume import Partial
-from prune.calibrate.stats import ROLES, SUMS
+from prune.calibrate.stats import ROLES, SUMS, rows
 from prune.checkpoint import Checkpoint
 from runtime.errors import RequestError, WorkError
 
+EASY_EP = SUMS.index("easy_ep")
 ROW_BYTES = 32 << 20  # of expert outputs in float32 held at once on a CPU; more tokens are taken in parts
 GPU_FACTOR = 16  # and so many times more on a GPU, which wants larger matrices
 
@@ -54,7 +56,7 @@ class Observer:
     implementation that the model used before, on as many rows as it computes anyway, gives each chosen expert's own
     output f_j(t).
 
-    ``sums``: by layer, float64 [2, len(SUMS) + experts, experts]; the rows after the first len(SUMS) are ``gram``.
+    ``sums``: by layer, float64 [2, rows(experts), experts], as LayerStats.from_sums reads them.
 
     Raises:
         RequestError: an experts class that the registry does not serve.
@@ -63,7 +65,7 @@ class Observer:
     def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint, device: torch.device) -> None:
         place = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
         self.sums = {
-            i: torch.zeros(len(ROLES), len(SUMS) + n, n, dtype=torch.float64, device=place)
+            i: torch.zeros(len(ROLES), rows(n), n, dtype=torch.float64, device=place)
             for i, n in checkpoint.moe_layers.items()
         }
         self._role = torch.empty(0)  # of each token of the batch: 0 prompt, 1 response, 2 padding
@@ -74,12 +76,15 @@ class Observer:
             self._layers[module] = i
             self._usual[module] = usual_experts(module)
         self._registered = experts_replaced(model, self._forward)
+        self._residuals = Residuals(model, checkpoint)
 
     def __enter__(self) -> "Observer":
         self._registered.__enter__()
+        self._residuals.attach()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._residuals.detach()
         self._registered.__exit__(kind, error, trace)
 
     def begin(self, batch: Batch) -> None:
@@ -106,7 +111,8 @@ class Observer:
             WorkError: names the first such layer.
         """
         for i, sums in self.sums.items():
-            if not torch.isfinite(sums).all():
+            seen = torch.cat((sums[:, :EASY_EP], sums[:, EASY_EP + 1 :]), 1)  # easy_ep is NaN where nothing shows it
+            if not torch.isfinite(seen).all():
                 raise WorkError(
                     f"Layer {i} computes values that are not numbers: the checkpoint's weights are damaged."
                 )
@@ -116,31 +122,43 @@ class Observer:
         usual, layer, (tokens, width), k = self._usual[module], self._layers[module], hidden.shape, index.shape[1]
         most = ROW_BYTES * (1 if hidden.device.type == "cpu" else GPU_FACTOR)
         part = max(1, most // (4 * k * width))
-        results = []
+        results, before = [], self._residuals.before_experts(layer, hidden)
         for start in range(0, tokens, part):
             here = slice(start, start + part)
-            rows, chosen = hidden[here].repeat_interleave(k, 0), index[here].reshape(-1, 1)
-            outputs = usual(module, rows, chosen, torch.ones_like(chosen, dtype=weights.dtype))
+            repeated, chosen = hidden[here].repeat_interleave(k, 0), index[here].reshape(-1, 1)
+            outputs = usual(module, repeated, chosen, torch.ones_like(chosen, dtype=weights.dtype))
             outputs, gate = outputs.view(-1, k, width).float(), weights[here].float()
-            self._add(layer, self._role[here], index[here], gate, outputs @ outputs.mT)
-            results.append((gate[:, None] @ outputs)[:, 0].to(hidden.dtype))
+            added = (gate[:, None] @ outputs)[:, 0]
+            turn = self._residuals.turn(None if before is None else before[here], added)
+            self._add(layer, self._role[here], index[here], gate, outputs @ outputs.mT, turn)
+            results.append(added.to(hidden.dtype))
         return torch.cat(results)
 
     def _add(
-        self, layer: int, role: torch.Tensor, index: torch.Tensor, gate: torch.Tensor, inner: torch.Tensor
+        self,
+        layer: int,
+        role: torch.Tensor,
+        index: torch.Tensor,
+        gate: torch.Tensor,
+        inner: torch.Tensor,
+        turn: torch.Tensor,
     ) -> None:
-        """Add up tokens of roles [T] with index and gate [T, k] and inner products of the outputs [T, k, k]."""
+        """Add up tokens of roles and turns [T], with index and gate [T, k] and inner products of the outputs [T, k, k]."""
         sums = self.sums[layer]
-        experts, width = sums.shape[2], len(SUMS) + sums.shape[2]
-        role, index, gate, inner = (x.to(sums.device) for x in (role, index, gate, inner))
+        _, width, experts = sums.shape
+        role, index, gate, inner, turn = (x.to(sums.device) for x in (role, index, gate, inner, turn))
         norm = inner.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
         top1 = torch.nn.functional.one_hot(gate.argmax(1), gate.shape[1]).to(gate.dtype)
-        values = torch.stack((torch.ones_like(gate), gate, norm, gate * norm, top1, top1 * gate.exp()))
+        values = torch.stack(
+            (torch.ones_like(gate), gate, norm, gate * norm, top1, top1 * gate.exp(), turn[:, None] * gate * norm)
+        )
         products = inner * gate[:, :, None] * gate[:, None, :]
-        # Rows of the flat sums: [role, sum, expert] and [role, len(SUMS) + expert, expert]; padding goes to a third role.
+        # Rows of the flat sums, by role: SUMS, then one for each expert of ``gram``, then of ``together``. Padding goes to
+        # a third role.
         base, row = role[:, None] * width, torch.arange(len(SUMS), device=sums.device)[:, None, None]
         flat = torch.zeros((len(ROLES) + 1) * width * experts, dtype=torch.float64, device=sums.device)
         flat.index_add_(0, ((base + row) * experts + index).reshape(-1), values.double().reshape(-1))
-        pairs = (base + len(SUMS) + index)[:, :, None] * experts + index[:, None, :]
-        flat.index_add_(0, pairs.reshape(-1), products.double().reshape(-1))
+        for number, pairs in enumerate((products, torch.ones_like(products))):
+            places = (base + len(SUMS) + number * experts + index)[:, :, None] * experts + index[:, None, :]
+            flat.index_add_(0, places.reshape(-1), pairs.double().reshape(-1))
         sums += flat.view(-1, width, experts)[: len(ROLES)]

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from prune.calibrate.resume import Partial
-from prune.calibrate.stats import ROLES, SUMS
-from runtime.engines.llama_graph import CHOSEN, GATES, OUTPUTS, WEIGHTED, GraphTensor
+from prune.calibrate.stats import ROLES, SUMS, rows
+from runtime.engines.llama_graph import BEFORE, CHOSEN, GATES, OUTPUTS, WEIGHTED, GraphTensor
 from runtime.errors import RequestError, WorkError
+
+EASY_EP = SUMS.index("easy_ep")
 
 
 class Listing:
@@ -28,18 +30,22 @@ class Listing:
 class GgufObserver:
     """A watcher that adds up what LayerStats describes, and ends each graph after the last MoE layer's experts.
 
-    ``sums``: by layer, float64 [2, len(SUMS) + experts, experts]; the rows after the first len(SUMS) are ``gram``.
+    ``sums``: by layer, float64 [2, rows(experts), experts], as LayerStats.from_sums reads them.
 
     Args:
         moe_layers: number of experts by layer.
         names: of a graph, as ``Listing`` has them.
+        residual_scale: what the experts' sum is multiplied by before it is added to the hidden state.
 
     Raises:
         RequestError: a graph that weights its experts in a way that is not known here.
     """
 
-    def __init__(self, moe_layers: dict[int, int], names: Iterable[tuple[str, int]]) -> None:
-        self.sums = {i: np.zeros((len(ROLES), len(SUMS) + n, n)) for i, n in moe_layers.items()}
+    def __init__(
+        self, moe_layers: dict[int, int], names: Iterable[tuple[str, int]], residual_scale: float = 1.0
+    ) -> None:
+        self.sums = {i: np.zeros((len(ROLES), rows(n), n)) for i, n in moe_layers.items()}
+        self._scale = residual_scale
         self._last = max(moe_layers)
         names = list(names)
         place, times = {name: i for i, name in enumerate(names)}, Counter(names)
@@ -59,8 +65,11 @@ class GgufObserver:
                     next_command="slimmoe calibrate DIR --pair en-de -o stats.safetensors",
                 )
             self._stages |= dict(zip(used, ("chosen", "gate", "output")))
+            if times[BEFORE, layer] == 1 and place[BEFORE, layer] < order[0]:
+                self._stages[BEFORE, layer] = "before"
         self._role = np.empty(0, np.int64)  # of each token of the graph: 0 prompt, 1 response
         self._chosen = self._gate = np.empty((0, 0))
+        self._before: np.ndarray | None = None  # the hidden states [T, H] that the layer's experts add to
 
     def begin(self, role: np.ndarray) -> None:
         """Tell the roles [T] of the tokens that the next graph will hold, in its order."""
@@ -73,31 +82,46 @@ class GgufObserver:
         stage, values = self._stages[tensor.name, tensor.layer], tensor.read()
         if stage == "output":
             outputs = values[0].astype(np.float32, copy=False)
-            self._add(tensor.layer, outputs @ outputs.swapaxes(1, 2))
+            self._add(tensor.layer, outputs @ outputs.swapaxes(1, 2), self._turn(outputs))
             return tensor.layer != self._last
         # Copies, since the graph goes on to use its memory for other tensors; ``_add`` counts their tokens.
-        if stage == "chosen":
+        if stage == "before":
+            self._before = values.reshape(-1, values.shape[-1]).astype(np.float32)
+        elif stage == "chosen":
             self._chosen = values[0, 0].astype(np.int64)
         else:
             self._gate = values.reshape(-1, self._chosen.shape[1]).astype(np.float32)
         return True
 
-    def _add(self, layer: int, inner: np.ndarray) -> None:
-        """Add up the graph's tokens by the inner products [T, k, k] of their experts' outputs."""
+    def _turn(self, outputs: np.ndarray) -> np.ndarray:
+        """1 - cos(h, h + r) of each token, see LayerStats; NaN where the graph does not show the hidden state h."""
+        before, self._before = self._before, None
+        if before is None or len(before) != len(outputs):
+            return np.full(len(outputs), np.nan, np.float32)
+        after = before + self._scale * (self._gate[:, None] @ outputs)[:, 0]
+        norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+        return 1 - (before * after).sum(1) / np.maximum(norms, np.finfo(np.float32).tiny)
+
+    def _add(self, layer: int, inner: np.ndarray, turn: np.ndarray) -> None:
+        """Add up the graph's tokens by the inner products [T, k, k] of their experts' outputs, and their turns [T]."""
         sums, index, gate = self.sums[layer], self._chosen, self._gate
         if not len(inner) == len(index) == len(gate) == len(self._role):
             raise WorkError(f"llama.cpp computed {len(inner)} of {len(self._role)} tokens in layer {layer}.")
         _, width, experts = sums.shape
         norm = np.sqrt(np.maximum(np.diagonal(inner, axis1=1, axis2=2), 0))
         top1 = (np.arange(gate.shape[1]) == gate.argmax(1)[:, None]).astype(np.float32)
-        values = np.stack((np.ones_like(gate), gate, norm, gate * norm, top1, top1 * np.exp(gate)))
+        values = np.stack(
+            (np.ones_like(gate), gate, norm, gate * norm, top1, top1 * np.exp(gate), turn[:, None] * gate * norm)
+        )
         products = inner * gate[:, :, None] * gate[:, None, :]
-        # Places in the flat sums: [role, sum, expert] and [role, len(SUMS) + expert, expert].
+        # Rows of the flat sums, by role: SUMS, then one for each expert of ``gram``, then of ``together``.
         base, row = self._role[:, None] * width, np.arange(len(SUMS))[:, None, None]
-        places = ((base + row) * experts + index).ravel()
-        pairs = ((base + len(SUMS) + index)[:, :, None] * experts + index[:, None, :]).ravel()
-        for where, what in ((places, values), (pairs, products)):
-            sums += np.bincount(where, what.ravel(), sums.size).reshape(sums.shape)
+        parts = [((base + row) * experts + index, values)]
+        for number, pairs in enumerate((products, np.ones_like(products))):
+            first = (base + len(SUMS) + number * experts + index)[:, :, None]
+            parts.append((first * experts + index[:, None, :], pairs))
+        for places, what in parts:
+            sums += np.bincount(places.ravel(), what.ravel(), sums.size).reshape(sums.shape)
 
     def resume(self, partial: Partial) -> int:
         """Take over the sums that an interrupted run left; returns its position, 0 where there is none."""
@@ -114,5 +138,5 @@ class GgufObserver:
             WorkError: names the first such layer.
         """
         for i, sums in self.sums.items():
-            if not np.isfinite(sums).all():
+            if not np.isfinite(np.delete(sums, EASY_EP, 1)).all():  # easy_ep is NaN where nothing shows it
                 raise WorkError(f"Layer {i} computes values that are not numbers: the file's weights are damaged.")

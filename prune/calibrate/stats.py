@@ -17,22 +17,32 @@ from runtime.formats.safetensors import read_metadata
 from runtime.formats.typed_json import Amount, Count, Positive, mismatch
 from runtime.text.pairs import parse_pair
 
-FORMAT = "slimmoe-stats/2"
+FORMAT = "slimmoe-stats/3"
+READABLE = (FORMAT, "slimmoe-stats/2")  # the older one lacks easy_ep and together
 ROLES = ("prompt", "response")  # the two rows of every sum
-_NOT_NEGATIVE = ("count", "norm", "top1")
+_NOT_NEGATIVE = ("count", "norm", "top1", "together")
 MOST_EXPERTS = 1 << 16  # of a layer; above all that there are, and below what would fill the memory
-SUMS = ("count", "gate", "norm", "gate_norm", "top1", "top1_exp_gate")  # [2, experts] each; with them goes ``gram``
+SUMS = ("count", "gate", "norm", "gate_norm", "top1", "top1_exp_gate", "easy_ep")  # [2, experts] each
+PAIR_SUMS = ("gram", "together")  # [2, experts, experts] each
+
+
+def rows(experts: int) -> int:
+    """Rows of an observer's sums for a layer."""
+    return len(SUMS) + len(PAIR_SUMS) * experts
 
 
 @dataclass
 class LayerStats:
-    """Sums over the tokens of one layer, float64 [2, experts], ``gram`` [2, experts, experts]; the first axis is ROLES.
+    """Sums over the tokens of one layer, float64 [2, experts], PAIR_SUMS [2, experts, experts]; the first axis is ROLES.
 
     Notation: X_j are the tokens whose top-k holds expert j, g_j a token's gate weight, f_j the expert's output for it.
 
     ``count`` N_j = |X_j|; ``gate`` sum of g_j; ``norm`` sum of ||f_j||_2; ``gate_norm`` sum of g_j ||f_j||_2, over X_j.
     ``top1`` number of tokens whose largest gate weight is j's; ``top1_exp_gate`` sum of exp(g_j) over those tokens
     (for the importance of Koishekenov et al., arXiv 2212.09811).
+    ``easy_ep`` sum of g_j ||f_j||_2 (1 - cos(h, h + r)) over X_j, with the token's hidden state h before the layer's routed
+    experts add r to it (EASY-EP, arXiv 2504.06792).
+    ``together`` |X_i and X_j|: how many tokens chose both; the diagonal is ``count``.
     ``gram`` sum over X_i and X_j of g_i g_j <f_i, f_j>: for a 0/1 vector d of dropped experts, d' gram d is the summed
     squared error of leaving their terms out of the layer's output, gate weights of the others unchanged.
 
@@ -45,18 +55,25 @@ class LayerStats:
     gate_norm: np.ndarray = None  # type: ignore[assignment]
     top1: np.ndarray = None  # type: ignore[assignment]
     top1_exp_gate: np.ndarray = None  # type: ignore[assignment]
+    easy_ep: np.ndarray = None  # type: ignore[assignment]
     gram: np.ndarray = None  # type: ignore[assignment]
+    together: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         for f in fields(self):
             if getattr(self, f.name) is None:
-                shape = (*self.count.shape, self.experts) if f.name == "gram" else self.count.shape
+                shape = (*self.count.shape, self.experts) if f.name in PAIR_SUMS else self.count.shape
                 setattr(self, f.name, np.full(shape, np.nan))
 
     @classmethod
     def from_sums(cls, sums: np.ndarray) -> "LayerStats":
-        """From what an observer adds up: [2, len(SUMS) + experts, experts], ``gram`` in the rows after the first ones."""
-        return cls(**{name: sums[:, i] for i, name in enumerate(SUMS)}, gram=sums[:, len(SUMS) :])
+        """From what an observer adds up: [2, ``rows(experts)``, experts], SUMS first, then each of PAIR_SUMS.
+
+        Sums that an observer could not see are NaN throughout.
+        """
+        single, pairs = np.split(sums, [len(SUMS)], axis=1)
+        named = dict(zip(SUMS, single.swapaxes(0, 1))) | dict(zip(PAIR_SUMS, np.split(pairs, len(PAIR_SUMS), axis=1)))
+        return cls(**{name: values + 0 * values.sum() for name, values in named.items()})  # one NaN makes all NaN
 
     @property
     def known(self) -> list[str]:
@@ -176,7 +193,7 @@ class Stats:
             raise RequestError(f"There is no statistics file {path}.", next_command=again)
         if not (known := _format_of(path)):
             raise RequestError(f"{path} is not a statistics file ({FORMAT}).", next_command=again)
-        if known != FORMAT:
+        if known not in READABLE:
             raise RequestError(f"{path} holds {known}, not {FORMAT}: calibrate again.", next_command=again)
         try:
             about = parse_object(read_metadata(path)["about"].encode())
@@ -184,7 +201,7 @@ class Stats:
                 raise ValueError(why)
             for pair in about["pair"].split(" + "):
                 parse_pair(pair)
-            names = about.pop("sums", None) or [f.name for f in fields(LayerStats)]
+            names = about.pop("sums", None) or [*SUMS[:6], "gram"]
             with safe_open(path, "numpy") as file:
                 layers = _read_layers(file, names, about["top_k"])
             told: dict[str, Any] = about | {"routing": Routing(**about["routing"])}
@@ -235,7 +252,7 @@ def _read_layers(file: Any, names: list[str], top_k: int) -> dict[int, LayerStat
             raise ValueError(f"layer {layer} has {experts} experts, of which {top_k} get each token")
         sums: dict[str, np.ndarray] = {}
         for name in names:
-            shape = [2, experts, experts] if name == "gram" else [2, experts]
+            shape = [2, experts, experts] if name in PAIR_SUMS else [2, experts]
             if file.get_slice(f"layer.{layer}.{name}").get_shape() != shape:
                 raise ValueError(f"{name} of layer {layer} has not the shape {shape}")
             sums[name] = file.get_tensor(f"layer.{layer}.{name}")

@@ -120,6 +120,28 @@ def reconstruction(evidence: Evidence) -> np.ndarray:
     return scores
 
 
+@criterion("count", "easy_ep")
+def easy_ep(evidence: Evidence) -> np.ndarray:
+    """Saliency with each token weighted by how far the layer's experts turn its hidden state (EASY-EP, arXiv 2504.06792)."""
+    return _per_token(evidence.own, evidence.own.easy_ep)
+
+
+@criterion("count", "gate", "together")
+def shape(evidence: Evidence) -> np.ndarray:
+    """Gate mass times how much the experts chosen with it depend on it: what others can do without it is worth less.
+
+    Of a token that chose i and j, the share of i's tokens that chose j as well says how seldom i does without j; the
+    second factor is its mean over j's tokens and partners i. The idea is SHAPE's (arXiv 2606.09886, the value of an expert
+    within the sets chosen together); from pairs instead of whole sets, so that shards add up.
+    """
+    mass, together = _per_token(evidence.own, evidence.own.gate), evidence.own.together.sum(0)
+    chosen = np.diagonal(together)
+    partners = together * (1 - np.eye(len(together)))
+    times = partners.sum(1)
+    dependence = (partners**2 / np.maximum(chosen, 1)).sum(1) / np.maximum(times, 1)
+    return mass * np.where(times > 0, dependence, 1)  # a top-k of 1 knows no partners
+
+
 @criterion("count")
 def random(evidence: Evidence) -> np.ndarray:
     """The control that every other criterion must beat."""

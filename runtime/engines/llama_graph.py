@@ -27,6 +27,7 @@ from runtime.errors import WorkError
 from runtime.llama_paths import GET_LIBRARY
 
 ROUTER_STAGES = ("ffn_moe_logits", "ffn_moe_logits_biased", "ffn_moe_probs", "ffn_moe_probs_biased")
+BEFORE = "ffn_inp"  # [1, 1, T, H]: the hidden states, before the norm and the experts
 CHOSEN, WEIGHTED = "ffn_moe_topk", "ffn_moe_weighted"
 # Stages of the gate weight and of the experts' outputs: the last one that a graph has is what it goes on with.
 GATES = ("ffn_moe_weights", "ffn_moe_weights_softmax", "ffn_moe_weights_norm", "ffn_moe_weights_scaled")

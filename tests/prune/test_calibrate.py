@@ -12,7 +12,7 @@ import torch
 import prune.calibrate.observe
 from prune.batches import batches
 from prune.calibrate.from_checkpoint import calibrate
-from prune.calibrate.stats import SUMS
+from prune.calibrate.stats import PAIR_SUMS, SUMS
 from prune.checkpoint import Checkpoint
 from prune.conversations import Conversation, read_conversations
 from prune.loading import load_model
@@ -36,14 +36,17 @@ def test_statistics_equal_a_plain_loop_over_tokens_and_experts(tiny_checkpoint, 
     """The definitions, written out: for each token and chosen expert, that expert's own matrices."""
     stats, _ = calibrate(tiny_checkpoint, EN_DE, corpus, quiet=True)
     model = load_model(tiny_checkpoint, torch.device("cpu"), torch.float32)
-    expected = {name: np.zeros((2, 8)) for name in SUMS} | {"gram": np.zeros((2, 8, 8))}
-    seen = {}
+    expected = {name: np.zeros((2, 8)) for name in SUMS} | {name: np.zeros((2, 8, 8)) for name in PAIR_SUMS}
+    seen, norms = {}, {}
     module = model.get_submodule("model.layers.1.mlp.experts")
-    with contextlib.closing(_Hook(module, seen)), torch.inference_mode():
+    before_norm = _Hook(model.get_submodule("model.layers.1.post_attention_layernorm"), norms)
+    with contextlib.closing(_Hook(module, seen)), contextlib.closing(before_norm), torch.inference_mode():
         for conversation in read_conversations(tiny_checkpoint, read_segments(corpus, EN_DE), EN_DE):
             model(input_ids=torch.tensor([conversation.ids]))
             hidden, index, weights = seen["inputs"]
+            before, after = norms["inputs"][0][0], norms["inputs"][0][0] + module(hidden, index, weights)
             for token in range(len(conversation.ids)):
+                turn = 1 - torch.nn.functional.cosine_similarity(before[token], after[token], dim=0).item()
                 role, terms = int(token >= conversation.prompt), {}
                 best = index[token][weights[token].argmax()].item()
                 for expert, gate in zip(index[token].tolist(), weights[token].tolist()):
@@ -51,12 +54,14 @@ def test_statistics_equal_a_plain_loop_over_tokens_and_experts(tiny_checkpoint, 
                     output = module.down_proj[expert] @ (torch.nn.functional.silu(a) * b)
                     norm = output.norm().item()
                     values = {"count": 1, "gate": gate, "norm": norm, "gate_norm": gate * norm}
+                    values |= {"easy_ep": gate * norm * turn}
                     values |= {"top1": expert == best, "top1_exp_gate": (expert == best) * math.exp(gate)}
                     for name, value in values.items():
                         expected[name][role, expert] += value
                     terms[expert] = gate * output
                 for i, j in itertools.product(terms, terms):
                     expected["gram"][role, i, j] += (terms[i] @ terms[j]).item()
+                    expected["together"][role, i, j] += 1
     layer = stats.layers[1]
     assert np.array_equal(layer.count, expected["count"]) and np.array_equal(layer.top1, expected["top1"])
     for name, sums in expected.items():

@@ -51,10 +51,12 @@ calibrate_gguf = partial(prune.calibrate.from_gguf.calibrate_gguf, quiet=True, t
 def assert_close(found: Stats, expected: Stats, tolerance: float) -> None:
     """Every sum within ``tolerance`` of its largest value: additions in another order."""
     assert found.layers.keys() == expected.layers.keys()
+    unseen = set(expected.known) - set(found.known)
+    assert unseen <= {"easy_ep"}  # where llama.cpp's graph does not name the hidden states
     for i, layer in expected.layers.items():
-        for field in fields(LayerStats):
-            a, b = getattr(found.layers[i], field.name), getattr(layer, field.name)
-            assert np.abs(a - b).max() <= tolerance * np.abs(b).max(), (i, field.name)
+        for name in set(expected.known) - unseen:
+            a, b = getattr(found.layers[i], name), getattr(layer, name)
+            assert np.abs(a - b).max() <= tolerance * np.abs(b).max(), (i, name)
 
 
 @pytest.mark.parametrize("family", RUNNABLE)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prune.calibrate.stats import LayerStats, Routing, Stats
+from prune.calibrate.stats import SUMS, LayerStats, Routing, Stats
 from prune.plan.budget import ALLOCATIONS, LayerScores, apportion, divergence, kept_count
 from prune.plan.criteria import CRITERIA, SUMS_READ
 from prune.plan.plan import Plan, explain, make_plan, score_layers
@@ -18,8 +18,9 @@ def some_stats(experts: int = 8, layers: int = 2, top_k: int = 2, seed: int = 0)
     rng = np.random.default_rng(seed)
 
     def layer() -> LayerStats:
-        sums = (rng.integers(1, 100, (2, experts)).astype(float) for _ in range(6))
-        return LayerStats(*sums, gram=rng.random((2, experts, experts)) + 9 * np.eye(experts))
+        sums = (rng.integers(1, 100, (2, experts)).astype(float) for _ in SUMS)
+        together = rng.integers(1, 20, (2, experts, experts)).astype(float)
+        return LayerStats(*sums, gram=rng.random((2, experts, experts)) + 9 * np.eye(experts), together=together)
 
     made = {i: layer() for i in range(layers)}
     return Stats(made, "a model", "f" * 32, "en-de", top_k, {"corpus": "x", "prompt_tokens": 1, "response_tokens": 1})
@@ -71,7 +72,7 @@ def test_a_criterion_reads_no_other_sums_than_it_says(name: str) -> None:
     for scores in score_layers(only(read), name, against=only(read)).values():
         assert np.isfinite(scores).all()
     for missing in read - {"count"}:
-        with pytest.raises(RequestError, match=f"{missing}, .*frequency, random"):
+        with pytest.raises(RequestError, match=f"{missing}, .*frequency, .*random"):
             make_plan(only(read - {missing}), 0.5, name)
 
 
@@ -162,6 +163,18 @@ def test_divergence_is_zero_of_the_same_and_one_of_the_disjoint() -> None:
     entropy = lambda x: -(x * np.log2(x)).sum()  # noqa: E731
     assert divergence(p.tolist(), q.tolist()) == pytest.approx(entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2)
     assert np.isnan(divergence([0, 0], [1, 1]))
+
+
+def test_shape_prefers_what_others_cannot_do_without() -> None:
+    """All have the same gate mass; 0 and 1 come together only, 2 and 3 come with anything."""
+    stats = some_stats(experts=4, layers=1)
+    stats.layers[0].gate[:] = 1
+    together = np.array([[10, 10, 0, 0], [10, 10, 0, 0], [0, 0, 10, 3], [0, 0, 3, 10.0]])
+    stats.layers[0].together[:] = together
+    assert make_plan(stats, 0.5, "shape").layers[0].keep == [0, 1]
+    stats.layers[0].together[:] = 10 * np.eye(4)  # top-k of 1
+    stats.layers[0].gate[:] = [1, 2, 3, 4]
+    assert make_plan(stats, 0.5, "shape").layers[0].keep == [2, 3]
 
 
 def test_groups_keep_their_size_where_they_can() -> None:

@@ -7,7 +7,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from prune.calibrate.stats import LayerStats, Stats
+from prune.calibrate.stats import PAIR_SUMS, SUMS, LayerStats, Stats
+from prune.plan.plan import make_plan
 from runtime.errors import RequestError, WorkError
 
 
@@ -15,7 +16,8 @@ def some_stats(seed: int = 0, experts: int = 4, **changes) -> Stats:
     rng = np.random.default_rng(seed)
 
     def layer() -> LayerStats:
-        return LayerStats(*(rng.random((2, experts)) for _ in range(6)), gram=rng.random((2, experts, experts)))
+        pairs = {name: rng.random((2, experts, experts)) for name in PAIR_SUMS}
+        return LayerStats(*(rng.random((2, experts)) for _ in SUMS), **pairs)
 
     about = {"corpus": f"corpus {seed}", "sha256": "a", "segments": 3, "prompt_tokens": 10, "response_tokens": 20}
     fields = {"model": "m", "fingerprint": "f", "pair": "en-de", "top_k": 2, "calibration": about | {"seconds": 1.5}}
@@ -68,8 +70,14 @@ def test_a_file_without_a_list_of_its_sums_holds_them_all(tmp_path) -> None:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         about = json.loads(file.metadata()["about"])
     assert about.pop("sums") == [field.name for field in dataclasses.fields(LayerStats)]
+    newer = ("easy_ep", "together")
+    tensors = {name: values for name, values in tensors.items() if not name.endswith(newer)}
     save_file(tensors, tmp_path / "old", {"format": "slimmoe-stats/2", "about": json.dumps(about)})
-    assert Stats.load(tmp_path / "old").known == some_stats().known
+    older = Stats.load(tmp_path / "old")
+    assert older.known == [name for name in some_stats().known if name not in newer]
+    assert make_plan(older, 0.5, "gate").layers == make_plan(some_stats(), 0.5, "gate").layers
+    with pytest.raises(RequestError, match="easy_ep"):
+        make_plan(older, 0.5, "easy-ep")
     del tensors["layer.3.gram"]
     save_file(tensors, tmp_path / "damaged", {"format": "slimmoe-stats/2", "about": json.dumps(about)})
     with pytest.raises(WorkError, match="damaged"):
