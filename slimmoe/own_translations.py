@@ -21,11 +21,11 @@ from runtime.engines import open_engine
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file
 from runtime.measure.evaluate import find_failures
-from runtime.text.corpus import read_lines
+from runtime.text.corpus import OWN_FORMAT, read_lines
 from runtime.text.pairs import Pair
 from runtime.translate.segments import Translation, translate
 
-FORMAT = "slimmoe-own-translations/1"
+FORMAT = f"{OWN_FORMAT}1"
 GGUF_TYPE, ONNX_TYPE = "Q8_0", "int8"  # near the unpruned model, at half of its size
 HELD_OUT = 10  # every tenth translation is for development, up to MOST_HELD_OUT
 MOST_HELD_OUT = 200

@@ -24,9 +24,9 @@ from prune.recovery.task import CPU, Task
 from prune.recovery.trainer import newest_checkpoint
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_folder, require_new, require_space
-from runtime.formats.provenance import FILE, Provenance, Recovery, read_provenance, write_provenance
+from runtime.formats.provenance import FILE, OWN_TRANSLATIONS, Provenance, Recovery, read_provenance, write_provenance
 from runtime.formats.quantised import plain_config
-from runtime.text.corpus import read_segments
+from runtime.text.corpus import is_own, read_segments
 from runtime.text.pairs import Pair
 
 
@@ -147,6 +147,7 @@ def recover(
     rate, rate_reason = settings.choose_rate(int(checkpoint.config["hidden_size"]))
     said = {
         "corpus": str(corpus),
+        **({"text": OWN_TRANSLATIONS} if is_own(corpus) else {}),
         "dev": str(dev),
         "pair": str(pair),
         "teacher": None if source is None else str(teacher),

@@ -17,6 +17,8 @@ FILE = "slimmoe.json"
 FULL, LORA, LEAST_SQUARES = "full", "lora", "least-squares"
 _NAMES = {FULL: "SFT", LORA: "LoRA", LEAST_SQUARES: "least squares"}
 _TRAINED = (FULL, LORA)
+OWN_TRANSLATIONS = "own translations"  # as ``text`` of a recovery: those of the unpruned model, instead of references
+_ON_OWN = f" on {OWN_TRANSLATIONS}"
 _GGUF_FIELDS = ("format", "hash", "fingerprint", "pair", "criterion", "allocation", "ratio")
 _ROW_FIELDS = ("hash", "pair", "criterion", "allocation", "ratio")
 
@@ -30,7 +32,8 @@ class Recovery:
         steps: that were taken; None where it was not recorded.
         best_step: whose weights were kept; 0 where none lowered the dev loss, so that the weights stayed as they were.
         teacher: the unpruned model that it learnt from, if any.
-        details: all else that was recorded: corpus, settings, dev losses (nats per response token), seconds.
+        details: all else that was recorded: corpus, whose text it is, settings, dev losses (nats per response token),
+            seconds.
     """
 
     method: str
@@ -41,8 +44,15 @@ class Recovery:
 
     @property
     def name(self) -> str:
-        """For people: ``SFT``, ``LoRA`` or ``least squares``."""
+        """For people: ``SFT``, ``LoRA`` or ``least squares``; trained on own translations ``sequence distillation``."""
+        if self.trained and self.on_own_translations:
+            return "sequence distillation" + (f" ({_NAMES[LORA]})" if self.method == LORA else "")
         return _NAMES.get(self.method, self.method)
+
+    @property
+    def on_own_translations(self) -> bool:
+        """Whether its text was written by the unpruned model (arXiv 2605.28042), not by people."""
+        return self.details.get("text") == OWN_TRANSLATIONS
 
     @property
     def trained(self) -> bool:
@@ -70,6 +80,7 @@ class Recovery:
     def summary(self) -> dict[str, Any]:
         """What of it was recorded among method, steps and best step."""
         known = {"method": self.method, "steps": self.steps, "best_step": self.best_step}
+        known |= {"text": OWN_TRANSLATIONS} if self.on_own_translations else {}
         return {name: value for name, value in known.items() if value is not None}
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,15 +90,23 @@ class Recovery:
 
 
 def recovery_text(recoveries: tuple[Recovery, ...]) -> str:
-    """The chain in the order of time, as GGUF files have it: ``least-squares + full:400``."""
+    """The chain in the order of time, as GGUF files have it: ``least-squares + full on own translations:400``."""
+    methods = (each.method + _ON_OWN * each.on_own_translations for each in recoveries)
     steps = ("" if each.steps is None else f":{each.steps}" for each in recoveries)
-    return " + ".join(f"{each.method}{taken}" for each, taken in zip(recoveries, steps))
+    return " + ".join(f"{method}{taken}" for method, taken in zip(methods, steps))
 
 
 def parse_recoveries(text: str) -> tuple[Recovery, ...]:
     """The inverse of ``recovery_text``; steps that are no number are taken as not recorded."""
     parts = (part.partition(":") for part in text.split(" + ") if part)
-    return tuple(Recovery(method, int(steps) if steps.isdecimal() else None) for method, _, steps in parts)
+    return tuple(
+        Recovery(
+            method.removesuffix(_ON_OWN),
+            int(steps) if steps.isdecimal() else None,
+            details={"text": OWN_TRANSLATIONS} if method.endswith(_ON_OWN) else {},
+        )
+        for method, _, steps in parts
+    )
 
 
 def chain(newest: Mapping[str, Any] | None) -> tuple[Recovery, ...]:

@@ -4,6 +4,7 @@ Public test sets have readers of their own, in runtime/text/public_sets.py.
 """
 
 import codecs
+import json
 import re
 import tempfile
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from runtime.text.lines import decode, read_bytes, split_lines
 from runtime.text.pairs import Pair
 from runtime.text.public_sets import Segments, is_sacrebleu_set, read_folder, read_sacrebleu
 
+OWN_FORMAT = "slimmoe-own-translations/"
 SHIPPED = Path(__file__).parent / "data"
 
 
@@ -51,6 +53,15 @@ def read_lines(path: Path) -> list[str]:
         RequestError: the file is missing, a folder, or no text in Unicode.
     """
     return split_lines(decode(_read(path), str(path)))
+
+
+def is_own(path: Path) -> bool:
+    """Whether a corpus is a model's own translations (slimmoe/own_translations.py), by the JSON file beside it."""
+    try:
+        about = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))
+        return str(about["format"]).startswith(OWN_FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def read_tsv(path: Path) -> Segments:

@@ -40,3 +40,12 @@ def test_a_gguf_file_names_the_chain_and_an_older_one_only_that_there_was_sft() 
         gguf_provenance(Path("x.gguf"), {"slimmoe.pair": 3}.get)
     with pytest.raises(WorkError, match="control characters"):
         gguf_provenance(Path("x.gguf"), {"slimmoe.pair": "\x1b[2J"}.get)
+
+
+def test_a_recovery_on_own_translations_is_named_for_what_it_is_wherever_it_is_read() -> None:
+    own = Recovery("full", 400, 380, details={"text": "own translations"})
+    assert own.name == "sequence distillation" and Recovery.from_dict(own.to_dict()) == own
+    keys = Provenance.from_dict(PLAN).after(own).gguf_keys()
+    read = gguf_provenance(Path("x.gguf"), keys.get)
+    assert read and [(each.name, each.steps) for each in read.recoveries] == [("sequence distillation", 400)]
+    assert Recovery.from_dict(own.summary()).name == own.name  # in a row of bench.jsonl
