@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 planning = typer.Typer()
 CRITERIA_HELP = (
-    "gate, frequency, activation-norm, reap, saliency, nllb, contrast, reconstruction or random (docs/pruning.md)"
+    "gate, frequency, activation-norm, reap, saliency, nllb, easy-ep, shape, contrast, reconstruction or random "
+    "(docs/pruning.md)"
 )
 ALLOCATION_HELP = (
     "how many experts each layer keeps: uniform, layerwise, coverage, jsd, inverse-jsd or search (docs/pruning.md)"

@@ -98,15 +98,22 @@ def varied(**changes) -> Change:
     return lambda request, _: replace(request, variant=replace(request.variant, **changes))
 
 
-def layerwise(request: Request, _: Path) -> Request:
+def allocated(name: str) -> Change:
     """This family's GGUF files hold one count for all layers."""
-    return replace(request, gguf_type="no", variant=replace(request.variant, allocation="layerwise"))
+    return lambda request, _: replace(request, gguf_type="no", variant=replace(request.variant, allocation=name))
+
+
+def of_source(request: Request, work: Path) -> Request:
+    """Sentences alone: the model's own translations stand for corpus and dev."""
+    source = write_text(work / "source.txt", "Save the file.", "Close it.")
+    return replace(request, texts=replace(request.texts, source=source, dev=None))
 
 
 def in_folder(outputs: set[str], name: str) -> set[str]:
     return {output.replace("gate-0.5/", f"{name}/") for output in outputs}
 
 
+IN_GGUF = {RUN + "tiny-en-de-p50-Q8_0.gguf", RUN + "rows/Q8_0.json"}
 REFITTED = "gate-0.5-recovered-least-squares"
 RECOVERED = in_folder(CUT - {RUN + "plan.json"}, "gate-0.5-recovered")
 
@@ -124,13 +131,15 @@ RECOVERED = in_folder(CUT - {RUN + "plan.json"}, "gate-0.5-recovered")
         (other("test"), {*MEASURED, BASE + "rows/Q8_0.json", BASE + "rows/int8.json", *LAST}),
         (varied(criterion="frequency"), in_folder(CUT, "frequency-0.5")),
         (varied(ratio=0.25), {each.replace("p50", "p25") for each in in_folder(CUT, "gate-0.25")}),
-        (layerwise, in_folder(CUT - {RUN + "tiny-en-de-p50-Q8_0.gguf", RUN + "rows/Q8_0.json"}, "gate-0.5-layerwise")),
+        (allocated("layerwise"), in_folder(CUT - IN_GGUF, "gate-0.5-layerwise")),
+        (allocated("search"), in_folder(CUT - IN_GGUF, "gate-0.5-search")),
+        (of_source, {"own.tsv", "stats.safetensors", *CUT}),
         (varied(recoveries=SFT), RECOVERED),
         (varied(recoveries=(Recovery("least-squares"),)), in_folder(CUT - {RUN + "plan.json"}, REFITTED)),
         (lambda request, _: replace(request, threads=2), {*MEASURED, BASE + "rows/Q8_0.json", BASE + "rows/int8.json", *LAST}),
         (lambda request, _: replace(request, verify=False), {RUN + "report.html"}),
     ],
-    ids=["quant", "type", "corpus", "dev", "test", "criterion", "ratio", "allocation", "recovery", "method", "threads", "verify"],
+    ids=["quant", "type", "corpus", "dev", "test", "criterion", "ratio", "allocation", "search", "source", "recovery", "method", "threads", "verify"],
 )  # fmt: skip
 def test_another_request_makes_exactly_the_stages_it_concerns(
     finished, tmp_path, change: Change, made: set[str]
@@ -305,3 +314,20 @@ def test_an_unpruned_model_is_exported_as_well(finished, tmp_path) -> None:
         dry_run=True,
     )
     assert unpruned.folder == home / "unpruned" and len(unpruned.done) == 2  # bench and report: the rest is there
+
+
+@pytest.mark.slow
+def test_from_source_text_alone_the_whole_way(tmp_path: Path) -> None:
+    """The default model, its own teacher: a recovery that is named for what it is, in the report as well."""
+    lines = (ROOT / "runtime/text/data/calibration.en").read_text(encoding="utf-8").splitlines()[:60]
+    source = write_text(tmp_path / "source.txt", *lines)
+    model = ROOT / "models" / "default"
+    variant = Variant(model, EN_DE, ratio=0.5, allocation="search", recoveries=(Recovery(steps=10),))
+    done = export(Request(variant, Texts(source=source), "no", "int4"), str(model), tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "own.json").read_text(encoding="utf-8"))
+    assert about["sentences"] == 60 and about["kept"] + sum(about["failures"].values()) == 60
+    row = finished_rows(done.folder / "bench.jsonl")[-1]
+    assert row["provenance"]["recoveries"][0]["text"] == "own translations" and row["chrf"] > 40
+    assert row["provenance"]["allocation"] == "search" and "sequence distillation" in done.report.read_text(
+        encoding="utf-8"
+    )
