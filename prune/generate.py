@@ -28,8 +28,7 @@ def generate(
         WorkError: damaged weights.
     """
     checkpoint = Checkpoint(folder)
-    stored = max(checkpoint.tensors.values(), key=lambda tensor: tensor.stop - tensor.start).dtype
-    model: Any = load_model(folder, device, choose_dtype(device, stored)[0])
+    model: Any = load_model(folder, device, choose_dtype(device, checkpoint)[0])
     tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
     ends = _ends(model, tokenizer, template)
     for start in range(0, len(segments), batch):

@@ -75,9 +75,14 @@ class GgufModel:
             raise RequestError(f"{self.source} has no routed layers: there are no experts to prune.")
         return dict(sorted(found.items()))
 
-    @cached_property
+    @property
     def tensors(self) -> dict[str, GgufTensor]:
-        """All tensors by name. llama-quantize drops the outermost axis where it is 1, that of a single expert: it is back."""
+        """All tensors by name."""
+        return self._tensors
+
+    @cached_property
+    def _tensors(self) -> dict[str, GgufTensor]:
+        """llama-quantize drops the outermost axis where it is 1, that of a single expert: it is back."""
         if set(self.numbers("expert_count")) != {1}:
             return self.file.tensors
         axes = {"router": 2, "stacked": 3}

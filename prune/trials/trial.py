@@ -37,8 +37,7 @@ class Trial:
         self.checkpoint = Checkpoint(folder)
         self.checkpoint.require_decoder()
         device, _ = choose_device()
-        stored = max(self.checkpoint.tensors.values(), key=lambda tensor: tensor.stop - tensor.start).dtype
-        dtype, _ = choose_dtype(device, stored)
+        dtype, _ = choose_dtype(device, self.checkpoint)
         segments = read_segments(corpus, pair)
         conversations = up_to(tokens, read_conversations(folder, segments, pair))
         self.about = json.dumps(about_text(corpus, segments, conversations) | {"dtype": str(dtype)}, sort_keys=True)

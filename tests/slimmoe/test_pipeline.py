@@ -139,7 +139,8 @@ RECOVERED = in_folder(CUT - {RUN + "plan.json"}, "gate-0.5-recovered")
         (lambda request, _: replace(request, threads=2), {*MEASURED, BASE + "rows/Q8_0.json", BASE + "rows/int8.json", *LAST}),
         (lambda request, _: replace(request, verify=False), {RUN + "report.html"}),
     ],
-    ids=["quant", "type", "corpus", "dev", "test", "criterion", "ratio", "allocation", "search", "source", "recovery", "method", "threads", "verify"],
+    ids=["quant", "type", "corpus", "dev", "test", "criterion", "ratio", "allocation", "search", "source", "recovery",
+         "method", "threads", "verify"],
 )  # fmt: skip
 def test_another_request_makes_exactly_the_stages_it_concerns(
     finished, tmp_path, change: Change, made: set[str]
