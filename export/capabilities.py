@@ -1,8 +1,8 @@
 """Which types a checkpoint can be written as, known before any work: from config.json and headers, without torch or llama.cpp.
 
 The rules are the writers' own. GGUF: ``export.gguf.convert.require_supported``. ONNX: its graph is built without weights.
-What neither config nor headers tell is left to the writers: tokenizers that llama.cpp does not know, weights beyond
-float16's range. A type whose blocks do not divide a row is no obstacle to GGUF: llama.cpp takes a larger one there.
+What neither config nor headers tell is left to the writers: weights beyond float16's range. A type whose blocks do not
+divide a row is no obstacle to GGUF: llama.cpp takes a larger one there.
 """
 
 from collections.abc import Sequence
@@ -22,20 +22,22 @@ class Capabilities:
 
     Attributes:
         gguf: why there is no GGUF of any type; None where there is.
+        tokenizer: the same, for its tokenizer's sake.
         onnx: by ONNX type that cannot be written, why.
     """
 
     gguf: SlimmoeError | None
     onnx: dict[str, SlimmoeError]
+    tokenizer: SlimmoeError | None = None
 
     def refusal(self, kind: str) -> SlimmoeError | None:
         """Why there is nothing of type ``kind`` (of ONNX or of GGUF); None where it can be written."""
-        return self.onnx.get(kind) if kind in ONNX_TYPES else self.gguf
+        return self.onnx.get(kind) if kind in ONNX_TYPES else self.gguf or self.tokenizer
 
     def sentences(self) -> list[str]:
         """One for each format that cannot be written at all."""
         whole = [self.onnx["none"]] if len(self.onnx) == len(ONNX_TYPES) else []
-        return [error.sentence for error in (self.gguf, *whole) if error]
+        return [error.sentence for error in (self.gguf or self.tokenizer, *whole) if error]
 
 
 def gguf_refusal(checkpoint: Checkpoint, kept: int | None = None) -> SlimmoeError | None:
@@ -45,6 +47,18 @@ def gguf_refusal(checkpoint: Checkpoint, kept: int | None = None) -> SlimmoeErro
     try:
         dissolves = kept is not None and not groups_can_stay(checkpoint, kept, min(kept, checkpoint.top_k))
         require_supported(checkpoint, 1 if dissolves else checkpoint.groups)
+    except SlimmoeError as error:
+        return error
+    return None
+
+
+def _tokenizer_refusal(checkpoint: Checkpoint) -> SlimmoeError | None:
+    from export.gguf.converter_folder import tokens_past_embedding
+    from export.gguf.tokenizer import require_known
+
+    try:
+        tokens_past_embedding(checkpoint)
+        require_known(checkpoint.folder)
     except SlimmoeError as error:
         return error
     return None
@@ -66,7 +80,7 @@ def _onnx_refusals(checkpoint: Checkpoint) -> dict[str, SlimmoeError]:
 
 def formats_of(checkpoint: Checkpoint, kept: int | None = None) -> Capabilities:
     """What the checkpoint, or a cut of it with ``kept`` experts in each layer, can be written as."""
-    return Capabilities(gguf_refusal(checkpoint, kept), _onnx_refusals(checkpoint))
+    return Capabilities(gguf_refusal(checkpoint, kept), _onnx_refusals(checkpoint), _tokenizer_refusal(checkpoint))
 
 
 def require_writable(

@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prune.families import Family, Layout, family_of
-from prune.families.sanity import check_config
+from prune.families import Family, Layout, families, family_of, load_family
+from prune.families.sanity import check_config, check_tensors
 from prune.fingerprint import fingerprint
 from prune.moe_model import TensorPlace
 from runtime.errors import RequestError, WorkError
 from runtime.formats.floats import StoredArray, as_float32
-from runtime.formats.json_object import read_object
+from runtime.formats.model_folder import CONFIG, check_side_files, read_checkpoint, read_config
 from runtime.formats.quantised import FloatTensor, Quantisation, float_tensors, quantisation_of, read_slices
-from runtime.formats.safetensors import SafetensorsTensor, read_checkpoint
+from runtime.formats.safetensors import SafetensorsTensor
 
 READ_BYTES = 1 << 24  # of a file at a time, where a tensor is read by rows
 HASHED_BYTES = 4096  # of each tensor's start go into the hash of the weights
@@ -36,16 +36,14 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise RequestError(f"There is no model folder {folder}.", next_command="ls models/default")
-        path = self.folder / "config.json"
-        if not path.exists():
-            raise RequestError(f"{folder} has no config.json: not a Hugging Face model folder.")
-        self.config: dict[str, Any] = read_object(path)
+        self.config: dict[str, Any] = read_config(self.folder)
         self.family: Family = family_of(self.config)
-        check_config(self.config, self.family, path)
+        check_config(self.config, self.family, self.folder / CONFIG)
+        check_side_files(self.folder)
         self.quantisation: Quantisation | None = quantisation_of(self.config, self.folder)
-        self.tensors: dict[str, SafetensorsTensor] = read_checkpoint(self.folder)
+        self.tensors: dict[str, SafetensorsTensor] = read_checkpoint(self.folder, self.config)
+        shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in self.tensors.items()}
+        check_tensors(shapes, self.config, self.family, self.folder)
         self._maps: dict[Path, mmap.mmap] = {}
 
     @property
@@ -75,8 +73,6 @@ class Checkpoint:
         """Prefix of each stack of layers: the number of its first layer, and one past its last."""
         stacks, first = {}, 0
         for prefix, key in self.family.layers.items():
-            if key not in self.config:
-                raise WorkError(f"{self.folder}/config.json has no {key!r}.")
             stacks[prefix] = (first, first + int(self.config[key]))
             first = stacks[prefix][1]
         return stacks
@@ -103,8 +99,18 @@ class Checkpoint:
                 if router := self.tensors.get(self.prefix(layer) + self.layout.router):
                     found[layer] = router.shape[0]
         if not found:
-            raise RequestError(f"{self.folder} has no routed layers: there are no experts to prune.")
+            others = [name for name in families() if self._has_router_of(load_family(name))]
+            raise RequestError(
+                f"{self.folder} has no routed layers: there are no experts to prune."
+                if not others
+                else f"The config.json of {self.folder} says {self.config['model_type']!r}, and its tensors have the names of "
+                f"{' or '.join(others)}."
+            )
         return found
+
+    def _has_router_of(self, family: Family) -> bool:
+        endings = tuple(f".{layout.router}" for layout in family.layouts)
+        return any(name.endswith(endings) for name in self.tensors)
 
     def place(self, name: str) -> TensorPlace:
         """What a tensor is: by its name, and suspect where its shape has one value for each expert."""

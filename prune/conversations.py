@@ -1,15 +1,14 @@
 """Segments as the model sees them: whole conversations of token ids, prompt and reference translation."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
+from prune.tokenizer import read_tokenizer
 from runtime.errors import RequestError, warn_once
+from runtime.formats.model_folder import read_config
 from runtime.text.corpus import Segments
 from runtime.text.lines import some_of
 from runtime.text.pairs import Pair
@@ -58,19 +57,17 @@ def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: in
     """Render with the model's chat template and tokenise; conversations over ``longest`` tokens are left out.
 
     Raises:
-        RequestError: the folder has no tokenizer.json or another model's, or nothing is short enough.
+        RequestError: the folder has no tokenizer or another model's, or nothing is short enough.
+        WorkError: the tokenizer is damaged.
     """
-    path = folder / "tokenizer.json"
-    if not path.exists():
-        raise RequestError(f"{folder} has no tokenizer.json.")
-    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer = read_tokenizer(folder)
 
     def encode(texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     found = make_conversations(ChatTemplate.from_folder(folder), encode, segments, pair, longest)
     highest = max(max(conversation.ids) for conversation in found)
-    vocabulary = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("vocab_size", highest + 1)
+    vocabulary = read_config(folder).get("vocab_size", highest + 1)
     if highest >= vocabulary:
         raise RequestError(f"{folder} has a tokenizer with ids up to {highest}, but a vocabulary of {vocabulary}.")
     return found

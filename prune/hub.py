@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
-
 from runtime.errors import RequestError, WorkError
+from runtime.formats.kinds import kind_of, snapshot_of
 
 # The card for licence and languages; never pickled weights, never code.
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
@@ -20,13 +18,42 @@ def resolve_model(model: str) -> Path:
     """
     path = Path(model)
     if path.is_dir():
-        return path
-    if path.is_file() or path.suffix == ".gguf":
-        raise RequestError(
-            f"{model} is a file, and this needs a checkpoint's folder.", next_command="ls models/default"
-        )
+        return snapshot_of(path)
+    if path.exists() or path.suffix == ".gguf":
+        raise _no_folder(path)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise RequestError(f"There is no model folder {model}.", next_command="ls models/default")
+    return _download(model)
+
+
+def _no_folder(path: Path) -> RequestError:
+    kind = kind_of(path)
+    if kind == "gguf" and path.suffix == ".gguf":
+        return RequestError(
+            f"{path} is a GGUF file, and this needs a checkpoint's folder; a GGUF file is calibrated, planned, pruned and "
+            "verified as it is.",
+            next_command=f"slimmoe calibrate {path} --pair en-de -o stats.safetensors   (then plan, and prune {path})",
+        )
+    if kind == "gguf":
+        return RequestError(
+            f"{path} is a GGUF file, and its name does not say so.", next_command=f"ln -s {path.name} {path}.gguf"
+        )
+    if kind == "safetensors":
+        return RequestError(
+            f"{path} is a file of a checkpoint, and its folder is needed.", next_command=f"the same with {path.parent}"
+        )
+    return RequestError(f"{path} is a file, and this needs a checkpoint's folder.", next_command="ls models/default")
+
+
+def _download(model: str) -> Path:
+    from huggingface_hub import snapshot_download  # a second, for those who need it
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
     try:
         return Path(snapshot_download(model, allow_patterns=_FILES))
     except (RepositoryNotFoundError, HFValidationError):

@@ -1,7 +1,9 @@
 """Checkpoints as transformers models: loading, choosing a device, and masking experts instead of cutting them."""
 
+import contextlib
 import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from transformers.utils import logging
 
 from prune.checkpoint import Checkpoint
 from prune.repairs import repair
-from runtime.errors import WorkError
+from runtime.errors import SlimmoeError, WorkError
 from runtime.formats.quantised import KEYS
 
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -53,9 +55,33 @@ class LazyTensor:
         return self._checkpoint.floats[self._name].dtype
 
 
+@contextlib.contextmanager
+def refusals_are_sentences(folder: Path) -> Iterator[None]:
+    """Within it, whatever transformers raises over a folder's config or weights is a ``WorkError`` with its reason.
+
+    It divides by numbers of the config and looks names up by its texts before it checks them.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, SlimmoeError):
+        raise
+    except Exception as error:
+        told = str(error).strip() or type(error).__name__
+        reason = next(line.strip() for line in told.splitlines() if line.strip())
+        raise WorkError(
+            f"transformers cannot load {folder}: {reason[:200]} ({type(error).__name__}). Its config.json and its tensors "
+            "may not belong together."
+        ) from error
+
+
 def model_config(checkpoint: Checkpoint) -> Any:
-    """Its config for transformers, which is not told of the quantisation: what it is given are floats."""
-    config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
+    """Its config for transformers, which is not told of the quantisation: what it is given are floats.
+
+    Raises:
+        WorkError: it holds values that transformers refuses.
+    """
+    with refusals_are_sentences(checkpoint.folder):
+        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
     for key in KEYS:
         if hasattr(config, key):
             delattr(config, key)
@@ -70,7 +96,7 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTra
 
     Raises:
         RequestError: no such folder, or not an MoE family that we know.
-        WorkError: tensors are missing.
+        WorkError: tensors are missing, or transformers refuses them or the config.
     """
     logging.disable_progress_bar()
     checkpoint = Checkpoint(folder)
@@ -85,7 +111,8 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTra
         source = {"pretrained_model_name_or_path": None, "config": config, "state_dict": state}
     if device.type == "meta":
         source["device_map"] = {"": device}
-    model, report = model_class.from_pretrained(**source, dtype=dtype, output_loading_info=True)
+    with refusals_are_sentences(folder):
+        model, report = model_class.from_pretrained(**source, dtype=dtype, output_loading_info=True)
     missing = sorted(report["missing_keys"])
     if missing:
         raise WorkError(f"{folder} lacks {len(missing)} of the model's tensors: {', '.join(missing[:10])}.")

@@ -38,8 +38,6 @@ def model_folder(model: str) -> Path:
     Raises:
         RequestError, WorkError: see ``prune.hub.resolve_model``.
     """
-    if Path(model).is_dir():
-        return Path(model)
     from prune.hub import resolve_model
 
     return resolve_model(model)

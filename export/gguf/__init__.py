@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp, require_supported
+from export.gguf.converter_folder import tokens_past_embedding
 from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, groups_of, padded_places, write_imatrix
 from export.gguf.metadata import Origin
 from export.gguf.modelfile import add_modelfile, modelfile
 from export.gguf.quantise import find_type, quantise
-from export.gguf.tokenizer import SAMPLE, adds_bos, compare, recognise, require_name
+from export.gguf.tokenizer import SAMPLE, adds_bos, compare, recognise, require_known, require_name
 from export.gguf.types import TYPES
 from prune.calibrate.imatrix import ImportanceMatrix, read_imatrix
 from prune.checkpoint import Checkpoint
@@ -74,9 +75,6 @@ def _check_tokens(path: Path, folder: Path, pair: Pair | None, segments: Segment
     A pre-tokenisation that we recognised must give the same ids throughout. One that llama.cpp itself knows, or that was
     forced, is the best there is for this model: a difference is told, since refusing would leave no way at all.
     """
-    if not (folder / "tokenizer.json").exists():
-        _log.warning(f"{folder} has no tokenizer.json: token ids of the GGUF file were not compared with any.")
-        return
     texts: list[str] = [*SAMPLE]
     if pair and segments:
         template = ChatTemplate.from_folder(folder)
@@ -204,7 +202,10 @@ def export_gguf(
     if difference := inexactness(checkpoint):
         _log.warning(f"llama.cpp computes {folder} only nearly: {difference}.")
     output = output_path(output, origin.file_name(quant), f"slimmoe gguf {folder} --quant {quant}")
-    if pre is not None:
+    tokens_past_embedding(checkpoint)
+    if pre is None:
+        require_known(folder)
+    else:
         require_name(pre)
     matrix = _read_given(imatrix, checkpoint, origin) if isinstance(imatrix, Path) else None
     on_text_of = _choose_imatrix(quant, imatrix, pair, origin)

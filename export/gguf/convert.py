@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from export.gguf.converter_folder import converter_folder
 from export.gguf.converter_process import FOUND, UNKNOWN_TOKENIZER, differences
+from export.gguf.tokenizer import unknown_tokenizer
 from prune.checkpoint import Checkpoint
 from runtime import llama_paths
 from runtime.errors import RequestError, WorkError
@@ -113,15 +115,12 @@ def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> s
         WorkError: llama.cpp is not built, or its converter refuses the model or its tokenizer.
     """
     source, folder = require_llama_cpp() / "source", checkpoint.folder
-    command = [sys.executable, str(_PROCESS), str(source), str(folder), str(output), plain.lower()]
     told = json.dumps(asdict(extra) | asdict(checkpoint.family.gguf))
-    status, lines = run_tool([*command, told], os.environ | {"HF_HUB_OFFLINE": "1"})
+    with converter_folder(checkpoint) as given:
+        command = [sys.executable, str(_PROCESS), str(source), str(given.absolute()), str(output.absolute())]
+        status, lines = run_tool([*command, plain.lower(), told], os.environ | {"HF_HUB_OFFLINE": "1"})
     if status == UNKNOWN_TOKENIZER:
-        raise WorkError(
-            f"The tokenizer of {folder} is unknown to llama.cpp, and it splits text in none of the ways that slimmoe can "
-            "tell. If you know llama.cpp's name of its way, give it with --pre; token ids are then compared.",
-            next_command=f"slimmoe gguf {folder} --pre NAME -o FILE.gguf",
-        )
+        raise unknown_tokenizer(folder)
     if status or not output.exists():
         raise WorkError(f"llama.cpp's converter failed on {folder}: {lines[-1][:300]}")
     return next((line.removeprefix(FOUND) for line in lines if line.startswith(FOUND)), None)

@@ -37,6 +37,12 @@ def _complete(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str,
     return defaults | config
 
 
+def _is_sentencepiece(path: Path) -> bool:
+    """Whether a tokenizer.json is SentencePiece's BPE, which has bytes to fall back to."""
+    model = json.loads(path.read_text(encoding="utf-8"))["model"] if path.exists() else {}
+    return model.get("type") == "BPE" and bool(model.get("byte_fallback"))
+
+
 def _let_every_class_read_transformers_folders(folder: Path) -> None:
     """Some of the converter's classes know only the files of their first publisher, and may even run code of his."""
     import conversion  # type: ignore[reportMissingImports]
@@ -54,6 +60,8 @@ def _let_every_class_read_transformers_folders(folder: Path) -> None:
     def set_vocab_sentencepiece(self: Any, *arguments: Any, **options: Any) -> None:
         if (folder / "tokenizer.model").exists():
             sentencepiece(self, *arguments, **options)
+        elif _is_sentencepiece(folder / "tokenizer.json"):
+            self._set_vocab_llama_hf()
         else:
             self._set_vocab_gpt2()
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from gguf import GGUFWriter
-from tokenizers import Tokenizer
 
 from export.gguf.convert import require_llama_cpp, run_tool
 from prune.calibrate.imatrix import CHUNK, Entry, ImportanceMatrix, read_imatrix
 from prune.plan.plan import Plan
+from prune.tokenizer import read_tokenizer
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file
 from runtime.formats.gguf_file import GgufFile
@@ -156,7 +156,7 @@ def fill_never_routed(
 
 def _conversations(folder: Path, pair: Pair, corpus: Path) -> str:
     """Whole conversations of the pair, one after the other: as many tokens as whole chunks have, at least two."""
-    tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
+    tokenizer, template = read_tokenizer(folder), ChatTemplate.from_folder(folder)
     texts = [template.prompt(pair, a) + template.completion(pair, a, b) for a, b in read_segments(corpus, pair)]
     lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
     step = -(-sum(lengths) // MOST_TOKENS)

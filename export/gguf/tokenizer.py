@@ -1,9 +1,13 @@
 """Which of llama.cpp's pre-tokenisations a tokenizer.json asks for, and whether both really give the same token ids."""
 
+import ast
 import contextlib
 import ctypes
-import json
+import hashlib
 import os
+import re
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,8 +17,11 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from export.gguf.pre_tokenizers import GPT2, NAMES, PRE_TOKENIZERS, PUNCTUATION, PreTokenizer
+from prune.tokenizer import SENTENCEPIECE, read_tokenizer
+from runtime import llama_paths
 from runtime.engines import llama_library
 from runtime.errors import RequestError, WorkError
+from runtime.formats.model_folder import TOKENIZER, own_file, read_own_object
 
 # What tells pre-tokenisations apart, whatever the pair: contractions, digits, runs of spaces, scripts, emoji.
 SAMPLE = (
@@ -72,10 +79,9 @@ def recognise(folder: Path) -> str | None:
 
     Of names that split alike, the one that agrees in most of the rest.
     """
-    path = folder / "tokenizer.json"
-    if not path.exists():
+    tokenizer = read_own_object(folder, TOKENIZER)
+    if not tokenizer:
         return None
-    tokenizer = json.loads(path.read_text(encoding="utf-8"))
     model, normalizer = tokenizer["model"], _normalizer_of(tokenizer)
     step = tokenizer.get("pre_tokenizer") or {}
     splits = _split_of(step)
@@ -84,8 +90,7 @@ def recognise(folder: Path) -> str | None:
         return None
     if splits is None or normalizer == "other":
         return None
-    config = folder / "tokenizer_config.json"
-    settings = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    settings = read_own_object(folder, "tokenizer_config.json")
     merges, cleans = not model.get("ignore_merges"), bool(settings.get("clean_up_tokenization_spaces"))
 
     def misfits(known: PreTokenizer) -> tuple[bool, ...]:
@@ -93,6 +98,64 @@ def recognise(folder: Path) -> str | None:
 
     alike = [known for known in PRE_TOKENIZERS if known.splits == tuple(splits)]
     return min(alike, key=misfits).name if alike else None
+
+
+def require_known(folder: Path) -> None:
+    """Refuse, from the tokenizer's files alone, what llama.cpp's converter will not know.
+
+    It knows vocabularies by a hash of the ids of one sample text (``get_vocab_base_pre`` in conversion/base.py).
+
+    Raises:
+        RequestError: why the tokenizer has no place in a GGUF file.
+        WorkError: tokenizer.json is damaged.
+    """
+    path = own_file(folder, TOKENIZER)
+    if path is None:
+        if own_file(folder, SENTENCEPIECE) is None:
+            raise RequestError(f"{folder} has neither a {TOKENIZER} nor a {SENTENCEPIECE}.")
+        return
+    tokenizer = read_tokenizer(folder)
+    model = read_own_object(folder, TOKENIZER)["model"]
+    if is_sentencepiece(model) or own_file(folder, SENTENCEPIECE) or recognise(folder):
+        return
+    if model.get("type") != "BPE":
+        raise RequestError(
+            f"The tokenizer of {folder} is of the kind {model.get('type')}, which llama.cpp does not have."
+        )
+    code = llama_paths.HOME / "source" / "conversion" / "base.py"
+    if not code.is_file():  # not built yet: the converter will tell
+        return
+    source = code.read_text(encoding="utf-8")
+    if sample := re.search(r"^ *chktxt = ('.*')$", source, re.MULTILINE):
+        text = ast.literal_eval(sample[1])
+        hashes = (hashlib.sha256(ids.encode()).hexdigest() for ids in _sample_ids(tokenizer, folder, text))
+        if not any(each in source for each in hashes):
+            raise unknown_tokenizer(folder)
+
+
+def _sample_ids(tokenizer: Tokenizer, folder: Path, text: str) -> Iterator[str]:
+    """Ids of a text as Python prints them: by the file alone, and by transformers, which changes some tokenizers."""
+    yield str(tokenizer.encode(text).ids)
+    code = (
+        "import sys; from transformers import AutoTokenizer; "
+        "print(AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=False).encode(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(folder.absolute()), text]
+    done = subprocess.run(command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True)
+    yield (done.stdout.strip().splitlines() or [""])[-1]
+
+
+def is_sentencepiece(model: dict[str, Any]) -> bool:
+    """Whether the model of a tokenizer.json is one of SentencePiece's that llama.cpp has: BPE that falls back to bytes."""
+    return model.get("type") == "BPE" and bool(model.get("byte_fallback"))
+
+
+def unknown_tokenizer(folder: Path) -> RequestError:
+    return RequestError(
+        f"The tokenizer of {folder} is unknown to llama.cpp, and it splits text in none of the ways that slimmoe can tell. "
+        "If you know llama.cpp's name of its way, give it with --pre; token ids are then compared.",
+        next_command=f"slimmoe gguf {folder} --pre NAME -o FILE.gguf",
+    )
 
 
 def require_name(name: str) -> None:
@@ -137,7 +200,7 @@ def compare(path: Path, folder: Path, texts: Iterable[str]) -> Agreement:
     Raises:
         WorkError: llama.cpp cannot load the file.
     """
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = read_tokenizer(folder)
     composed = [unicodedata.normalize("NFC", text) for text in texts]
     expected = [encoding.ids for encoding in tokenizer.encode_batch(composed, add_special_tokens=False)]
     different, example = 0, ""

@@ -17,8 +17,10 @@ from export.onnx.quantise import Blockwise, Float16, Float32, Storage
 from export.onnx.self_test import write_self_test
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
+from prune.tokenizer import SENTENCEPIECE, write_tokenizer
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_files, new_folder, require_space
+from runtime.formats.model_folder import TOKENIZER, own_file
 from runtime.formats.onnx_folder import FILES, SUFFIXES, graph_file, read_json
 from runtime.formats.provenance import FILE as PROVENANCE_FILE
 from runtime.formats.quantised import plain_config
@@ -26,7 +28,7 @@ from runtime.text.prompts import ChatTemplate
 
 BLOCKS = (32, 128)  # of experts
 _WIDE = 256  # of attention, at 8 bits: no further from the original than blocks of 32, and faster
-_COPIED = ("generation_config.json", "tokenizer.json", PROVENANCE_FILE)
+_COPIED = ("generation_config.json", TOKENIZER, PROVENANCE_FILE)
 
 _EXTERNAL = {"transformers.js_config": {"use_external_data_format": True}}  # else transformers.js ignores *.onnx_data
 
@@ -80,7 +82,7 @@ def require_supported(checkpoint: Checkpoint, quant: str) -> None:
 
 
 def _require_tokenizer(folder: Path) -> None:
-    if not (folder / "tokenizer.json").exists():
+    if own_file(folder, TOKENIZER) is None and own_file(folder, SENTENCEPIECE) is None:
         raise RequestError(f"{folder} has no tokenizer.json, which the ONNX engine needs.")
 
 
@@ -93,7 +95,10 @@ def _require_same_model(checkpoint: Checkpoint, output: Path) -> None:
     """A folder that has another variant already must be of the same checkpoint: it shares config and tokenizer."""
     config = output / "config.json"
     theirs = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
-    pairs = [(checkpoint.folder / name, output / name) for name in ("tokenizer.json", PROVENANCE_FILE)]
+    compared = [
+        name for name in (TOKENIZER, PROVENANCE_FILE) if name != TOKENIZER or (checkpoint.folder / name).exists()
+    ]
+    pairs = [(checkpoint.folder / name, output / name) for name in compared]
     same = all(a.exists() == b.exists() and (not a.exists() or filecmp.cmp(a, b, shallow=False)) for a, b in pairs)
     if theirs != plain_config(checkpoint.config) | _EXTERNAL or not same:
         raise RequestError(f"{output} holds something else already.", next_command=f"rm -r {output}   (or another -o)")
@@ -158,9 +163,11 @@ def export_onnx(
         write_variant(output)
         return output
     with new_folder(output) as temporary:
-        for source in (folder / file for file in _COPIED):
-            if source.exists():
-                shutil.copyfile(source, temporary / source.name)
+        for name in _COPIED:
+            if source := own_file(folder, name):
+                shutil.copyfile(source, temporary / name)
+        if not (temporary / TOKENIZER).exists():
+            write_tokenizer(folder, temporary / TOKENIZER)
         tokenizer = read_json(folder / "tokenizer_config.json")
         if alone:
             # The template that our engine uses, in both places: transformers.js looks into tokenizer_config.json alone.

@@ -32,7 +32,7 @@ from prune.batches import Batch
 from prune.calibrate.observe import Observer
 from prune.calibrate.resume import Partial, start_afresh
 from prune.checkpoint import Checkpoint
-from prune.loading import STORED, LazyTensor, model_config, read_tensor
+from prune.loading import STORED, LazyTensor, model_config, read_tensor, refusals_are_sentences
 from runtime.errors import WorkError
 from runtime.formats.files import new_file, require_space
 
@@ -53,7 +53,7 @@ class LayerwiseModel:
         logging.disable_progress_bar()
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
         config = model_config(checkpoint)
-        with init_empty_weights(include_buffers=False):
+        with refusals_are_sentences(checkpoint.folder), init_empty_weights(include_buffers=False):
             self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
         for module in self.model.modules():
             for name, buffer in module.named_buffers(recurse=False):

@@ -16,12 +16,13 @@ from prune.rewrite.shape import Shape, check_plan, cut_shape
 from runtime.errors import WorkError
 from runtime.formats.copying import write_all
 from runtime.formats.files import new_folder, require_space
+from runtime.formats.model_folder import INDEX, SINGLE, own_file
 from runtime.formats.provenance import Provenance, write_provenance
 from runtime.formats.quantised import KEYS
-from runtime.formats.safetensors import INDEX, SINGLE
 
 # Everything else in a model folder (READMEs, caches, other formats) describes the source, not the cut model.
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
+_NOT_COPIED = ("*.index.json", "adapter_config.json")  # of weights that stay behind
 
 
 def _check_experts(checkpoint: Checkpoint, places: dict[str, TensorPlace]) -> None:
@@ -38,6 +39,17 @@ def _check_experts(checkpoint: Checkpoint, places: dict[str, TensorPlace]) -> No
         wrong += (f"{prefix} {i} is one too many" for i in found if i not in experts)
     if wrong:
         raise WorkError(f"{checkpoint.folder} lacks {len(wrong)} expert tensors: {', '.join(wrong[:20])}.")
+
+
+def _side_files(folder: Path) -> list[Path]:
+    """What is copied into the cut.
+
+    Raises:
+        WorkError: one of them is a link out of the folder, or no file.
+    """
+    found = {path.name for pattern in _COPIED for path in folder.glob(pattern) if not path.is_dir()}
+    left_out = {path.name for pattern in _NOT_COPIED for path in folder.glob(pattern)}
+    return [path for name in sorted(found - left_out) if (path := own_file(folder, name))]
 
 
 def _write_shard(pieces: list[Piece], path: Path) -> None:
@@ -59,6 +71,7 @@ def _write_shard(pieces: list[Piece], path: Path) -> None:
 
 def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, without_mtp: bool) -> dict:
     config, keys = dict(checkpoint.config), checkpoint.family.config
+    config.pop("transformers_weights", None)  # the cut's are where they are looked for anyway
 
     def put(names: tuple[str, ...], value: int) -> None:
         for name in [name for name in names if name in config] or names[:1]:
@@ -113,19 +126,19 @@ def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = Fals
         shards[piece.content.source.path].append(piece)
     total = sum(piece.content.size for piece in pieces)
     require_space(output, total)
+    copied = _side_files(checkpoint.folder)
     with new_folder(output) as temporary:
-        for pattern in _COPIED:
-            for path in checkpoint.folder.glob(pattern):
-                shutil.copyfile(path, temporary / path.name)
+        for path in copied:
+            shutil.copyfile(path, temporary / path.name)
         weight_map: dict[str, str] = {}
         for number, shard in enumerate(sorted(shards), 1):
             name = SINGLE if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
             _write_shard(shards[shard], temporary / name)
             weight_map |= {piece.name: name for piece in shards[shard]}
-        index = temporary / INDEX
-        index.unlink(missing_ok=True)
         if len(shards) > 1:
-            index.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1))
+            (temporary / INDEX).write_text(
+                json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1)
+            )
         config = _new_config(checkpoint, plan, shape, bool(left_out))
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         about = plan.to_dict() | {"ragged": shape.ragged, "left_out": left_out}

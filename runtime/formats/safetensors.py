@@ -1,4 +1,4 @@
-"""The header of a safetensors file and the index of a sharded checkpoint, read with a distrust of every number in them.
+"""The header of a safetensors file, read with a distrust of every number in it.
 
 Format: 8 bytes of header length, little-endian; a JSON object; the data. The object gives each tensor's ``dtype``, ``shape``
 and ``data_offsets``, which count from the start of the data; together the tensors cover it without gaps or overlaps.
@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import RequestError, WorkError
-from runtime.formats.json_object import LONGEST, parse_object, read_object
+from runtime.errors import WorkError
+from runtime.formats.json_object import LONGEST, parse_object
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"  # of a checkpoint that is not sharded
 MOST_AXES = 64
 BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E4M3": 8, "F8_E4M3FNUZ": 8, "F8_E5M2": 8, "F8_E5M2FNUZ": 8, "F8_E8M0": 8,
@@ -105,43 +103,4 @@ def read_header(path: Path) -> dict[str, SafetensorsTensor]:
         end, before = tensor.stop, name
     if end != size:
         raise WorkError(f"{path} is damaged: {size - end} bytes belong to no tensor.")
-    return tensors
-
-
-def read_index(folder: Path) -> dict[str, str] | None:
-    """By tensor the shard that holds it, as the checkpoint's index says; None where there is no index.
-
-    Raises:
-        WorkError: the index is damaged, or names a shard that is not a file in the folder itself.
-    """
-    path = folder / INDEX
-    if not path.exists():
-        return None
-    weight_map = read_object(path, unique=True).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise WorkError(f"{path} is damaged: it has no weight_map.")
-    for shard in weight_map.values():
-        if not isinstance(shard, str) or shard in ("", ".", "..") or {*"/\\\0"} & {*shard}:
-            raise WorkError(f"{path} is damaged: {shard!r} is not the name of a file in its folder.")
-    return weight_map
-
-
-def read_checkpoint(folder: Path) -> dict[str, SafetensorsTensor]:
-    """The tensors of a checkpoint folder by name, of all its shards.
-
-    Raises:
-        RequestError: there are no safetensors.
-        WorkError: a shard is missing, or a shard or the index is damaged.
-    """
-    index = read_index(folder)
-    if index is None and not (folder / SINGLE).exists():
-        raise RequestError(f"{folder} has no safetensors weights (pickled ones are not read).")
-    tensors: dict[str, SafetensorsTensor] = {}
-    for shard in sorted({*index.values()}) if index else [SINGLE]:
-        if not (folder / shard).exists():
-            raise WorkError(f"{folder} is incomplete: {shard} is missing.")
-        found = read_header(folder / shard)
-        if twice := found.keys() & tensors.keys():
-            raise WorkError(f"{folder / shard} is damaged: the tensor {min(twice)!r} is in another shard too.")
-        tensors |= found
     return tensors

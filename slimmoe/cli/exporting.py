@@ -11,7 +11,8 @@ from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import DATA, AsJson, Corpus, KnownPair, Output, known_pair_of, say
-from slimmoe.cli.pruning import CALIBRATION, OwnCorpus, resolve
+from slimmoe.cli.models import resolve
+from slimmoe.cli.pruning import CALIBRATION, OwnCorpus
 
 exporting = typer.Typer()
 DEFAULT_QUANT = "Q4_K_M"
@@ -66,12 +67,13 @@ def gguf(
     if model.endswith(".gguf") or plan is not None:
         _cut_gguf(Path(model), plan, output, [quant, imatrix, pre, pair, corpus])
         return
+    folder = resolve(model)
     from export.gguf import export_gguf
 
     quant = quant or DEFAULT_QUANT
     matrix = Path(imatrix) if imatrix and imatrix != "none" else None
     path = export_gguf(
-        resolve(model), output, quant, "none" if imatrix == "none" else matrix,
+        folder, output, quant, "none" if imatrix == "none" else matrix,
         pair=pair, corpus=corpus or CALIBRATION, pre=pre, tell=say,
     )  # fmt: skip
     say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
@@ -113,10 +115,11 @@ def onnx(
     ] = False,
 ) -> None:
     """Write an ONNX folder for ONNX Runtime."""
+    folder = resolve(model)
     from export.onnx import export_onnx
     from runtime.measure.bench import file_size
 
-    path = export_onnx(resolve(model), output, quant, block, zero_points)
+    path = export_onnx(folder, output, quant, block, zero_points)
     say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
 
 
@@ -139,12 +142,15 @@ def verify(
     from export.verify import verify
     from runtime.errors import WorkError
     from runtime.formats.artefact import find_artefact
+    from runtime.formats.kinds import kind_of
 
     if output is not None:
         read_record(output)  # what is none is told before the work
     artefact = find_artefact(artefact)
     pair = pair or known_pair_of([artefact])
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
+    if kind_of(artefact) == "checkpoint":
+        resolve(str(artefact))
     result = verify(artefact, Path(against) if against.endswith(".gguf") else resolve(against), corpus, pair, plan)
     if output is not None:
         add_to_record(output, result)

@@ -9,7 +9,7 @@ import typer
 
 from runtime.errors import RequestError
 from slimmoe.cli.device import DATA, Output, console, say
-from slimmoe.cli.pruning import resolve, warn_of_formats
+from slimmoe.cli.models import resolve, warn_of_formats
 
 if TYPE_CHECKING:
     from prune.calibrate.stats import Stats

@@ -1,10 +1,9 @@
 """The verbs that see what experts do, cut some out and recover what is left: calibrate, prune, recover, fit."""
 
 import json
-import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,43 +21,13 @@ from slimmoe.cli.device import (
     known_pair_of,
     say,
 )
-
-if TYPE_CHECKING:
-    from prune.checkpoint import Checkpoint
-    from prune.gguf_model import GgufModel
+from slimmoe.cli.models import moe_model, resolve, warn_of_formats
 
 cutting = typer.Typer()
 CALIBRATION = DATA / "calibration"
 OwnCorpus = Annotated[  # None: CALIBRATION, for verbs that refuse a corpus where they make no use of it
     Path | None, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)")
 ]
-
-
-def resolve(model: str) -> Path:
-    """The checkpoint's folder, downloaded if it is an id."""
-    from prune.hub import resolve_model
-
-    return resolve_model(model)
-
-
-def _moe_model(model: str) -> "Checkpoint | GgufModel":
-    if model.endswith(".gguf"):
-        from prune.gguf_model import GgufModel
-
-        return GgufModel(Path(model))
-    from prune.checkpoint import Checkpoint
-
-    return Checkpoint(resolve(model))
-
-
-def warn_of_formats(model: str) -> None:
-    """Say before work in what format the model cannot be written at the end."""
-    from export.capabilities import formats_of
-    from prune.checkpoint import Checkpoint
-
-    if not model.endswith(".gguf") and Path(model).is_dir():
-        for sentence in formats_of(Checkpoint(Path(model))).sentences():
-            logging.getLogger(__name__).warning(sentence)
 
 
 @cutting.command()
@@ -95,7 +64,7 @@ def calibrate(
             )
         from prune.calibrate.imatrix import read_counts
 
-        stats = read_counts(imatrix, _moe_model(model), pair)
+        stats = read_counts(imatrix, moe_model(model), pair)
         stats.save(output)
         say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
         return
@@ -105,7 +74,7 @@ def calibrate(
         from slimmoe.own_translations import own_translations
 
         corpus = output.with_name(f"{output.stem}.own.tsv")
-        own_translations(_moe_model(model), pair, source, corpus, say)
+        own_translations(moe_model(model), pair, source, corpus, say)
         say(f"own translations: {corpus}")
     corpus = corpus or CALIBRATION
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
@@ -119,10 +88,10 @@ def calibrate(
             )
         stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output), True
     else:
-        from prune.calibrate.from_checkpoint import calibrate, is_main_process
-
         folder = resolve(model)
         warn_of_formats(str(folder))
+        from prune.calibrate.from_checkpoint import calibrate, is_main_process  # torch
+
         stats, _ = calibrate(folder, pair, corpus, tokens, stream=stream, output=output)
         prints = is_main_process()
     used = stats.calibration
@@ -185,12 +154,13 @@ def recover(
     pair = pair or known_pair_of([folder])
     for text in (corpus, dev):
         read_segments(text, pair)
+    folder, teaching = resolve(str(folder)), None if teacher is None else resolve(teacher)
     from accelerate import PartialState
 
     from prune.checkpoint import Checkpoint
     from prune.recovery.recover import recover
 
-    about = recover(folder, pair, corpus, dev, output, settings, None if teacher is None else resolve(teacher))
+    about = recover(folder, pair, corpus, dev, output, settings, teaching)
     if not PartialState().is_main_process:
         return
     if (quantisation := Checkpoint(folder).quantisation) is not None:
@@ -216,7 +186,7 @@ def fit(
     from runtime.measure.memory import parse_memory
 
     size = parse_memory(memory, "slimmoe fit MODEL --memory 8GiB")
-    found = fit(_moe_model(model), size, context)
+    found = fit(moe_model(model), size, context)
     best = found.recommended
     if as_json:
         print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))

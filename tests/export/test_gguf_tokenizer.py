@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from gguf import GGUFReader, GGUFWriter
 
+from export.capabilities import require_writable
 from export.gguf import export_gguf
 from export.gguf.pre_tokenizers import GPT2, NAMES, PRE_TOKENIZERS, PUNCTUATION, PreTokenizer
 from export.gguf.tokenizer import SAMPLE, compare, recognise
+from prune.checkpoint import Checkpoint
 from runtime.errors import RequestError, WorkError
 from runtime.text.pairs import Pair
 
@@ -139,9 +141,12 @@ def strange(tiny_checkpoint: Path, tmp_path: Path) -> Path:
 
 def test_an_unknown_tokenizer_is_refused_asking_for_a_name_and_nothing_is_left(strange: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "x.gguf"
-    with pytest.raises(WorkError, match=r"(?s)unknown to llama\.cpp.*--pre NAME"):
+    with pytest.raises(RequestError, match=r"(?s)unknown to llama\.cpp.*--pre NAME"):
         export_gguf(strange, output, "Q8_0")
-    assert list(output.parent.iterdir()) == []
+    assert not output.parent.exists()
+    with pytest.raises(RequestError, match="unknown to llama"):  # before hours of other work
+        require_writable(Checkpoint(strange), ["Q8_0"])
+    require_writable(Checkpoint(strange), ["int4"])
 
 
 def test_a_forced_name_is_taken_and_its_differences_told(
