@@ -116,8 +116,9 @@ class LlamaEngine:
 
         Weights larger than the memory there is stay in the file, which is slow and gets nobody killed.
         """
-        lib, plain = self._lib, check_gguf(artefact).get("general.file_type") in _PLAIN
-        mapped = mapped or _ROOM * artefact.stat().st_size > memory_left()
+        lib, file = self._lib, check_gguf(artefact)
+        plain = file.get("general.file_type") in _PLAIN
+        mapped = mapped or _ROOM * sum(part.stat().st_size for part in file.parts) > memory_left()
         on_gpu = self.on_gpu
         params = lib.llama_model_default_params()
         params.n_gpu_layers = -1 if on_gpu else 0
@@ -128,7 +129,7 @@ class LlamaEngine:
             for entry, (key, value) in zip(entries, overrides.items(), strict=False):
                 entry.tag, entry.key, entry.value.val_i64 = lib.LLAMA_KV_OVERRIDE_TYPE_INT, key.encode(), value
             params.kv_overrides = entries
-        self._model = lib.llama_model_load_from_file(os.fsencode(artefact), params)
+        self._model = lib.llama_model_load_from_file(os.fsencode(file.parts[0]), params)
         if not self._model:
             raise WorkError(f"{artefact} cannot be loaded by llama.cpp: {self._reason()}")
 

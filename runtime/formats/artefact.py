@@ -7,6 +7,7 @@ from typing import Any
 
 from runtime.errors import RequestError
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.kinds import kind_of, snapshot_of
 from runtime.formats.onnx_folder import graph_file
 from runtime.formats.provenance import gguf_provenance, read_provenance
 
@@ -14,12 +15,16 @@ _ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model_fp16": "f16", "m
 
 
 def files_of(artefact: Path) -> list[Path]:
-    """What is loaded or shipped of it: a GGUF file, one graph with its data beside it, or all of an ONNX folder."""
+    """What is loaded or shipped of it: all parts of a GGUF file, one graph with its data beside it, or all of a folder.
+
+    Raises:
+        RequestError, WorkError: a GGUF file that is not there or damaged.
+    """
     if artefact.is_dir():
         return [path for path in sorted(artefact.rglob("*")) if path.is_file()]
     if artefact.suffix == ".onnx":
         return [artefact, *artefact.parent.glob(f"{artefact.name}_*")]
-    return [artefact]
+    return GgufFile(artefact).parts if artefact.suffix == ".gguf" else [artefact]
 
 
 def _gguf_type(file: GgufFile) -> str:
@@ -65,17 +70,30 @@ def _artefacts_in(folder: Path) -> list[Path]:
     return [*sorted(folder.glob("*.gguf")), *sorted(each.parent for each in folder.glob("*/onnx") if each.is_dir())]
 
 
-def find_artefact(path: Path) -> Path:
-    """An artefact, or the one that a run's folder holds: of its only cut, the GGUF file before the ONNX folder.
+def find_artefact(path: Path, checkpoint: bool = False) -> Path:
+    """An artefact, or the one that a folder holds: of a run's only cut, the GGUF file before the ONNX folder.
+
+    Args:
+        checkpoint: a checkpoint's folder will do as well.
 
     Raises:
-        RequestError: a folder without artefacts, or with those of several cuts.
+        RequestError: a folder without artefacts, or with those of several cuts; a file that is none.
     """
-    path = Path(path)
-    if not path.is_dir() or (path / "onnx").is_dir() or (path / "config.json").exists():
+    path = snapshot_of(Path(path))
+    kind = kind_of(path)
+    if kind == "gguf" and path.suffix != ".gguf":
+        raise RequestError(
+            f"{path} is a GGUF file, and its name does not say so.", next_command=f"ln -s {path.name} {path}.gguf"
+        )
+    if kind not in ("folder", "checkpoint") or (kind == "checkpoint" and checkpoint):
         return path
     if here := _artefacts_in(path):
         return here[0]
+    if kind == "checkpoint":
+        raise RequestError(
+            f"{path} is a checkpoint's folder, and what runs is a GGUF file or an ONNX folder.",
+            next_command=f"slimmoe gguf {path} -o FILE.gguf   (or slimmoe onnx {path} -o DIR)",
+        )
     cuts = {each: found for each in sorted(path.iterdir()) if each.is_dir() and (found := _artefacts_in(each))}
     several = {each: found for each, found in cuts.items() if each.name != "unpruned"} or cuts
     if len(several) == 1:

@@ -85,7 +85,8 @@ def llama_bench(artefact: Path, threads: int) -> dict[str, float]:
     """Tokens/s of the fastest repeat by llama-bench of the same build, on the same file, threads and lengths."""
 
     def run(*lengths: str) -> float:
-        command = [str(_LLAMA_BENCH), "-m", str(artefact), "-t", str(threads), "-r", str(TURN), "-o", "jsonl"]
+        first = files_of(artefact)[0]
+        command = [str(_LLAMA_BENCH), "-m", str(first), "-t", str(threads), "-r", str(TURN), "-o", "jsonl"]
         done = subprocess.run([*command, *lengths], capture_output=True, text=True, check=True, **ends_with_us())
         return max(json.loads(done.stdout.splitlines()[0])["samples_ts"])
 

@@ -146,7 +146,7 @@ def verify(
 
     if output is not None:
         read_record(output)  # what is none is told before the work
-    artefact = find_artefact(artefact)
+    artefact = find_artefact(artefact, checkpoint=True)
     pair = pair or known_pair_of([artefact])
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
     if kind_of(artefact) == "checkpoint":

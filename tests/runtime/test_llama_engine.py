@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gguf import GGUFReader, GGUFWriter
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
@@ -16,7 +17,9 @@ from export.gguf import export_gguf
 from runtime.engines.llama import LlamaEngine
 from runtime.engines.threads import active_bytes, default_threads
 from runtime.errors import RequestError, SlimmoeError
+from runtime.formats.artefact import find_artefact
 from runtime.formats.gguf_file import GgufFile
+from runtime.measure.bench import file_size
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
 from runtime.translate.segments import translate
@@ -151,3 +154,49 @@ def test_threads_are_chosen_by_the_weights_that_a_token_reads(tiny_gguf: Path, t
     assert active_bytes(tiny_gguf) == pytest.approx(rest + experts * 2 / 8, rel=0.01)  # top-2 of 8 experts
     assert default_threads(active_bytes(tiny_gguf)).count == 1
     assert default_threads(1 << 40).workers == 1
+
+
+def split(source: Path, stem: Path, first_is_empty: bool) -> list[Path]:
+    """A GGUF file in parts, as llama-gguf-split writes it: the first with half of the tensors, or with metadata alone."""
+    reader = GGUFReader(source)
+    half = len(reader.tensors) // 2
+    parts = [reader.tensors[:half], reader.tensors[half:]]
+    parts = [[], *parts] if first_is_empty else parts
+    paths = [Path(f"{stem}-{number:05}-of-{len(parts):05}.gguf") for number in range(1, len(parts) + 1)]
+    for number, (path, tensors) in enumerate(zip(paths, parts, strict=True)):
+        writer = GGUFWriter(path, reader.fields["general.architecture"].contents())
+        for key, field in reader.fields.items() if number == 0 else ():
+            if not key.startswith("GGUF.") and key != "general.architecture":
+                writer.add_key_value(key, field.contents(), field.types[0], *field.types[1:2])
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", len(parts))
+        writer.add_int32("split.tensors.count", len(reader.tensors))
+        for tensor in tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return paths
+
+
+@pytest.mark.parametrize("first_is_empty", [False, True])
+def test_of_a_split_file_the_whole_counts_whichever_part_is_named(
+    first_is_empty: bool, tiny_gguf: Path, engine: LlamaEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = split(tiny_gguf, tmp_path / "tiny", first_is_empty)
+    total = sum(part.stat().st_size for part in parts)
+    ids = engine.encode("Hello")
+    loaded = []
+    load = engine._lib.llama_model_load_from_file
+    monkeypatch.setattr(
+        engine._lib, "llama_model_load_from_file", lambda path, params: loaded.append(params) or load(path, params)
+    )
+    for left in (2 * total, total):  # memory that holds the whole with its cache, or each part but not the whole
+        monkeypatch.setattr("runtime.engines.llama.memory_left", lambda left=left: left)
+        with contextlib.closing(LlamaEngine(parts[-1], threads=1, exact=True)) as other:
+            assert other.generate(ids, 8, stop=False).token_ids == engine.generate(ids, 8, stop=False).token_ids
+    assert [bool(params.use_extra_bufts) for params in loaded] == [True, False]
+    assert file_size(parts[0]) == file_size(parts[-1]) == total
+    assert active_bytes(parts[0]) == active_bytes(tiny_gguf)
+    assert find_artefact(tmp_path) == parts[0]
