@@ -9,8 +9,11 @@ from runtime.formats.kinds import kind_of, snapshot_of
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
 
 
-def resolve_model(model: str) -> Path:
+def resolve_model(model: str, local: bool = False) -> Path:
     """The folder of a checkpoint; ids (``organisation/name``) are downloaded once into Hugging Face's own cache.
+
+    Args:
+        local: download nothing.
 
     Raises:
         RequestError: neither a folder nor an id, or no such repository.
@@ -23,7 +26,7 @@ def resolve_model(model: str) -> Path:
         raise _no_folder(path)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise RequestError(f"There is no model folder {model}.", next_command="ls models/default")
-    return _download(model)
+    return _download(model, local)
 
 
 def _no_folder(path: Path) -> RequestError:
@@ -45,7 +48,7 @@ def _no_folder(path: Path) -> RequestError:
     return RequestError(f"{path} is a file, and this needs a checkpoint's folder.", next_command="ls models/default")
 
 
-def _download(model: str) -> Path:
+def _download(model: str, local: bool) -> Path:
     from huggingface_hub import snapshot_download  # a second, for those who need it
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -55,10 +58,14 @@ def _download(model: str) -> Path:
     )
 
     try:
-        return Path(snapshot_download(model, allow_patterns=_FILES))
+        return Path(snapshot_download(model, allow_patterns=_FILES, local_files_only=local))
     except (RepositoryNotFoundError, HFValidationError):
         raise RequestError(f"{model} is neither a folder nor a model on the Hugging Face hub.") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        if local:
+            raise RequestError(
+                f"{model} is neither here nor in the cache.", next_command=f"hf download {model}"
+            ) from None
         raise WorkError(
             f"{model} is not a folder here, and the Hugging Face hub cannot be reached ({type(error).__name__}).",
             next_command=f"hf download {model}   (where there is a network), then MODEL=<its folder>",

@@ -11,6 +11,7 @@ from runtime.errors import RequestError, SlimmoeError, WorkError
 from slimmoe.api import (
     bench,
     calibrate,
+    diagnose,
     evaluate,
     export,
     export_gguf,
@@ -30,6 +31,6 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
-    "RequestError", "SlimmoeError", "WorkError", "__version__", "bench", "calibrate", "evaluate", "export", "export_gguf",
-    "export_onnx", "fit", "make_plan", "open_engine", "prune", "recover", "translate", "verify",
+    "RequestError", "SlimmoeError", "WorkError", "__version__", "bench", "calibrate", "diagnose", "evaluate", "export",
+    "export_gguf", "export_onnx", "fit", "make_plan", "open_engine", "prune", "recover", "translate", "verify",
 ]  # fmt: skip

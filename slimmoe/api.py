@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # the rooms behind these names are loaded by the function tha
     from prune.plan.plan import Plan
     from runtime.engines.base import Engine
     from runtime.measure.evaluate import Evaluation
+    from slimmoe.doctor import Diagnosis
     from slimmoe.runs import Exported
 
 AnyPath = str | Path
@@ -233,6 +234,22 @@ def bench(
     from runtime.measure.bench import bench as run
 
     return dict(run(Path(artefact), _pair(pair), None if test is None else Path(test), threads))
+
+
+def diagnose(model: AnyPath, pair: AnyPair = "en-de", ratio: float = 0.75) -> "Diagnosis":
+    """What will work with a model, from its headers, config, chat template and tokenizer; ``problems`` says what will not.
+
+    Args:
+        model: a checkpoint's folder, a GGUF file, an ONNX folder, the folder of a run, or an id in Hugging Face's cache.
+        pair: for the prompt that is shown, where the model was not cut for another.
+        ratio: of the cut whose memory is told.
+
+    Raises:
+        RequestError: there is no such model here.
+    """
+    from slimmoe.doctor import diagnose as run
+
+    return run(str(model), _pair(pair), ratio)
 
 
 def fit(model: AnyPath, memory: int | str, context: int = 1024) -> "Fit":
