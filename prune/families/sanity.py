@@ -21,10 +21,12 @@ _KINDS: dict[str, Any] = {
     "quantization_config": dict[str, Any] | None,
     "layer_types": list[str] | None, "architectures": list[str] | None,
     "eos_token_id": _IDS, "bos_token_id": _IDS, "pad_token_id": _IDS,
-    "rope_theta": float | None, "max_position_embeddings": _COUNT, "head_dim": _COUNT,
+    "rope_theta": float | None, "max_position_embeddings": int | None, "head_dim": int | None,
 }  # fmt: skip
 _ENDINGS: dict[str, Any] = {"_eps": float | None, "_epsilon": float | None, "_multiplier": float | None}
-_ENDINGS |= dict.fromkeys(("hidden_size", "vocab_size", "intermediate_size", "_heads", "_head_dim", "_rank"), _COUNT)
+_ENDINGS |= dict.fromkeys(("hidden_size", "vocab_size", "_heads", "_head_dim", "_rank"), int | None)
+_ENDINGS["intermediate_size"] = _COUNT
+_REQUIRED = ("hidden_size", "vocab_size", "num_attention_heads")  # of a decoder
 _POSITIVE = ("hidden_size", "vocab_size", "_heads", "head_dim", "max_position_embeddings")
 _PLAIN = ("F16", "BF16", "F32", "F64")
 
@@ -50,12 +52,15 @@ def _wrong_values(config: dict[str, Any], family: Family) -> Iterator[str]:
             continue
         least = 1 if key in most or key.endswith(_POSITIVE) else 0
         limit = most.get(key, 1 << 40 if key == "max_position_embeddings" else MOST_UNITS)
-        for number in _numbers(value) if kind is _COUNT else []:
-            if key not in ("eos_token_id", "bos_token_id", "pad_token_id") and not least <= number <= limit:
+        for number in _numbers(value) if kind in (_COUNT, int | None) and not key.endswith("token_id") else []:
+            if not least <= number <= limit:
                 yield f"its {key} is {str(number)[:40]}"
     for stack, key in family.layers.items():
         if config.get(key) is None:
             yield f"it does not say by {key} how many layers {stack} has"
+    for key in _REQUIRED if family.decoder and not family.decoder.has_encoder else ():
+        if config.get(key) is None:
+            yield f"it does not say its {key}"
 
 
 def check_config(config: dict[str, Any], family: Family, path: Path) -> None:
