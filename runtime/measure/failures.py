@@ -45,13 +45,22 @@ def _words(text: str) -> float:
     return len(units) - single / 2
 
 
-def _loops(text: str) -> bool:
-    """Whether four words, or eight characters where there are no spaces, come four times, or letters eight in a row."""
+def _repeats(text: str) -> tuple[int, int]:
+    """How often the same four words come, or eight characters where there are no spaces; and the same letters in a row."""
     units, single = _units(text)
     size = 8 if single > len(units) / 2 else 4
     grams = Counter(tuple(units[i : i + size]) for i in range(len(units) - size + 1))
-    runs = (match[1] for match in _RUN.finditer(text))
-    return any(count >= LOOP for count in grams.values()) or any(map(str.isalpha, "".join(runs)))
+    runs = (len(match[0]) // len(match[1]) for match in _RUN.finditer(text) if any(map(str.isalpha, match[1])))
+    return max(grams.values(), default=0), max(runs, default=0)
+
+
+def _loops(text: str, source: str, reference: str) -> bool:
+    """Whether a text repeats something too often, and half as often again as its source and reference repeat anything."""
+    found, others = _repeats(text), [_repeats(source), _repeats(reference)]
+    return any(
+        count >= least and count > 1.5 * max(other[i] for other in others)
+        for i, (count, least) in enumerate(zip(found, (LOOP, RUN)))
+    )
 
 
 def _columns(text: str) -> int:
@@ -74,7 +83,7 @@ def find_failures(translation: Translation, reference: str, language: str) -> se
         "copied": text == source != reference and _words(source) > 2,
         "wrong language": text != reference and is_other_language(text, language),
         "preamble": bool(_PREAMBLE.match(text)) and not any(map(_PREAMBLE.match, (source, reference))),
-        "looping": _loops(text) and not any(map(_loops, (source, reference))),
+        "looping": _loops(text, source, reference),
         "length": bool(text) and not 1 / 3 <= (_columns(text) + 10) / (_columns(reference) + 10) <= 3,
     }
     return {kind for kind in FAILURES if found.get(kind)}

@@ -122,6 +122,10 @@ def read_po(path: Path) -> Segments:
     import polib  # only here: the desktop install reads TSV without it
 
     text = _decode_po(_read(path), path)
+    for number, line in enumerate(split_lines(text), 1):
+        opened = re.match(r'\s*(msg\w+(\[\d+\])?\s+)?(?=")', line)
+        if opened and not re.fullmatch(r'"(\\.|[^\\])*"\s*', line[opened.end() :]):  # polib would drop a character
+            raise RequestError(f"{path} is not a PO file (line {number} has no closing quote).")
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".po") as plain:  # polib splits text at U+2028 too
         plain.write(text)
         plain.flush()

@@ -18,6 +18,7 @@ from runtime.errors import RequestError
 
 LONGEST_LINE = 16 << 20  # bytes; what has no line end for so long is no text
 LONGEST_TEXT = 1 << 30  # bytes, unpacked, of a file that is read whole
+BOM = "\ufeff"  # a text may begin with several, of programs that each put theirs before it
 _GZIP = b"\x1f\x8b"
 _BOMS = {  # UTF-32 first: its mark begins with that of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -108,7 +109,7 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
         raise RequestError(f"{name} says that it is {marked or encoding}, and is not.") from None
     if "\0" in text:
         raise _undecodable(name, f"line {text.count(chr(10), 0, text.index(chr(0))) + 1}", data)
-    return text
+    return text.lstrip(BOM)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -154,8 +155,9 @@ def read_stream(stream: BinaryIO, name: str) -> Iterator[str]:
     """
     number = 0
     try:
-        for number, line in enumerate(_decoded(_unpacked(stream, name), name), 1):  # noqa: B007  (for the sentence)
-            yield line.removesuffix("\n").removesuffix("\r") if line.endswith("\n") else line
+        for number, line in enumerate(_decoded(_unpacked(stream, name), name), 1):
+            text = line if number > 1 else line.lstrip(BOM)
+            yield text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise RequestError(f"{name} is damaged gzip after line {number}.", next_command="gzip -t FILE") from None
 
@@ -174,8 +176,6 @@ def _decoded(stream: io.BufferedReader, name: str) -> Iterator[str]:
         number += 1
         if len(line) > LONGEST_LINE:
             raise RequestError(f"{name} is no text: line {number} has more than {LONGEST_LINE >> 20} MiB.")
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
         try:
             text = line.decode()
         except UnicodeDecodeError:

@@ -51,7 +51,7 @@ class Lines:
             return False
 
     def __iter__(self) -> Iterator[str]:
-        from runtime.text.lines import read_stream, split_lines
+        from runtime.text.lines import BOM, read_stream, split_lines
 
         if not self._texts and sys.stdin is not None:
             yield from self._placed(read_stream(sys.stdin.buffer, "standard input"), "")
@@ -60,7 +60,7 @@ class Lines:
                 with open(text, "rb") as file:
                     yield from self._placed(read_stream(file, text), f" of {text}")
             else:
-                yield from self._placed(split_lines(text.removeprefix("\ufeff")), "")
+                yield from self._placed(split_lines(text.lstrip(BOM)), "")
 
     def _placed(self, lines: Iterator[str] | list[str], where: str) -> Iterator[str]:
         for number, line in enumerate(lines, 1):

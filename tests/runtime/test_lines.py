@@ -17,6 +17,8 @@ TEXT = "\r\n".join(LINES)
 WRITTEN = {
     "UTF-8": TEXT.encode(),
     "with its mark": TEXT.encode("utf-8-sig"),
+    "with two marks": ("\ufeff" + TEXT).encode("utf-8-sig"),
+    "UTF-16 with two": ("\ufeff" + TEXT).encode("utf-16"),
     "UTF-16": TEXT.encode("utf-16"),
     "UTF-16BE": b"\xfe\xff" + TEXT.encode("utf-16-be"),
     "UTF-32": TEXT.encode("utf-32"),

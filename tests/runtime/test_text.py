@@ -73,6 +73,8 @@ def test_tsv_moses_and_po_give_the_same_segments(tmp_path) -> None:
         ("a.tsv", "Öl\tx\n".encode("latin1"), "not UTF-8"),
         ("a.tsv", b"", "holds no en-de segments"),
         ("a.po", b"this is no po file\n", "not a PO file"),
+        ("a.po", b'msgid "Open\nmsgstr "x"\n', "line 1 has no closing quote"),
+        ("a.po", b'msgid "Open\\"\nmsgstr "x"\n', "line 1 has no closing quote"),
     ],
 )
 def test_a_bad_corpus_is_one_sentence(name: str, content: bytes, sentence: str, tmp_path) -> None:
