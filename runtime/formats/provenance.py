@@ -170,6 +170,8 @@ class Provenance:
             raise ValueError("names hold control characters")
         if not 0 <= known.get("ratio", 0) <= 1:
             raise ValueError("ratio is no share from 0 to 1")
+        if known.get("top_k", 0) < 0:
+            raise ValueError("top_k is below 0")
         known["left_out"] = tuple(map(str, known.get("left_out", ())))
         records = _of_type(data.get("recoveries", []), list, "recoveries are no list")
         known["recoveries"] = (*map(Recovery.from_dict, records), *chain(data.get("recovery")))

@@ -118,8 +118,9 @@ def translate(
     from runtime.translate.segments import Translation, known_pair, translate
 
     lines = Lines(texts or [])
+    artefact = find_artefact(artefact)
     if output is not None:
-        _check_output(output, [artefact, *lines.files], overwrite)
+        _check_output(output, artefact, lines.files, overwrite)
     trouble = Trouble()
 
     def translated(result: Translation) -> str:
@@ -131,7 +132,7 @@ def translate(
             trouble.tell("unfinished", f"the translation of {place} did not come to an end within {count} tokens.")
         return result.in_place
 
-    with contextlib.closing(open_engine(find_artefact(artefact), threads)) as engine:
+    with contextlib.closing(open_engine(artefact, threads)) as engine:
         pair = pair or known_pair(engine)
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
@@ -148,7 +149,7 @@ def translate(
     trouble.conclude()
 
 
-def _check_output(output: Path, read: list[Path], overwrite: bool) -> None:
+def _check_output(output: Path, artefact: Path, read: list[Path], overwrite: bool) -> None:
     """Refuse to write over what is read, and over any other file unless that is asked for.
 
     Raises:
@@ -156,9 +157,10 @@ def _check_output(output: Path, read: list[Path], overwrite: bool) -> None:
     """
     if not output.exists():
         return
-    for path in read:
-        if path.exists() and output.samefile(path):
-            raise RequestError(f"{output} is read for this translation: choose another name with -o.")
+    parts = [each for each in artefact.parent.glob("*.gguf")] if artefact.suffix == ".gguf" else []  # a split one's
+    inside = artefact.is_dir() and output.resolve().is_relative_to(artefact.resolve())
+    if inside or any(path.exists() and output.samefile(path) for path in (artefact, *parts, *read)):
+        raise RequestError(f"{output} is read for this translation: choose another name with -o.")
     if not overwrite:
         raise RequestError(
             f"{output} exists and is kept as it is.",

@@ -1,7 +1,9 @@
 """make forwards values as they are: nothing in them runs, and nothing outside the run's folder is touched."""
 
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,16 @@ def test_text_reaches_the_command_as_it_is(tmp_path: Path) -> None:
         text=True,
     )
     assert done.stdout.split("|")[-3:-1] == ["/x y.gguf", text]
+
+
+def test_what_ends_make_s_process_is_told_to_its_command_first(tmp_path) -> None:
+    work = "import signal, sys, time\n"
+    work += "signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'w').close(), sys.exit(7)))\n"
+    work += "print('ready', flush=True); time.sleep(60)"
+    script = "import sys; from tools import make; make.PYTHON = sys.executable; make.python('-c', *sys.argv[1:])"
+    command = [sys.executable, "-c", script, work, str(tmp_path / "told")]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 7
+    assert (tmp_path / "told").exists()
