@@ -47,7 +47,7 @@ VARIABLES = {
     "RAY": "address of a Ray cluster for a sweep",
     "WORK": "folder of the training's text and checkpoints [runs/recipe]",
     "TOKENS": "of a training that tries every step [all]",
-    "MINUTES": "of make fuzz [5]",
+    "MINUTES": "of make fuzz, for each kind [5]",
     "START_COMMIT": "whose models/default the training starts from",
     "PYTHON": "the python3 to set up with",
 }
@@ -250,7 +250,8 @@ def peers() -> None:
 
 
 def fuzz() -> None:
-    python("-m", "benchmarks.fuzz_gguf", f"--minutes={given('MINUTES', '5')}")
+    for module in ("benchmarks.fuzz_readers", "benchmarks.fuzz_gguf"):
+        python("-m", module, f"--minutes={given('MINUTES', '5')}")
 
 
 def show_help() -> None:
