@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from runtime.processes import ends_with_us
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
-FIRST_MODEL = "37595dc7a815aad6f1205c7306817c65388251ba"  # the commit whose models/default the training starts from
+LAST_MODEL = "db8cb4e44390bbe4492feabb6f41bc8e966ad022"  # the commit whose models/default the training starts from
 
 VARIABLES = {
     "PAIR": "language pair [en-de]",
@@ -46,6 +47,8 @@ VARIABLES = {
     "SWEEP": "folder of a sweep [OUT/sweep]",
     "RAY": "address of a Ray cluster for a sweep",
     "WORK": "folder of the training's text and checkpoints [runs/recipe]",
+    "EXTRA": "folder with everyday text for the training, en-XX.tsv.xz",
+    "HELD_OUT": "folder of test sets, NAME.XX, that training keeps clear of",
     "TOKENS": "of a training that tries every step [all]",
     "MINUTES": "of make fuzz, for each kind [5]",
     "START_COMMIT": "whose models/default the training starts from",
@@ -206,19 +209,30 @@ def translate() -> None:
     slimmoe("translate", f"--pair={given('PAIR', 'en-de')}", *options(threads="THREADS"), "--", artefact, text)
 
 
-def model() -> None:
-    work, recipe = given("WORK", "runs/recipe"), "models.recipe."
-    python("-m", recipe + "corpus", work)
-    python("-m", recipe + "prepare", work)
-    start = Path(work) / "start"
-    (ROOT / start).mkdir(parents=True, exist_ok=True)
-    commit = given("START_COMMIT", FIRST_MODEL)
+def _start_model(folder: Path) -> None:
+    """Put the model that the training starts from into ``folder``, out of the history."""
+    folder.mkdir(parents=True, exist_ok=True)
+    commit = given("START_COMMIT", LAST_MODEL)
     archive = subprocess.run(
         ["git", "archive", "--end-of-options", commit, "models/default"], cwd=ROOT, capture_output=True
     )
     if archive.returncode:
-        raise RequestError("The first model is not in this clone's history.", next_command="git fetch --unshallow")
-    subprocess.run(["tar", "-x", "-C", str(start), "--strip-components=2"], cwd=ROOT, input=archive.stdout, check=True)
+        raise RequestError("The last model is not in this clone's history.", next_command="git fetch --unshallow")
+    subprocess.run(["tar", "-x", "-C", str(folder), "--strip-components=2"], input=archive.stdout, check=True)
+
+
+def model() -> None:
+    work, recipe = given("WORK", "runs/recipe"), "models.recipe."
+    start, vocabulary = ROOT / work / "start", ROOT / work / "model"
+    _start_model(start)
+    vocabulary.mkdir(parents=True, exist_ok=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(start / name, vocabulary)  # its vocabulary too; without these files the recipe trains another
+    held_out = options(held_out="HELD_OUT")
+    python("-m", recipe + "corpus", work)
+    python("-m", recipe + "extra", work, *options(extra="EXTRA"), *held_out)
+    python("-m", recipe + "teach", work, *held_out)
+    python("-m", recipe + "prepare", work, *held_out)
     python("-m", recipe + "train", work, f"--start={start}", *options(tokens="TOKENS"))
     final, gguf = f"{work}/run/final", f"{work}/model-F16.gguf"
     slimmoe("gguf", "--quant=F16", f"--output={gguf}", "--", final)

@@ -1,4 +1,4 @@
-"""An endless, resumable stream of batches: kinds of text by weight, rows of like length together."""
+"""An endless, resumable stream of batches: kinds of text and their parts by weight, rows of like length together."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,21 +8,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Percent of the tokens. 70 are translation, of them 22 English to German, the pair of the project's examples;
-# the rest is text in one language and source code, so that there are experts that translation can do without.
+# Percent of the tokens. 87 are translation, most of them of the pairs that have everyday text; the rest is text in one
+# language and source code, so that there are experts that translation can do without.
 SHARES = {
-    "en-de": 22.0, "de-en": 10.0, "en-fr": 3.5, "fr-en": 2.2, "en-es": 3.4, "es-en": 2.2, "en-it": 3.4, "it-en": 2.2,
-    "en-pt": 3.3, "pt-en": 2.0, "en-nl": 3.0, "nl-en": 2.0, "en-pl": 3.2, "pl-en": 2.0, "en-ru": 3.6, "ru-en": 2.0,
-    "mono-en": 3.0, "mono-de": 2.0, "mono-fr": 1.5, "mono-es": 1.4, "mono-it": 1.5, "mono-pt": 1.3, "mono-nl": 1.3,
-    "mono-pl": 1.4, "mono-ru": 1.6,
-    "code": 15.0,
+    "en-de": 17.0, "de-en": 11.0, "en-fr": 10.5, "fr-en": 7.5, "en-pt": 11.5, "pt-en": 8.5, "en-es": 2.7, "es-en": 1.8,
+    "en-it": 2.7, "it-en": 1.8, "en-nl": 2.4, "nl-en": 1.8, "en-pl": 2.6, "pl-en": 1.8, "en-ru": 2.6, "ru-en": 1.8,
+    "mono-en": 1.0, "mono-de": 1.0, "mono-fr": 0.8, "mono-es": 0.6, "mono-it": 0.6, "mono-pt": 0.8, "mono-nl": 0.6,
+    "mono-pl": 0.8, "mono-ru": 0.8,
+    "code": 5.0,
 }  # fmt: skip
+# Of a direction's tokens by part, where there is such a part; the others share what is missing.
+PART_SHARES = {"corpus": 34.0, "everyday": 44.0, "long": 19.0, "marked": 3.0}
 POOL = 12_288  # rows drawn at a time and sorted by length
 PROMPT_SHARE = 0.25  # of the prompt's tokens are predicted too: the source side is text of its language as well
 
 
-class Kind:
-    """Rows of one kind of text, gone through in a new random order each time."""
+class Source:
+    """Rows of one file, gone through in a new random order each time."""
 
     def __init__(self, path: Path, rng: np.random.Generator) -> None:
         data = np.load(path)
@@ -80,18 +82,27 @@ def _batch(rows: list[Row], length: int, size: int, rng: np.random.Generator) ->
     return Batch(torch.from_numpy(tokens), *map(torch.from_numpy, flat))
 
 
+def _sources(folder: Path, rng: np.random.Generator) -> list[tuple[int, Source, float]]:
+    """The files in ``folder``: place of their kind in SHARES, rows, percent of the tokens."""
+    found = []
+    for kind, (name, share) in enumerate(SHARES.items()):
+        parts = {part: folder / f"{name}.{part}.npz" for part in PART_SHARES}
+        present = {part: path for part, path in parts.items() if path.exists()}
+        whole = sum(PART_SHARES[part] for part in present)
+        found += [(kind, Source(path, rng), share * PART_SHARES[part] / whole) for part, path in present.items()]
+        if not present:
+            found.append((kind, Source(folder / f"{name}.npz", rng), share))
+    return found
+
+
 def batches(folder: Path, size: int, seed: int) -> Iterator[Batch]:
     """Batches of at most ``size`` tokens, padding included."""
     rng = np.random.default_rng(seed)
-    kinds = {name: Kind(folder / f"{name}.npz", rng) for name in SHARES}
-    weights = np.array([share / kinds[name].mean_length for name, share in SHARES.items()])
+    sources = _sources(folder, rng)
+    weights = np.array([share / source.mean_length for _, source, share in sources])
     while True:
         counts = rng.multinomial(POOL, weights / weights.sum())
-        pool = [
-            Row(*row, number)
-            for number, (name, count) in enumerate(zip(SHARES, counts))
-            for row in kinds[name].take(count)
-        ]
+        pool = [Row(*row, kind) for (kind, source, _), count in zip(sources, counts) for row in source.take(count)]
         pool.sort(key=lambda row: len(row.ids))
         made = []
         while pool:

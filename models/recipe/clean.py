@@ -35,6 +35,9 @@ _POD = re.compile(r"\b[A-Z]<(?!/)([^<>]*)>")
 _EMPHASIS = re.compile(r"(?<!\w)([_*`+]{1,2})(?=\S)([^_*`+]{1,80}?)(?<=\S)\1(?!\w)")
 _SPACE = re.compile("[\\s\u00a0\u200b\u00ad\u202f\u2060\ufeff]+")
 _MARKUP = re.compile(r"%|[{}\\@<>|=^#*~]|\$[A-Za-z0-9({\[]|__|https?:|www\.|\S/\S+/|�|--|\[\[|\]\]|;;|::|&[a-zA-Z.]+;")
+# What a program puts in or a reader's software shows: tags, printf's conversions, named and numbered fields.
+MARKER = re.compile(r"</?[A-Za-z][^<>{}%]{0,60}>|%(?:\(\w+\)|\d+\$)?[sdiu]|%\d\b|\$\{\w+\}|\{\w*\}|\$\d\b")
+_PROTECTED = re.compile("[\ue000-\ue0ff]")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _NUMBER = re.compile(r"\d+")
 _FOREIGN_SCRIPT = re.compile("[\u0370-\u1fff\u3040-\u9fff\uac00-\ud7af]")
@@ -120,6 +123,22 @@ def sentence_pairs(english: str, other: str, language: str, accelerators: str = 
     for a, b in pairs:
         if is_translation(a, b, language):
             yield a, b
+
+
+def marked_pair(english: str, other: str, language: str, accelerators: str = "") -> Iterator[tuple[str, str]]:
+    """The pair with its tags and placeholders kept, where both sides have the same ones and are else clean text."""
+    markers = MARKER.findall(english)
+    if not 0 < len(markers) < 8 or sorted(markers) != sorted(MARKER.findall(other)) or "\ue000" in english + other:
+        return
+    kinds = sorted(set(markers))
+    sides = []
+    for text in (english, other):
+        shielded = MARKER.sub(lambda match: chr(0xE000 + kinds.index(match[0])), text)  # accelerators look alike: _
+        sides.append(clean_text(shielded, accelerators))
+    plain = [" ".join(_PROTECTED.sub("", side).split()) for side in sides]
+    if len(plain[0].split()) > 2 and is_translation(plain[0], plain[1], language):
+        a, b = (_PROTECTED.sub(lambda match: kinds[ord(match[0]) - 0xE000], side) for side in sides)
+        yield a, b
 
 
 def is_sentence(text: str) -> bool:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import polib
 
-from models.recipe.clean import LANGUAGES, sentence_pairs
+from models.recipe.clean import LANGUAGES, marked_pair, sentence_pairs
 from models.recipe.documents import Block, align, entities, parse_html, parse_man, parse_xml
 from models.recipe.download import PACKAGES
 
@@ -65,8 +65,9 @@ def archive_members(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.M
 
 def _rows(source: str, document: str, language: str, pairs: Iterable[tuple[str, str]]) -> Iterator[Row]:
     for english, other in pairs:
-        for a, b in sentence_pairs(english, other, language, ACCELERATORS):
-            yield Row(source, document, language, a, b)
+        for read in (sentence_pairs, marked_pair):
+            for a, b in read(english, other, language, ACCELERATORS):
+                yield Row(source, document, language, a, b)
 
 
 def read_po_archive(path: Path, source: str, member: str) -> Iterator[Row]:

@@ -1,18 +1,21 @@
 """Tokenise the corpus once: every kind of text as flat arrays, ready to be batched without delay.
 
-``python -m models.recipe.prepare WORK`` trains the tokenizer first where there is none (about 10 minutes in all).
+``python -m models.recipe.prepare WORK`` trains the tokenizer first where there is none (about 20 minutes in all).
 """
 
 import argparse
 import itertools
 import json
-from collections.abc import Iterator
+import random
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from models.recipe.clean import LANGUAGES
+from models.recipe.noise import roughen
+from models.recipe.overlap import TestText, test_text
+from models.recipe.parts import training_text
 from models.recipe.tokenizer import train_tokenizer
 from runtime.errors import RequestError
 from runtime.text.corpus import Segments, read_tsv
@@ -20,8 +23,7 @@ from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
 
 DIRECTIONS = [pair for language in LANGUAGES for pair in (Pair("en", language), Pair(language, "en"))]
-LONGEST = 160  # tokens of a row; longer conversations (about 1 %) are left out, longer texts are cut
-PASSAGE = 4_000  # characters of text in one language that are joined before they are cut into rows
+LONGEST = 256  # tokens of a row; longer conversations are left out, longer texts are cut
 
 
 def _store(path: Path, rows: list[list[int]], prompts: list[int]) -> int:
@@ -75,31 +77,27 @@ def corpus_segments(corpus: Path, pair: Pair, split: str) -> Segments:
     return segments if pair.source == "en" else [(other, english) for english, other in segments]
 
 
-def passages(rows: list[list[str]], column: int) -> Iterator[str]:
-    """Neighbouring sentences of a document joined; columns are English, other side, source, document."""
-    for _, neighbours in itertools.groupby(rows, key=lambda row: row[2:4]):
-        passage = ""
-        for row in neighbours:
-            if len(passage) + len(row[column]) > PASSAGE:
-                yield passage
-                passage = ""
-            passage += (" " if passage else "") + row[column]
-        yield passage
-
-
-def prepare(corpus: Path, folder: Path, output: Path) -> dict[str, int]:
-    """Write ``output/<kind>.npz`` for directions (``en-de``), languages (``mono-de``) and ``code``; returns tokens."""
+def prepare(corpus: Path, folder: Path, output: Path, held_out: TestText) -> dict[str, int]:
+    """Write ``output/<direction>.<part>.npz``, ``mono-<language>.npz`` and ``code.npz``; returns tokens by file."""
     tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
     output.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
-    for pair in DIRECTIONS:
-        segments = corpus_segments(corpus, pair, "train")
-        counts[str(pair)] = conversations(output / f"{pair}.npz", tokenizer, template, pair, segments)
-    for language in ("en", *LANGUAGES):
-        other = "de" if language == "en" else language  # English is that of the pair with the most text
-        lines = (corpus / f"en-{other}.train.tsv").read_text(encoding="utf-8").splitlines()
-        texts = [text + template.eos_token for text in passages([line.split("\t") for line in lines], language != "en")]
-        counts[f"mono-{language}"] = _cut(output / f"mono-{language}.npz", tokenizer, texts)
+    for language in LANGUAGES:
+        text = training_text(corpus, language, held_out)
+        counts[f"rows left out, {language}"] = text.in_test_sets
+        for part, segments in text.parts.items():
+            for pair in (Pair("en", language), Pair(language, "en")):
+                ordered = segments if pair.source == "en" else [(other, english) for english, other in segments]
+                rng = random.Random(7)
+                rough = [roughen(*segment, rng) for segment in ordered]
+                if rough:
+                    path = output / f"{pair}.{part}.npz"
+                    counts[f"{pair}.{part}"] = conversations(path, tokenizer, template, pair, rough)
+        for side, texts in text.passages.items():
+            if side == language or language == "de":  # English is that of the pair with the most text
+                ended = [passage + template.eos_token for passage in texts]
+                counts[f"mono-{side}"] = _cut(output / f"mono-{side}.npz", tokenizer, ended)
+        print(language, flush=True)
     with open(corpus / "code.train.jsonl", encoding="utf-8") as file:
         texts = [json.loads(line)["text"] + template.eos_token for line in file]
     counts["code"] = _cut(output / "code.npz", tokenizer, texts)
@@ -110,7 +108,9 @@ def prepare(corpus: Path, folder: Path, output: Path) -> dict[str, int]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path, help="where models.recipe.corpus wrote")
-    work: Path = parser.parse_args().work
+    parser.add_argument("--held-out", type=Path, metavar="FOLDER", help="NAME.XX files of test sets")
+    chosen = parser.parse_args()
+    work: Path = chosen.work
     if not (work / "model" / "tokenizer.json").exists():
         train_tokenizer(work / "corpus", work / "model")
-    print(prepare(work / "corpus", work / "model", work / "tokens"))
+    print(prepare(work / "corpus", work / "model", work / "tokens", test_text(chosen.held_out)))

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from models.recipe.clean import is_sentence, normalise
+from models.recipe.clean import MARKER, is_sentence, normalise
 from models.recipe.extract import Row
 
 # Share of documents held out of each source (per mille, for dev and for test alike), and the most test
@@ -67,7 +67,8 @@ class NearDuplicates:
 
     @staticmethod
     def _sides(row: Row) -> list[tuple[str, str]]:
-        return [("en", normalise(row.english)), (row.language, normalise(row.other))]
+        english, other = (normalise(MARKER.sub(" ", side)) for side in (row.english, row.other))
+        return [("en", english), (row.language, other)]
 
     def add(self, row: Row) -> None:
         for side in self._sides(row):
@@ -97,7 +98,11 @@ def split(rows: Iterable[Row]) -> dict[str, list[Row]]:
         parts[document_split(row)].append(row)
     held_out = NearDuplicates()
     for name in ("test", "dev", "unseen"):
-        candidates = [row for row in parts[name] if is_sentence(row.english) and is_sentence(row.other)]
+        candidates = [
+            row
+            for row in parts[name]
+            if is_sentence(row.english) and is_sentence(row.other) and not MARKER.search(row.english)
+        ]
         candidates.sort(key=_order)
         taken: Counter[tuple[str, str]] = Counter()
         chosen: list[Row] = []

@@ -6,8 +6,8 @@ tokens/s on two cores with AMX or AVX-512 BF16, 2 with AVX2, if nothing else run
 
 The learning rate rises, stays, and falls to zero over the last part. ``--finish`` lets it fall from where the run is,
 so that a run may be ended at any time; ``--tokens`` on a run that goes on sets a new end. ``--start MODEL`` begins from
-the weights of another model of this shape, whose vocabulary may be another: its attention and experts wait until the
-embeddings have found their places.
+the weights of another model of this shape, whose vocabulary may be another: its attention and experts then wait until
+the embeddings have found their places.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from models.recipe.network import new_usage, training_loss
 from models.recipe.optimiser import Muon
 from models.recipe.precision import DEVICE
 from models.recipe.shapes import BALANCE, SHAPES, SPECIALISATION, configuration
-from models.recipe.transplant import weights_from
+from models.recipe.transplant import same_vocabulary, weights_from
 from prune.allocator import keep_freed_memory
 from runtime.formats.files import new_file, new_folder
 
@@ -140,7 +140,7 @@ def train(
     elif start:
         model.load_state_dict(weights_from(start, work / "model" / "tokenizer.json"))
     plan = schedule(seen, tokens, finish, saved)
-    if start and not saved:
+    if start and not saved and not same_vocabulary(start, work / "model"):
         plan = plan._replace(wait=WAIT)
     print(f"the learning rate falls from {plan.begin / 1e6:.1f} to {plan.end / 1e6:.1f} M tokens", flush=True)
     usage = new_usage(model)  # of some hundred thousand tokens: a resumed run has it again within seconds

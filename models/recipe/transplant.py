@@ -30,3 +30,9 @@ def weights_from(folder: Path, tokenizer: Path) -> dict[str, Tensor]:
     vocabularies = (Tokenizer.from_file(str(path)) for path in (folder / "tokenizer.json", tokenizer))
     rows = transplant(state["model.embed_tokens.weight"], *vocabularies)
     return state | {"model.embed_tokens.weight": rows, "lm_head.weight": rows}
+
+
+def same_vocabulary(a: Path, b: Path) -> bool:
+    """Whether the tokenizers of two folders give every token the same id."""
+    vocabularies = [Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab() for folder in (a, b)]
+    return vocabularies[0] == vocabularies[1]

@@ -54,7 +54,7 @@ def _repeats(text: str) -> tuple[int, int]:
     return max(grams.values(), default=0), max(runs, default=0)
 
 
-def _loops(text: str, source: str, reference: str) -> bool:
+def is_looping(text: str, source: str, reference: str = "") -> bool:
     """Whether a text repeats something too often, and half as often again as its source and reference repeat anything."""
     found, others = _repeats(text), [_repeats(source), _repeats(reference)]
     return any(
@@ -83,7 +83,7 @@ def find_failures(translation: Translation, reference: str, language: str) -> se
         "copied": text == source != reference and _words(source) > 2,
         "wrong language": text != reference and is_other_language(text, language),
         "preamble": bool(_PREAMBLE.match(text)) and not any(map(_PREAMBLE.match, (source, reference))),
-        "looping": _loops(text, source, reference),
+        "looping": is_looping(text, source, reference),
         "length": bool(text) and not 1 / 3 <= (_columns(text) + 10) / (_columns(reference) + 10) <= 3,
     }
     return {kind for kind in FAILURES if found.get(kind)}

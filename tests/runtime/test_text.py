@@ -152,7 +152,7 @@ def test_a_few_segments_in_another_language_only_warn(german, tmp_path, caplog) 
 
 
 def test_our_own_sets_are_what_they_should_be_in_every_direction(caplog) -> None:
-    for name in ("calibration", "dev", "test"):
+    for name in ("calibration", "dev", "test", "daily"):
         for source, target in permutations(("de", "en", "es", "fr", "it", "nl", "pl", "pt", "ru"), 2):
             pair = Pair(source, target)
             check_segments(read_moses(SHIPPED / name, pair), pair, SHIPPED / name)
