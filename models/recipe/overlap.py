@@ -12,9 +12,9 @@ from runtime.text.corpus import SHIPPED, split_lines
 GRAM = 8  # words
 
 
-def _grams(text: str) -> set[int]:
+def _grams(text: str) -> set[str]:
     words = text.split()
-    return {hash(tuple(words[i : i + GRAM])) for i in range(len(words) - GRAM + 1)}
+    return {" ".join(words[i : i + GRAM]) for i in range(len(words) - GRAM + 1)}
 
 
 class TestText:
@@ -24,7 +24,7 @@ class TestText:
 
     def __init__(self) -> None:
         self._whole: dict[str, set[str]] = {}
-        self._grams: dict[str, set[int]] = {}
+        self._grams: dict[str, set[str]] = {}
 
     def add(self, language: str, texts: Iterable[str]) -> None:
         whole, grams = self._whole.setdefault(language, set()), self._grams.setdefault(language, set())

@@ -6,7 +6,9 @@
 import argparse
 import itertools
 import json
+import multiprocessing
 import random
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -77,27 +79,35 @@ def corpus_segments(corpus: Path, pair: Pair, split: str) -> Segments:
     return segments if pair.source == "en" else [(other, english) for english, other in segments]
 
 
-def prepare(corpus: Path, folder: Path, output: Path, held_out: TestText) -> dict[str, int]:
-    """Write ``output/<direction>.<part>.npz``, ``mono-<language>.npz`` and ``code.npz``; returns tokens by file."""
+def _language(corpus: Path, folder: Path, output: Path, held_out: TestText, language: str) -> dict[str, int]:
+    """Write the files of one language; returns tokens by file."""
     tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
+    text = training_text(corpus, language, held_out)
+    counts = {f"rows left out, {language}": text.in_test_sets}
+    for part, segments in text.parts.items():
+        for pair in (Pair("en", language), Pair(language, "en")):
+            ordered = segments if pair.source == "en" else [(other, english) for english, other in segments]
+            rng = random.Random(7)
+            rough = [roughen(*segment, rng) for segment in ordered]
+            if rough:
+                path = output / f"{pair}.{part}.npz"
+                counts[f"{pair}.{part}"] = conversations(path, tokenizer, template, pair, rough)
+    for side, texts in text.passages.items():
+        if side == language or language == "de":  # English is that of the pair with the most text
+            ended = [passage + template.eos_token for passage in texts]
+            counts[f"mono-{side}"] = _cut(output / f"mono-{side}.npz", tokenizer, ended)
+    return counts
+
+
+def prepare(corpus: Path, folder: Path, output: Path, held_out: TestText, workers: int = 1) -> dict[str, int]:
+    """Write ``output/<direction>.<part>.npz``, ``mono-<language>.npz`` and ``code.npz``; returns tokens by file."""
     output.mkdir(parents=True, exist_ok=True)
     counts: dict[str, int] = {}
-    for language in LANGUAGES:
-        text = training_text(corpus, language, held_out)
-        counts[f"rows left out, {language}"] = text.in_test_sets
-        for part, segments in text.parts.items():
-            for pair in (Pair("en", language), Pair(language, "en")):
-                ordered = segments if pair.source == "en" else [(other, english) for english, other in segments]
-                rng = random.Random(7)
-                rough = [roughen(*segment, rng) for segment in ordered]
-                if rough:
-                    path = output / f"{pair}.{part}.npz"
-                    counts[f"{pair}.{part}"] = conversations(path, tokenizer, template, pair, rough)
-        for side, texts in text.passages.items():
-            if side == language or language == "de":  # English is that of the pair with the most text
-                ended = [passage + template.eos_token for passage in texts]
-                counts[f"mono-{side}"] = _cut(output / f"mono-{side}.npz", tokenizer, ended)
-        print(language, flush=True)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(_language, corpus, folder, output, held_out, language) for language in LANGUAGES]
+        for job in jobs:
+            counts |= job.result()
+    tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
     with open(corpus / "code.train.jsonl", encoding="utf-8") as file:
         texts = [json.loads(line)["text"] + template.eos_token for line in file]
     counts["code"] = _cut(output / "code.npz", tokenizer, texts)
@@ -109,8 +119,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path, help="where models.recipe.corpus wrote")
     parser.add_argument("--held-out", type=Path, metavar="FOLDER", help="NAME.XX files of test sets")
+    parser.add_argument("--workers", type=int, default=2)
     chosen = parser.parse_args()
     work: Path = chosen.work
     if not (work / "model" / "tokenizer.json").exists():
         train_tokenizer(work / "corpus", work / "model")
-    print(prepare(work / "corpus", work / "model", work / "tokens", test_text(chosen.held_out)))
+    print(prepare(work / "corpus", work / "model", work / "tokens", test_text(chosen.held_out), chosen.workers))

@@ -38,6 +38,7 @@ DECAY = 0.35  # share of all tokens over which it falls linearly to zero
 TOKENS = 32e6
 MUON_RATE, ADAM_RATE = 0.02, 4e-3
 SAVE_SECONDS = 300
+PACE = 0.05  # weight of the last step in the speed by which a run with a time limit is planned
 LOWEST = 0.05  # of the learning rate, from which a run may still be prolonged
 
 
@@ -66,6 +67,14 @@ class Schedule(NamedTuple):
         fall = self.height * max(0.0, self.end - seen) / (self.end - self.begin)
         rise, begun = (self.wait, 0.0) if self.wait and not matrices else (WARM_UP, self.wait)
         return min(1.0, max(0.0, seen + 1e4 - begun) / rise, fall)
+
+
+def paced(plan: Schedule, seen: int, speed: float, seconds: float) -> Schedule:
+    """The plan of a run that ends after ``seconds`` more at ``speed`` tokens/s; a decay that has begun keeps its height."""
+    end = seen + max(speed * seconds, 1.0)
+    if seen > plan.begin:
+        return Schedule(seen, end, plan(seen), plan.wait)
+    return plan._replace(begin=max((1 - DECAY) * end, seen), end=end)
 
 
 def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | None) -> Schedule:
@@ -98,6 +107,13 @@ def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | No
     return Schedule(max((1 - DECAY) * end, seen), end, wait=wait)
 
 
+def write_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
+    """A checkpoint as transformers reads it, in bf16, with the tokenizer and chat template of another folder."""
+    with new_folder(folder) as temporary:
+        model.bfloat16().save_pretrained(temporary, max_shard_size="47MB")
+        shutil.copytree(tokenizer, temporary, dirs_exist_ok=True)
+
+
 def _trim(log: Path, step: int) -> None:
     """Drop the rows of steps after the checkpoint: they are done again."""
     if log.exists():
@@ -112,9 +128,12 @@ def train(
     tokens: float | None = None,
     finish: bool = False,
     start: Path | None = None,
+    minutes: float | None = None,
     seed: int = 7,
 ) -> None:
     """Train until the schedule's end (in tokens, padding not counted), then write ``WORK/run/final``.
+
+    With ``minutes`` the end is that time from now, whatever the speed; the first step, which compiles, is in it.
 
     ``start`` is a folder with a model to begin from; a run that goes on has its own weights and ignores it. A ``shape``
     other than the default one has ``WORK/run-SHAPE`` for its own.
@@ -147,7 +166,7 @@ def train(
     # a resumed run draws anew instead of replaying
     stream = batches(work / "tokens", size, seed + step)
     started = saved_at = shown = time.time()
-    first = seen
+    first, pace = seen, 0.0  # pace: tokens/s of the latest steps
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: stopped.append(number))  # finish the step, save, leave
@@ -155,6 +174,9 @@ def train(
     with open(run / "loss.csv", "a", newline="") as file:
         log = csv.writer(file)
         while seen < plan.end and not stopped:
+            begun, before = time.time(), seen
+            if minutes and pace:
+                plan = paced(plan, seen, pace, started + 60 * minutes - begun)
             for opt, base in zip(opts, rates, strict=True):
                 factor = plan(seen, matrices=isinstance(opt, Muon))
                 for group, rate in zip(opt.param_groups, base, strict=True):
@@ -175,6 +197,9 @@ def train(
                 opt.step()
                 opt.zero_grad(set_to_none=True)
             step += 1
+            if before > first:  # the first step compiles
+                latest = (seen - before) / (time.time() - begun)
+                pace += (latest - pace) * (PACE if pace else 1)
             if step % 10 == 0:
                 rarest = min(float(layer.load.min()) * len(layer.load) for layer in usage)
                 speed = (seen - first) / (time.time() - started)
@@ -206,9 +231,7 @@ def train(
         print(f"stopped at step {step}; the same command goes on from here", flush=True)
         return
     shutil.rmtree(run / "final", ignore_errors=True)
-    with new_folder(run / "final") as temporary:
-        model.bfloat16().save_pretrained(temporary, max_shard_size="47MB")
-        shutil.copytree(work / "model", temporary, dirs_exist_ok=True)  # tokenizer and chat template
+    write_model(model, work / "model", run / "final")
 
 
 if __name__ == "__main__":
@@ -218,5 +241,6 @@ if __name__ == "__main__":
     parser.add_argument("--tokens", type=float, help=f"end of the run (default: the one it had, {TOKENS:.0f} at first)")
     parser.add_argument("--finish", action="store_true", help=f"let the rate fall now, over {DECAY:.0%} of all tokens")
     parser.add_argument("--start", type=Path, metavar="MODEL", help="a model of this shape to begin from")
-    arguments = parser.parse_args()
-    train(arguments.work, arguments.shape, arguments.tokens, arguments.finish, arguments.start)
+    parser.add_argument("--minutes", type=float, help="end the run by the clock instead, the fall of the rate included")
+    given = parser.parse_args()
+    train(given.work, given.shape, given.tokens, given.finish, given.start, given.minutes)

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM
 
+from models.recipe import device
 from models.recipe import split as splitting
 from models.recipe.baselines import TranslationMemory
 from models.recipe.batches import PART_SHARES, SHARES, batches
@@ -32,7 +33,7 @@ from models.recipe.prepare import DIRECTIONS, conversations
 from models.recipe.shapes import SHAPES, configuration
 from models.recipe.split import document_split, fingerprint, split
 from models.recipe.tokenizer import VOCABULARY
-from models.recipe.train import WAIT, WARM_UP, Schedule, schedule
+from models.recipe.train import DECAY, WAIT, WARM_UP, Schedule, paced, schedule
 from models.recipe.transplant import transplant
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
@@ -292,6 +293,44 @@ def test_layers_that_were_trained_before_wait_for_the_embeddings() -> None:
     assert plan(WAIT + WARM_UP, matrices=True) == plan(WAIT) == 1 == plan(WAIT + 9e6, matrices=True)
     assert plan(90e6, matrices=True) == plan(90e6) < 1
     assert schedule(30_000_000, None, True, plan).wait == WAIT
+
+
+def test_a_run_with_a_time_limit_ends_by_the_clock_however_fast_it_is() -> None:
+    plan = paced(Schedule(65e6, 100e6), 1_000_000, speed=1000, seconds=9000)
+    assert plan.end == 10e6 and plan.begin == pytest.approx((1 - DECAY) * 10e6) and plan(2e6) == 1
+    falling = paced(plan, 8_250_000, speed=500, seconds=1000)
+    assert falling(8.25e6) == pytest.approx(plan(8.25e6)) and falling.end == 8.75e6 and falling(8.75e6) == 0
+    slower = paced(falling, 8_500_000, speed=100, seconds=1000)
+    assert slower(8.5e6) == pytest.approx(falling(8.5e6)) and slower.end == 8.6e6
+
+
+def test_a_lent_machine_gets_text_that_fits_and_gives_a_checkpoint_in_pieces(tmp_path, monkeypatch) -> None:
+    corpus, model = tmp_path / "corpus", tmp_path / "model"
+    corpus.mkdir()
+    model.mkdir()
+    rng = random.Random(0)
+    rows = ["".join(rng.choices("abcdefgh ", k=60)) for _ in range(4000)]
+    for language in LANGUAGES:
+        text = "".join(f"{row}\t{row[::-1]}\ts\t{i // 9}\n" for i, row in enumerate(rows))
+        (corpus / f"en-{language}.train.tsv").write_text(text)
+    (corpus / "en-de.everyday.tsv").write_text("Good morning.\tGuten Morgen.\te\t0\nBye.\tTschüs.\te\t0\n", "utf-8")
+    (corpus / "code.train.jsonl").write_text('{"text": "x = 1"}\n')
+    (model / "config.json").write_text("{}")
+    (model / "weights").write_text("".join(rng.choices("abcdefgh", k=9000)))
+    held_out = TestText()
+    held_out.add("de", ["Tschüs."])
+    counts = device.pack(tmp_path, tmp_path / "text.tar.xz", 0.2, held_out)
+    assert counts["corpus/en-de.everyday.tsv"] == len("Good morning.\tGuten Morgen.\te\t0\n")
+    assert (tmp_path / "text.tar.xz").stat().st_size < 0.4 * 2**20 < sum(counts.values())
+    monkeypatch.setattr(device, "PIECE", 4096)
+    count = device.cut(model, tmp_path, 0, 2)
+    with pytest.raises(SystemExit, match="--first"):
+        device.join([*tmp_path.glob("model.tar.*")], tmp_path / "joined")
+    device.cut(model, tmp_path, 2, count)
+    device.join([*tmp_path.glob("model.tar.*")], tmp_path / "joined")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "joined").iterdir()} == {
+        path.name: path.read_bytes() for path in model.iterdir()
+    }
 
 
 def vocabulary(*merged: str) -> Tokenizer:

