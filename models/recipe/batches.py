@@ -1,5 +1,7 @@
 """An endless, resumable stream of batches: kinds of text and their parts by weight, rows of like length together."""
 
+import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -113,3 +115,16 @@ def batches(folder: Path, size: int, seed: int) -> Iterator[Batch]:
         for i in rng.permutation(len(made)):
             rows, length = made[i]
             yield _batch(rows, length, size, rng)
+
+
+def ahead(stream: Iterator[Batch], count: int = 8) -> Iterator[Batch]:
+    """The same batches, made by a thread while earlier ones are computed on: a GPU does not wait for them."""
+    made: queue.Queue[Batch] = queue.Queue(count)
+
+    def make() -> None:
+        for batch in stream:
+            made.put(batch)
+
+    threading.Thread(target=make, daemon=True).start()
+    while True:
+        yield made.get()

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from models.recipe.batches import batches
+from models.recipe.batches import ahead, batches
 from models.recipe.network import new_usage, training_loss
 from models.recipe.optimiser import Muon
 from models.recipe.precision import DEVICE
@@ -32,7 +32,7 @@ from runtime.formats.files import new_file, new_folder
 
 BATCH, ACCUMULATE = 12_288, 2  # tokens in a pass, passes in a step
 GPU_BATCH = 98_304  # on a GPU: one pass is a step
-WARM_UP = 1e6  # tokens over which the learning rate rises
+WARM_UP = 1e6  # tokens over which the learning rate rises, or a tenth of a shorter run
 WAIT = 0.6e6  # tokens for which layers that were trained before stay as they are under new embeddings
 DECAY = 0.35  # share of all tokens over which it falls linearly to zero
 TOKENS = 32e6
@@ -65,7 +65,8 @@ class Schedule(NamedTuple):
 
     def __call__(self, seen: float, matrices: bool = False) -> float:
         fall = self.height * max(0.0, self.end - seen) / (self.end - self.begin)
-        rise, begun = (self.wait, 0.0) if self.wait and not matrices else (WARM_UP, self.wait)
+        warm_up = min(WARM_UP, self.end / 10)
+        rise, begun = (self.wait, 0.0) if self.wait and not matrices else (warm_up, self.wait)
         return min(1.0, max(0.0, seen + 1e4 - begun) / rise, fall)
 
 
@@ -165,6 +166,7 @@ def train(
     usage = new_usage(model)  # of some hundred thousand tokens: a resumed run has it again within seconds
     # a resumed run draws anew instead of replaying
     stream = batches(work / "tokens", size, seed + step)
+    stream = ahead(stream) if DEVICE.type == "cuda" else stream
     started = saved_at = shown = time.time()
     first, pace = seen, 0.0  # pace: tokens/s of the latest steps
     stopped: list[int] = []

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM
 from models.recipe import device
 from models.recipe import split as splitting
 from models.recipe.baselines import TranslationMemory
-from models.recipe.batches import PART_SHARES, SHARES, batches
+from models.recipe.batches import PART_SHARES, SHARES, ahead, batches
 from models.recipe.clean import LANGUAGES, marked_pair, sentence_pairs
 from models.recipe.code import read_code
 from models.recipe.documents import Block, align, parse_html, parse_man, parse_xml
@@ -380,6 +380,13 @@ def test_batches_are_of_fixed_size_and_weigh_every_response_token(tmp_path) -> N
     assert (of_rows == of_rows[:, :1]).all()
     prompted = torch.tensor([name in map(str, DIRECTIONS) for name in SHARES])
     assert torch.equal(prompted[of_rows[:, 0]], grid[:, :7].mean(-1) < 1)
+
+
+def test_batches_made_ahead_are_the_same_ones(tmp_path) -> None:
+    rows_of(tmp_path)
+    early, late = ahead(batches(tmp_path, 512, seed=3), 2), batches(tmp_path, 512, seed=3)
+    for _ in range(6):
+        assert all(map(torch.equal, next(early), next(late)))
 
 
 def test_shares_are_of_tokens_and_cover_every_direction_and_language() -> None:
