@@ -40,7 +40,7 @@ curve: ## chrF++ by criterion, allocation and ratio, into docs/ (half an hour; n
 reproduction: ## the paper's experiment in four directions (hours; needs WORK/corpus of make model)
 	$(RUN) reproduction
 
-peers: ## the pruned model in every runtime: speed side by side, tokens
+peers: ## the pruned model beside other translators (quality) and in every runtime (speed)
 	$(RUN) peers
 
 test: lint ## lint, import contracts and tests

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import criteria_report, onnx_types, reproduction_report, types
+from benchmarks import criteria_report, onnx_types, reproduction_report, translators, types
 from runtime.measure.rows import provenance, ratio
 from runtime.report import signatures_of, table_of
 
@@ -52,6 +52,12 @@ def _onnx_types(rows: Rows) -> str:
     return f"{onnx_types.table(about['rows'])}\n{where}\n"
 
 
+def _translators(rows: Rows) -> str:
+    one = next(row for row in rows if row["measured"])
+    signatures = f"chrF++: `{one['chrf_signature']}`; BLEU: `{one['bleu_signature']}`."
+    return f"{translators.table(rows)}\n\n{one['machine']}, 1 thread. {signatures}\n"
+
+
 WAYS: dict[str, Callable[[Rows], str]] = {
     "report": _report,
     "limits": partial(_report, on_screen=False),
@@ -59,6 +65,7 @@ WAYS: dict[str, Callable[[Rows], str]] = {
     "criteria": _criteria,
     "onnx-types": _onnx_types,
     "gguf-types": types.table,
+    "translators": _translators,
     **{f"reproduction-{name}": table for name, table in reproduction_report.TABLES.items()},
 }
 

