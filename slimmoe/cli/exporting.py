@@ -117,8 +117,11 @@ def onnx(
     """Write an ONNX folder for ONNX Runtime."""
     folder = resolve(model)
     from export.onnx import export_onnx
+    from prune.checkpoint import Checkpoint
     from runtime.measure.bench import file_size
 
+    if (quantisation := Checkpoint(folder).quantisation) is not None:
+        say(f"{quantisation.label} weights are dequantised and written as {quant}")
     path = export_onnx(folder, output, quant, block, zero_points)
     say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
 
