@@ -1,4 +1,4 @@
-"""A model given by folder or by Hugging Face id becomes a folder."""
+"""A model given by folder or by Hugging Face id becomes a folder; a LoRA adapter becomes one with its base."""
 
 from pathlib import Path
 
@@ -12,8 +12,11 @@ _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
 def resolve_model(model: str, local: bool = False) -> Path:
     """The folder of a checkpoint; ids (``organisation/name``) are downloaded once into Hugging Face's own cache.
 
+    A LoRA adapter is merged with its base model into a folder ``<adapter>-merged``, beside its own or, of a downloaded one,
+    in the current folder.
+
     Args:
-        local: download nothing.
+        local: download and merge nothing.
 
     Raises:
         RequestError: neither a folder nor an id, or no such repository.
@@ -21,12 +24,21 @@ def resolve_model(model: str, local: bool = False) -> Path:
     """
     path = Path(model)
     if path.is_dir():
-        return snapshot_of(path)
+        folder = snapshot_of(path)
+        return folder if local else _whole(folder, path.absolute().with_name(f"{path.absolute().name}-merged"))
     if path.exists() or path.suffix == ".gguf":
         raise _no_folder(path)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise RequestError(f"There is no model folder {model}.", next_command="ls models/default")
-    return _download(model, local)
+    folder = _download(model, local)
+    return folder if local else _whole(folder, Path(f"{model.split('/')[1]}-merged"))
+
+
+def _whole(folder: Path, merged: Path) -> Path:
+    """The folder, or of an adapter the folder ``merged``."""
+    from prune.adapter import is_adapter, merged_model
+
+    return merged_model(folder, merged) if is_adapter(folder) else folder
 
 
 def _no_folder(path: Path) -> RequestError:

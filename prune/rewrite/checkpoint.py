@@ -22,7 +22,7 @@ from runtime.formats.quantised import KEYS
 
 # Everything else in a model folder (READMEs, caches, other formats) describes the source, not the cut model.
 _COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
-_NOT_COPIED = ("*.index.json", "adapter_config.json")  # of weights that stay behind
+_NOT_COPIED = ("*.index.json", "adapter_config.json", "merged_adapter.json")  # of weights that stay behind
 
 
 def _check_experts(checkpoint: Checkpoint, places: dict[str, TensorPlace]) -> None:
