@@ -29,7 +29,8 @@ from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging
 
 from prune.batches import Batch
-from prune.calibrate.observe import Observer
+from prune.calibrate.observe import Observer, experts_replaced
+from prune.calibrate.one_by_one import lacks_memory_for_layers, one_by_one
 from prune.calibrate.resume import Partial, start_afresh
 from prune.checkpoint import Checkpoint
 from prune.loading import STORED, LazyTensor, model_config, read_tensor, refusals_are_sentences
@@ -47,11 +48,14 @@ class _Reached(Exception):
 
 
 class LayerwiseModel:
-    """A checkpoint as a model without weights, whose layers are loaded, run and freed one by one."""
+    """A checkpoint as a model without weights, whose layers are loaded, run and freed one by one.
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+    ``lean``: experts stay in the type they are stored in, to be computed by ``prune.calibrate.one_by_one``.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, lean: bool = False) -> None:
         logging.disable_progress_bar()
-        self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
+        self.checkpoint, self.device, self.dtype, self.lean = checkpoint, device, dtype, lean
         config = model_config(checkpoint)
         with refusals_are_sentences(checkpoint.folder), init_empty_weights(include_buffers=False):
             self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
@@ -114,7 +118,7 @@ class LayerwiseModel:
         experts = [self.checkpoint.module("experts", i)] if i in self.checkpoint.moe_layers else []
         self._load(self._names[i], experts)
         self._require(self.layers[i], f"{self._prefix}.{i}")
-        for name in experts:
+        for name in [] if self.lean else experts:
             self.model.get_submodule(name).to(self.dtype)
 
     def free_layer(self, i: int) -> None:
@@ -174,13 +178,16 @@ def stream_sums(
         RequestError, WorkError: see LayerwiseModel; a weight that is not a number.
     """
     _give_freed_memory_back()
-    model = LayerwiseModel(checkpoint, device, dtype)
+    model = LayerwiseModel(checkpoint, device, dtype, lean=lacks_memory_for_layers(checkpoint, device, dtype))
     partial_sums, count = Partial(folder / "sums", key), len(model.layers)
     width = checkpoint.config.get("hidden_size") or model.model.get_input_embeddings().embedding_dim
     shapes = [(*batch.ids.shape, width) for batch in batches]
     size = sum(int(np.prod(shape)) for shape in shapes) * dtype.itemsize
     tokens = [int(batch.mask.sum()) / count for batch in batches]
-    with Observer(model.model, checkpoint, device) as observer, ThreadPoolExecutor(1) as reader, torch.inference_mode():
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as reader, torch.inference_mode():
+        if model.lean:
+            stack.enter_context(experts_replaced(model.model, one_by_one))
+        observer = stack.enter_context(Observer(model.model, checkpoint, device))
         start = observer.resume(partial_sums)
         advance(start * sum(tokens))
         if start == 0:
@@ -192,8 +199,11 @@ def stream_sums(
         model.skip_embedding(width)
         ready = {start: reader.submit(model.load_layer, start)} if start < count else {}
         for i in range(start, count):
-            ready.pop(i).result()
-            if i + 1 < count:
+            if i in ready:
+                ready.pop(i).result()
+            else:
+                model.load_layer(i)
+            if i + 1 < count and not model.lean:
                 ready[i + 1] = reader.submit(model.load_layer, i + 1)
             with (
                 _hidden_file(folder, i).open("rb") as source,
