@@ -94,8 +94,10 @@ def _segments() -> list[tuple[str, str]]:
     return list(read_segments(ROOT / "runtime/text/data" / "calibration", Pair("en", "de")))
 
 
-def measure(folder: Path, corpus: Path, tokens: int, stream: bool, limit: int | None) -> dict[str, Any]:
-    """Calibrate in a process of its own, from the disk."""
+def measure(
+    folder: Path, corpus: Path, tokens: int, stream: bool, limit: int | None, keep: Path | None = None
+) -> dict[str, Any]:
+    """Calibrate in a process of its own, from the disk; the statistics become the file ``keep``, or are deleted."""
     output = corpus.with_name("stats.safetensors")
     command = [sys.executable, "-m", "slimmoe", "calibrate", str(folder), "--pair", "en-de"]
     command += ["--corpus", str(corpus), "--tokens", str(tokens), "-o", str(output), *(["--stream"] if stream else [])]
@@ -111,7 +113,7 @@ def measure(folder: Path, corpus: Path, tokens: int, stream: bool, limit: int | 
         total = used["prompt_tokens"] + used["response_tokens"]
         row |= {"seconds": used["seconds"], "tokens": total, "tokens_per_second": round(total / used["seconds"], 1)}
         row |= {"device": used["device"], "dtype": used["dtype"]}
-        output.unlink()
+        output.rename(keep) if keep else output.unlink()
     else:
         row["errors"] = outcome.errors[-500:]
     if limit:
