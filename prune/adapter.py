@@ -11,7 +11,6 @@ from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_folder, require_space
 from runtime.formats.json_object import read_object
 from runtime.formats.quantised import plain_config
-from runtime.formats.safetensors import INDEX
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _MERGED = "merged_adapter.json"  # in the merged folder: of what it was made
@@ -74,6 +73,7 @@ def _merge(adapter: Path, base: Path, output: Path, made_of: dict[str, str]) -> 
     from prune.checkpoint import Checkpoint
     from prune.device import lacks_memory
     from prune.loading import load_model
+    from prune.rewrite.checkpoint import side_files
 
     checkpoint, device = Checkpoint(base), torch.device("cpu")
     if why := lacks_memory(checkpoint, device, torch.float32):
@@ -94,8 +94,7 @@ def _merge(adapter: Path, base: Path, output: Path, made_of: dict[str, str]) -> 
     merged = model.merge_and_unload()
     with new_folder(output) as temporary:
         merged.to(dtype).save_pretrained(temporary, max_shard_size="2GB")
-        for path in base.iterdir():
-            if path.is_file() and path.suffix != ".safetensors" and path.name not in (INDEX, CONFIG):
-                shutil.copyfile(path, temporary / path.name)
+        for path in side_files(base):
+            shutil.copyfile(path, temporary / path.name)
         (temporary / "config.json").write_text(json.dumps(plain_config(checkpoint.config), indent=2) + "\n", "utf-8")
         (temporary / _MERGED).write_text(json.dumps(made_of) + "\n", encoding="utf-8")

@@ -255,7 +255,7 @@ NOT_READ = {
     },
     "GPTQ with 3 bits": {"quant_method": "gptq", "bits": 3},
     "hqq": {"quant_method": "hqq"},
-    "does not name": ["mxfp4"],
+    "does not name": {"bits": 4},
 }  # fmt: skip
 
 

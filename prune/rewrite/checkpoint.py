@@ -41,7 +41,7 @@ def _check_experts(checkpoint: Checkpoint, places: dict[str, TensorPlace]) -> No
         raise WorkError(f"{checkpoint.folder} lacks {len(wrong)} expert tensors: {', '.join(wrong[:20])}.")
 
 
-def _side_files(folder: Path) -> list[Path]:
+def side_files(folder: Path) -> list[Path]:
     """What is copied into the cut.
 
     Raises:
@@ -126,7 +126,7 @@ def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = Fals
         shards[piece.content.source.path].append(piece)
     total = sum(piece.content.size for piece in pieces)
     require_space(output, total)
-    copied = _side_files(checkpoint.folder)
+    copied = side_files(checkpoint.folder)
     with new_folder(output) as temporary:
         for path in copied:
             shutil.copyfile(path, temporary / path.name)
