@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from prune.checkpoint import Checkpoint
 from prune.device import choose_dtype
 from prune.loading import load_model
+from prune.tokenizer import read_tokenizer
 from runtime.engines import Generation
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
@@ -29,7 +30,7 @@ def generate(
     """
     checkpoint = Checkpoint(folder)
     model: Any = load_model(folder, device, choose_dtype(device, checkpoint)[0])
-    tokenizer, template = Tokenizer.from_file(str(folder / "tokenizer.json")), ChatTemplate.from_folder(folder)
+    tokenizer, template = read_tokenizer(folder), ChatTemplate.from_folder(folder)
     ends = _ends(model, tokenizer, template)
     for start in range(0, len(segments), batch):
         here = segments[start : start + batch]

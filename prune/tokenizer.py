@@ -5,11 +5,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from runtime.errors import RequestError, WorkError
 from runtime.formats.model_folder import TOKENIZER, own_file
+from runtime.processes import ends_with_us
 
 SENTENCEPIECE, TIKTOKEN = "tokenizer.model", "tiktoken.model"
 _OLDER = (SENTENCEPIECE, "vocab.json", "vocab.txt")  # which transformers turns into a tokenizer.json
@@ -53,7 +55,8 @@ def write_tokenizer(folder: Path, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="slimmoe.") as name:
         command = [sys.executable, str(_PROCESS), str(folder.absolute()), name]
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        quiet: Any = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True} | ends_with_us()
+        done = subprocess.run(command, env=environment, **quiet)
         made = Path(name) / TOKENIZER
         if done.returncode or not made.exists():
             reason = (done.stderr.strip().splitlines() or ["it wrote none"])[-1]

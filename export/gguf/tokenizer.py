@@ -22,6 +22,7 @@ from runtime import llama_paths
 from runtime.engines import llama_library
 from runtime.errors import RequestError, WorkError
 from runtime.formats.model_folder import TOKENIZER, own_file, read_own_object
+from runtime.processes import ends_with_us
 
 # What tells pre-tokenisations apart, whatever the pair: contractions, digits, runs of spaces, scripts, emoji.
 SAMPLE = (
@@ -141,7 +142,9 @@ def _sample_ids(tokenizer: Tokenizer, folder: Path, text: str) -> Iterator[str]:
         "print(AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=False).encode(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(folder.absolute()), text]
-    done = subprocess.run(command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, **ends_with_us()
+    )
     yield (done.stdout.strip().splitlines() or [""])[-1]
 
 

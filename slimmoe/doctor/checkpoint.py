@@ -4,7 +4,6 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from export.capabilities import ONNX_TYPES, formats_of
 from export.gguf.tokenizer import recognise
@@ -41,7 +40,7 @@ def read_checkpoint(folder: Path, pair: Pair, ratio: float, notes: Notes) -> Non
             "layout": layout_text(total, [*layers.values()], checkpoint.top_k, checkpoint.weights),
             "stored": dict(stored.most_common()),
             "bytes": stored.total(),
-            "quantisation": _quantisation(checkpoint.config),
+            "quantisation": f"quantised: {checkpoint.quantisation.label}" if checkpoint.quantisation else "",
         }
         notes.note(
             tokenizer=lambda: _tokenizer(checkpoint), writable=lambda: _writable(checkpoint),
@@ -53,11 +52,6 @@ def read_checkpoint(folder: Path, pair: Pair, ratio: float, notes: Notes) -> Non
         notes.facts["commands"] = (export, fit)
         with notes.problem_if_refused():
             checkpoint.require_decoder()
-
-
-def _quantisation(config: dict[str, Any]) -> str:
-    told = config.get("quantization_config") or {}
-    return f"quantised by {told['quant_method']}" if told.get("quant_method") else ""
 
 
 def _tokenizer(checkpoint: Checkpoint) -> str:
@@ -92,8 +86,8 @@ def _writable(checkpoint: Checkpoint) -> dict[str, str]:
 def _checkpoint_memory(checkpoint: Checkpoint, ratio: float) -> dict[str, int]:
     """About what stages take on the processor; recovery trains the cut, verification loads the unpruned model."""
     by_layer, routed = Counter[str](), 0
-    for name, tensor in checkpoint.tensors.items():
-        count, place = math.prod(tensor.shape), checkpoint.place(name)
+    for name, tensor in checkpoint.floats.items():
+        count, place = math.prod(tensor.shape), checkpoint.place(next(iter(tensor.parts.values()), name))
         if found := re.match(r".*?\.\d+\.", name):
             by_layer[found[0]] += count
         routed += count * (place.tensor_role in ("expert", "stacked"))
