@@ -51,7 +51,7 @@ class Fit:
 
 def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choice]:
     config, weights = checkpoint.config, read_weights(checkpoint)
-    most, layers = max(checkpoint.moe_layers.values()), int(config["num_hidden_layers"])
+    most, layers = max(checkpoint.moe_layers.values()), checkpoint.layer_count
     able = formats_of(checkpoint)
     metadata = {
         "GGUF": metadata_bytes(checkpoint, "GGUF"),

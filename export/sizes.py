@@ -26,6 +26,7 @@ _ROLES = (
     ("attention_output", r"o_proj|out_proj"),
     ("down", r"down_proj|\.w2\b|output_linear|fc2"),
 )
+_ROUTED = ("expert", "stacked", "router", "selection_bias")
 
 
 def bits(kind: str) -> float:
@@ -56,25 +57,22 @@ class Weights:
 
 
 def read_weights(checkpoint: Checkpoint) -> list[Weights]:
-    """Every tensor that is loaded with a checkpoint, by its role; quantised ones as the floats that they stand for."""
+    """Every tensor of a checkpoint's decoder that is loaded, by its role; quantised ones as the floats that they stand for."""
     decoder = checkpoint.family.decoder
     turned = bool(decoder and decoder.stacked_transposed)
     found = []
     for name, tensor in checkpoint.floats.items():
         place = checkpoint.place(name)
-        if place.tensor_role == "unloaded":
+        if place.tensor_role == "unloaded" or name.startswith(checkpoint.family.beside):
             continue
-        match = re.search(r"layers\.(\d+)\.", name)
-        layer = int(match[1]) if match else -1
-        experts = checkpoint.moe_layers.get(layer, 0)
-        stacked = len(tensor.shape) == 3 and tensor.shape[0] == experts
-        routed = ".experts." in name or stacked
-        columns = tensor.shape[-2 if stacked and turned else -1] if tensor.shape else 1
+        layer, _ = checkpoint.split_layer(name)
+        stacked, routed = place.tensor_role == "stacked", place.tensor_role in _ROUTED
+        columns = tensor.shape[-2 if stacked and turned and len(tensor.shape) == 3 else -1] if tensor.shape else 1
         role = next((role for role, pattern in _ROLES if re.search(pattern, name)), "other")
         if len(tensor.shape) < 2 or name.endswith("bias"):
             role = "vector"
-        elif not routed and experts and tensor.shape[0] == experts:
-            role, routed = "router", True
+        elif place.tensor_role == "router":
+            role = "router"
         found.append(Weights(role, layer, math.prod(tensor.shape), columns, routed))
     return found
 

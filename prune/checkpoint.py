@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prune.families import Family, Layout, families, family_of, load_family
+from prune.families import Family, Layout, decoder_config, families, family_of, load_family
 from prune.families.sanity import check_config, check_tensors
 from prune.fingerprint import fingerprint
 from prune.moe_model import TensorPlace
@@ -36,8 +36,9 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.config: dict[str, Any] = read_config(self.folder)
-        self.family: Family = family_of(self.config)
+        self.stored_config: dict[str, Any] = read_config(self.folder)
+        self.family: Family = family_of(self.stored_config)
+        self.config = decoder_config(self.stored_config)
         check_config(self.config, self.family, self.folder / CONFIG)
         check_side_files(self.folder)
         self.quantisation: Quantisation | None = quantisation_of(self.config, self.folder)
@@ -70,15 +71,25 @@ class Checkpoint:
 
     @cached_property
     def _stacks(self) -> dict[str, tuple[int, int]]:
-        """Prefix of each stack of layers: the number of its first layer, and one past its last."""
-        stacks, first = {}, 0
-        for prefix, key in self.family.layers.items():
-            stacks[prefix] = (first, first + int(self.config[key]))
-            first = stacks[prefix][1]
+        """Prefix of each stack of layers in the files: the number of its first layer, and one past its last."""
+        stacks, end = {}, 0
+        for prefix in self.family.layers:
+            first, end = end, end + self.family.layers_in(self.config, prefix)
+            stacks[self._other_prefix or prefix] = (first, end)
         return stacks
 
+    @cached_property
+    def _other_prefix(self) -> str | None:
+        """What layers begin with in the files, where that is not what the family's modules begin with."""
+        return next((p for p in self.family.prefixes if any(name.startswith(f"{p}.") for name in self.tensors)), None)
+
+    @property
+    def layer_count(self) -> int:
+        """Layers of all stacks."""
+        return max(end for _, end in self._stacks.values())
+
     def prefix(self, layer: int) -> str:
-        """What the names of a layer's tensors and modules begin with: ``model.layers.3.``"""
+        """What the names of a layer's tensors begin with: ``model.layers.3.``"""
         for stack, (first, end) in self._stacks.items():
             if first <= layer < end:
                 return f"{stack}.{layer - first}."
@@ -87,7 +98,7 @@ class Checkpoint:
     @cached_property
     def layout(self) -> Layout:
         """The names this checkpoint uses: those of the family's layout of which most are there."""
-        there = {re.sub(r"^.*?\.\d+\.", "", name) for name in self.tensors}
+        there = {self.split_layer(name)[1] for name in self.tensors}
         return max(self.family.layouts, key=lambda layout: len({layout.router, layout.selection_bias} & there))
 
     @cached_property
@@ -123,13 +134,17 @@ class Checkpoint:
                     return TensorPlace("unloaded")
             elif name.startswith(before):
                 return TensorPlace("unloaded")
-        for stack, (first, _) in self._stacks.items():
-            if (number := re.match(re.escape(stack) + r"\.(\d+)\.", name)) and first + int(
-                number[1]
-            ) in self.moe_layers:
-                values = math.prod((self.tensors.get(name) or self.floats[name]).shape)
-                return self._place_in_layer(first + int(number[1]), name[number.end() :], values)
-        return TensorPlace("other")
+        layer, rest = self.split_layer(name)
+        values = math.prod((self.tensors.get(name) or self.floats[name]).shape)
+        return self._place_in_layer(layer, rest, values) if layer in self.moe_layers else TensorPlace("other")
+
+    def split_layer(self, name: str) -> tuple[int, str]:
+        """The number of the decoder layer that a tensor belongs to, -1 outside them, and its name within the layer."""
+        for stack, (first, end) in self._stacks.items():
+            number = re.match(re.escape(stack) + r"\.(\d+)\.", name)
+            if number and first + int(number[1]) < end:
+                return first + int(number[1]), name[number.end() :]
+        return -1, name
 
     def _place_in_layer(self, layer: int, name: str, values: int) -> TensorPlace:
         if name == self.layout.router:
@@ -148,7 +163,10 @@ class Checkpoint:
 
     def module(self, role: Literal["router", "experts", "selection_bias"], layer: int) -> str:
         """Name in transformers' model of a MoE layer's router, experts or selection bias."""
-        return self.prefix(layer) + getattr(self.family.modules, role)
+        prefix = self.prefix(layer)
+        if other := self._other_prefix:
+            prefix = self.family.prefixes[other] + prefix.removeprefix(other)
+        return prefix + getattr(self.family.modules, role)
 
     @property
     def top_k(self) -> int:
@@ -156,7 +174,7 @@ class Checkpoint:
         keys = self.family.config.top_k
         if isinstance(keys, int):
             return keys
-        value = next((self.config[key] for key in keys if key in self.config), None)
+        value = next((self.config[key] for key in keys if self.config.get(key) is not None), None)
         if value is None:
             raise WorkError(f"{self.folder}/config.json has no {keys[0]!r}.")
         return int(max(value) if isinstance(value, list) else value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prune.families import decoder_config
 from prune.tokenizer import read_tokenizer
 from runtime.errors import RequestError, warn_once
 from runtime.formats.model_folder import read_config
@@ -67,7 +68,7 @@ def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: in
 
     found = make_conversations(ChatTemplate.from_folder(folder), encode, segments, pair, longest)
     highest = max(max(conversation.ids) for conversation in found)
-    vocabulary = read_config(folder).get("vocab_size", highest + 1)
+    vocabulary = decoder_config(read_config(folder)).get("vocab_size", highest + 1)
     if highest >= vocabulary:
         raise RequestError(f"{folder} has a tokenizer with ids up to {highest}, but a vocabulary of {vocabulary}.")
     return found

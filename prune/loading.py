@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from prune.architecture import class_of, config_of
 from prune.checkpoint import Checkpoint
 from prune.repairs import repair
 from runtime.errors import SlimmoeError, WorkError
-from runtime.formats.quantised import KEYS
 
 STORED = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -74,20 +74,6 @@ def refusals_are_sentences(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def model_config(checkpoint: Checkpoint) -> Any:
-    """Its config for transformers, which is not told of the quantisation: what it is given are floats.
-
-    Raises:
-        WorkError: it holds values that transformers refuses.
-    """
-    with refusals_are_sentences(checkpoint.folder):
-        config = AutoConfig.from_pretrained(checkpoint.folder, trust_remote_code=False)
-    for key in KEYS:
-        if hasattr(config, key):
-            delattr(config, key)
-    return config
-
-
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """A checkpoint folder in evaluation mode, quantised and ragged ones included. No code from the folder is run.
 
@@ -100,12 +86,12 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> PreTra
     """
     logging.disable_progress_bar()
     checkpoint = Checkpoint(folder)
-    config = model_config(checkpoint)
-    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    model_class = auto._model_mapping[type(config)]
+    with refusals_are_sentences(folder):
+        config = config_of(checkpoint)
+    model_class = class_of(checkpoint, config)
     if len(set(checkpoint.moe_layers.values())) > 1:
         model_class = _ragged(model_class, checkpoint)
-    source: dict[str, Any] = {"pretrained_model_name_or_path": folder, "use_safetensors": True}
+    source: dict[str, Any] = {"pretrained_model_name_or_path": folder, "config": config, "use_safetensors": True}
     if checkpoint.quantisation:
         state = {name: LazyTensor(checkpoint, name) for name in checkpoint.floats}
         source = {"pretrained_model_name_or_path": None, "config": config, "state_dict": state}

@@ -1,16 +1,21 @@
 """Tiny random checkpoints. Weights are random, so parity means something and quality does not."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from prune.checkpoint import Checkpoint
 from prune.families import load_family
 
 CONFIGS = Path(__file__).parent / "families"
+TRANSPOSED = ("qwen3_vl_moe_text",)  # published with stacked experts turned round, and saved without
 TOKENIZER = Path(__file__).parents[1] / "models" / "default"
 VOCABULARY = json.loads((TOKENIZER / "config.json").read_text())["vocab_size"]  # of its tokenizer
 
@@ -29,14 +34,57 @@ def write_tiny_checkpoint(
         as_published: tensor names and layout as publishers have them; otherwise as transformers holds them in memory,
             where experts are stacked.
     """
-    values = {"vocab_size": VOCABULARY} | json.loads((CONFIGS / f"{family}.json").read_text()) | changes
+    values = json.loads((CONFIGS / f"{family}.json").read_text())
+    if "text_config" in values:  # as published, with the parts beside the decoder
+        values["text_config"] |= {"vocab_size": VOCABULARY} | changes
+        values |= {key: value for key, value in changes.items() if key in values}
+    else:
+        values |= {"vocab_size": VOCABULARY} | changes
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(load_family(family).model_type, **values)
-    model: Any = (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM).from_config(config)
+    config = AutoConfig.for_model(values.pop("model_type", load_family(family).model_type), **values)
+    auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    named = getattr(transformers, (values.get("architectures") or [""])[0], None) or auto._model_mapping[type(config)]
+    model: Any = named._from_config(config)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "bias" in name:  # they start at zero, where forgetting one would go unnoticed
             torch.nn.init.normal_(tensor, std=0.3)
     model.to(dtype).save_pretrained(folder, max_shard_size="3MB", save_original_format=as_published)
+    if as_published and family in TRANSPOSED:
+        for shard in folder.glob("*.safetensors"):
+            tensors = load_file(shard)
+            turned = {name: x.transpose(1, 2).contiguous() for name, x in tensors.items() if ".experts." in name}
+            save_file(tensors | turned, shard, {"format": "pt"})
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(TOKENIZER / name, folder / name)
     return folder
+
+
+def add_mtp_layer(folder: Path, tensors: bool = True) -> list[str]:
+    """Give a checkpoint a layer of multi-token prediction, a twin of its last one; returns the names of its tensors.
+
+    Args:
+        tensors: false: config.json says that there is one, as of models that transformers saved, and there is none.
+    """
+    checkpoint = Checkpoint(folder)
+    path, keys = folder / "config.json", checkpoint.family.config
+    if keys.mtp_layers:
+        stored, counted = checkpoint.stored_config, {keys.mtp_layers: 1}
+        if "text_config" in stored:
+            counted = {"text_config": stored["text_config"] | counted}
+        path.write_text(json.dumps(stored | counted))
+    if not tensors:
+        return []
+    count, last = checkpoint.layer_count, checkpoint.prefix(checkpoint.layer_count - 1)
+    name = checkpoint.family.unloaded[0].format(beyond=count)
+    prefix = name if re.search(r"\d", name) else f"{name}layers.0."
+    twins = {
+        prefix + key.removeprefix(last): tensor
+        for shard in folder.glob("*.safetensors")
+        for key, tensor in load_file(shard).items()
+        if key.startswith(last)
+    }
+    save_file(twins, folder / "mtp.safetensors", {"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    known = {name: tensor.path.name for name, tensor in checkpoint.tensors.items()}
+    index.write_text(json.dumps({"metadata": {}, "weight_map": known | dict.fromkeys(twins, "mtp.safetensors")}))
+    return sorted(twins)

@@ -13,6 +13,7 @@ from export.gguf.converter_process import FOUND, UNKNOWN_TOKENIZER, differences
 from export.gguf.tokenizer import unknown_tokenizer
 from prune.checkpoint import Checkpoint
 from runtime import llama_paths
+from runtime.engines.llama_library import GAVE_UP
 from runtime.errors import RequestError, WorkError
 from runtime.processes import ends_with_us
 
@@ -72,10 +73,12 @@ def run_tool(
 
 def inexactness(checkpoint: Checkpoint) -> str:
     """In what llama.cpp computes the model only nearly as transformers does; empty where it is exact."""
-    fixed = checkpoint.family.gguf.rope_fixed
+    gguf = checkpoint.family.gguf
+    fixed = gguf.rope_fixed
     rope = checkpoint.config.get("rope_parameters") or checkpoint.config.get("rope_scaling") or {}
     kind = rope.get("rope_type") or rope.get("type")
-    return "; ".join(differences(fixed | rope, fixed)) if kind == "yarn" else ""
+    found = differences(fixed | rope, fixed) if kind == "yarn" else []
+    return "; ".join([*found, *([gguf.nearly] if gguf.nearly else [])])
 
 
 def require_supported(checkpoint: Checkpoint, groups: int | None = None) -> None:
@@ -104,6 +107,19 @@ def require_supported(checkpoint: Checkpoint, groups: int | None = None) -> None
         )
 
 
+def _changes(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the converter is to read in config.json in another way."""
+    keys = checkpoint.family.config
+    lacking = not any(checkpoint.place(name).tensor_role == "unloaded" for name in checkpoint.tensors)
+    # It wants more experts than groups, so that one expert in one group would end it.
+    alone = max(checkpoint.moe_layers.values()) == 1
+    return {
+        "without_mtp": lacking,  # a config may count layers of multi-token prediction that are not there
+        "overrides": {keys.mtp_layers: 0} if lacking and keys.mtp_layers else {},
+        "removed": [keys.groups, keys.topk_groups] if alone else [],
+    }
+
+
 def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> str | None:
     """Write ``checkpoint`` as a GGUF file of the plain type F32, F16 or BF16.
 
@@ -115,12 +131,13 @@ def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> s
         WorkError: llama.cpp is not built, or its converter refuses the model or its tokenizer.
     """
     source, folder = require_llama_cpp() / "source", checkpoint.folder
-    told = json.dumps(asdict(extra) | asdict(checkpoint.family.gguf))
+    told = json.dumps(asdict(extra) | asdict(checkpoint.family.gguf) | _changes(checkpoint))
     with converter_folder(checkpoint) as given:
         command = [sys.executable, str(_PROCESS), str(source), str(given.absolute()), str(output.absolute())]
         status, lines = run_tool([*command, plain.lower(), told], os.environ | {"HF_HUB_OFFLINE": "1"})
     if status == UNKNOWN_TOKENIZER:
         raise unknown_tokenizer(folder)
     if status or not output.exists():
-        raise WorkError(f"llama.cpp's converter failed on {folder}: {lines[-1][:300]}")
+        gave_up = next((line for line in lines if line.startswith(GAVE_UP)), None)
+        raise WorkError(gave_up or f"llama.cpp's converter failed on {folder}: {lines[-1][:300]}")
     return next((line.removeprefix(FOUND) for line in lines if line.startswith(FOUND)), None)

@@ -1,4 +1,5 @@
-"""A process of its own for llama.cpp's converter, which is a script: tell it what it does not know, then run it.
+"""A process of its own for llama.cpp's converter, which is a script: tell it what it does not know, run it, and start
+llama.cpp with the result, since its code ends the process where it finds a number impossible.
 
 ``python converter_process.py SOURCE FOLDER OUTPUT OUTTYPE EXTRA``, EXTRA being a JSON object with the
 fields of ``convert.Extra`` and ``prune.families.Gguf``. It prints one line that begins with ``FOUND`` where the tokenizer
@@ -25,16 +26,22 @@ def differences(config: dict[str, Any], fixed: dict[str, Any]) -> list[str]:
     ]
 
 
-def _complete(config: dict[str, Any], defaults: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+def _complete(config: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
     """The config with what only transformers' code knows; ends the process where llama.cpp would compute another."""
-    for sentence in differences(config, fixed):
+    if extra["architecture"]:
+        config["architectures"] = [extra["architecture"]]
+    if isinstance(config.get("text_config"), dict):  # the converter lets these overrule the rest
+        return config | {"text_config": _complete(config["text_config"], extra)}
+    for sentence in differences(config, extra["fixed"]):
         sys.exit(f"{sentence}.")
+    config = {key: value for key, value in (config | extra["overrides"]).items() if key not in extra["removed"]}
+    for key, names in extra["values"].items():
+        if isinstance(config.get(key), list):
+            config[key] = [names.get(value, value) for value in config[key]]
     rope = config.get("rope_parameters") or {}
     if config.get("head_dim") and rope.get("partial_rotary_factor"):
         config.setdefault("rotary_dim", int(config["head_dim"] * rope["partial_rotary_factor"]))
-    if config.get("n_group") == 1:  # llama.cpp wants more experts than groups, so one expert in one group ends it
-        config = {key: value for key, value in config.items() if key not in ("n_group", "topk_group")}
-    return defaults | config
+    return extra["defaults"] | config
 
 
 def _is_sentencepiece(path: Path) -> bool:
@@ -43,34 +50,47 @@ def _is_sentencepiece(path: Path) -> bool:
     return model.get("type") == "BPE" and bool(model.get("byte_fallback"))
 
 
-def _let_every_class_read_transformers_folders(folder: Path) -> None:
+def _adapt_classes(folder: Path, extra: dict[str, Any]) -> None:
     """Some of the converter's classes know only the files of their first publisher, and may even run code of his."""
     import conversion  # type: ignore[reportMissingImports]
-    from conversion.base import ModelBase, TextModel  # type: ignore[reportMissingImports]
+    from conversion.base import ModelBase  # type: ignore[reportMissingImports]
     from conversion.hunyuan import HunYuanModel, HunYuanMoEModel  # type: ignore[reportMissingImports]
+    from conversion.mamba import Mamba2Model  # type: ignore[reportMissingImports]
 
     # Not imported by name: the constants above are read by code that does without it.
     transformers: Any = sys.modules["transformers"]
-    load_tokenizer, sentencepiece = transformers.AutoTokenizer.from_pretrained, TextModel._set_vocab_sentencepiece
-    load_class = conversion.get_model_class
+    load_tokenizer, load_class = transformers.AutoTokenizer.from_pretrained, conversion.get_model_class
 
     def from_pretrained(*arguments: Any, **options: Any) -> Any:
         return load_tokenizer(*arguments, **options | {"trust_remote_code": False})
 
-    def set_vocab_sentencepiece(self: Any, *arguments: Any, **options: Any) -> None:
-        if (folder / "tokenizer.model").exists():
-            sentencepiece(self, *arguments, **options)
-        elif _is_sentencepiece(folder / "tokenizer.json"):
-            self._set_vocab_llama_hf()
-        else:
-            self._set_vocab_gpt2()
-
     def get_model_class(name: str, *arguments: Any, **options: Any) -> type[ModelBase]:
         known = {each.lower(): each for each in conversion.TEXT_MODEL_MAP}  # PhiMoE is Phimoe in transformers
-        return load_class(known.get(name.lower(), name), *arguments, **options)
+        found = load_class(known.get(name.lower(), name), *arguments, **options)
+        usual = found.set_vocab
 
+        def set_vocab(self: Any) -> None:
+            try:
+                usual(self)
+            except FileNotFoundError:  # of SentencePiece, or a tokenizer.json that does not split text as that does
+                if _is_sentencepiece(folder / "tokenizer.json"):
+                    self._set_vocab_llama_hf()
+                else:
+                    self._set_vocab_gpt2()
+
+        found.set_vocab, found.no_mtp = set_vocab, found.no_mtp or extra["without_mtp"]
+        return found
+
+    make = Mamba2Model.__init__
+
+    def make_completed(self: Any, folder: Path, *arguments: Any, **options: Any) -> None:
+        if options.get("hparams") is None:  # it would read config.json by itself
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            options["hparams"] = _complete(config, extra)
+        make(self, folder, *arguments, **options)
+
+    Mamba2Model.__init__ = make_completed
     transformers.AutoTokenizer.from_pretrained = from_pretrained
-    TextModel._set_vocab_sentencepiece = set_vocab_sentencepiece
     HunYuanMoEModel.set_vocab = HunYuanModel.set_vocab
     conversion.get_model_class = get_model_class
 
@@ -79,7 +99,6 @@ def _float_tensors(model: Any, folder: str) -> dict[str, Any]:
     """The tensors of a quantised checkpoint as the converter indexes those of another, each dequantised when it is read."""
     from conversion.base import LazyTorchTensor  # type: ignore[reportMissingImports]
 
-    sys.path.append(str(Path(__file__).parents[2]))  # this package, of which the process is run as a script
     from prune.checkpoint import Checkpoint
     from prune.loading import LazyTensor
 
@@ -96,6 +115,7 @@ def _float_tensors(model: Any, folder: str) -> dict[str, Any]:
 def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, Any]) -> None:
     """Run the converter of ``source``; a failure ends the process with its reason as the last line."""
     sys.path[:1] = [source, f"{source}/gguf-py"]  # in the place of this file's folder
+    sys.path.append(str(Path(__file__).parents[2]))  # this package, of which the process is run as a script
     from conversion.base import ModelBase, TextModel  # type: ignore[reportMissingImports]
     from gguf import GGUFValueType, Metadata
 
@@ -134,7 +154,7 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
         config = known_config(*arguments, **options)
         if extra["dequantised"]:
             config = {key: value for key, value in config.items() if key not in extra["dequantised"]}
-        return _complete(config, extra["defaults"], extra["fixed"])
+        return _complete(config, extra)
 
     def index_tensors(self: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
         return _float_tensors(self, folder) if extra["dequantised"] else known_index(self, *arguments, **options)
@@ -144,6 +164,8 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
         for name, tensor in known_tensors(self):
             if tied and name == "lm_head.weight":
                 continue  # a stored copy, which transformers does not read either
+            if extra["input_first"]:
+                tensor = _input_first(name, tensor, self.hparams["hidden_size"])
             yield name, tensor
             if tied and name == "model.embed_tokens.weight":
                 yield "lm_head.weight", tensor
@@ -151,10 +173,29 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
     TextModel.get_vocab_base_pre, ModelBase.prepare_metadata = get_vocab_base_pre, prepare_metadata
     ModelBase.load_hparams, ModelBase.get_tensors = staticmethod(load_hparams), get_tensors
     ModelBase.index_tensors = index_tensors
-    _let_every_class_read_transformers_folders(Path(folder))
+    _adapt_classes(Path(folder), extra)
     Metadata.load = staticmethod(load)
     sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", output, "--outtype", outtype]
     runpy.run_path(f"{source}/convert_hf_to_gguf.py", run_name="__main__")
+    _start_llama_cpp(Path(output))
+
+
+def _input_first(name: str, tensor: Any, hidden: int) -> Any:
+    """Stacked experts [E, in, out], which transformers writes as [E, out, in]."""
+    place = {"experts.gate_up_proj": 1, "experts.down_proj": 2}.get(".".join(name.split(".")[-2:]))
+    return tensor.transpose(1, 2) if place and tensor.shape[place] != hidden else tensor
+
+
+def _start_llama_cpp(file: Path) -> None:
+    from runtime.engines.llama import LlamaEngine
+    from runtime.errors import SlimmoeError
+
+    try:
+        engine = LlamaEngine(file, threads=1, context=32, mapped=True)
+        engine.logits([0])
+        engine.close()
+    except SlimmoeError as error:
+        sys.exit(error.sentence)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from runtime.errors import RequestError
 def _decoder_of(checkpoint: Checkpoint) -> Decoder:
     if decoder := checkpoint.family.decoder:
         return decoder
-    sentence = f"The ONNX export does not know models of type {checkpoint.family.model_type!r}."
-    other = None if checkpoint.family.gguf.refused else f"slimmoe gguf {checkpoint.folder} -o FILE.gguf"
+    family = checkpoint.family
+    sentence = f"The ONNX export does not know models of type {family.model_type!r}"
+    sentence += f": {family.onnx_refused}." if family.onnx_refused else "."
+    other = None if family.gguf.refused else f"slimmoe gguf {checkpoint.folder} -o FILE.gguf"
     raise RequestError(sentence, next_command=other)
 
 
@@ -120,14 +122,17 @@ class Builder:
             return x
         return self.graph.node("Add", [x, self.graph.constant(f"{x}.bias", bias)], output or f"{x}.biased")
 
-    def norm(self, role: str, x: str, layer: int | None = None) -> str:
-        """RMS or layer norm over the last axis."""
+    def norm(self, role: str, x: str, layer: int | None = None, epsilon: float | None = None) -> str:
+        """RMS or layer norm over the last axis; ``epsilon`` where it is not that of the config."""
         label, inputs = self._norm(role, layer)
         kind = {"rms": "RMSNormalization", "layer": "LayerNormalization"}[self.decoder.norm]
-        return self.graph.node(kind, [x, *inputs], label, axis=-1, epsilon=self.epsilon)
+        return self.graph.node(kind, [x, *inputs], label, axis=-1, epsilon=epsilon or self.epsilon)
 
     def add_norm(self, role: str, x: str, skip: str, layer: int | None = None) -> tuple[str, str]:
-        """The norm of x + skip, and the sum itself."""
+        """The norm of x + skip, and the sum itself; twice the sum where the family has no such norm."""
+        if role not in self.decoder.layer | self.decoder.model:
+            total = self.graph.node("Add", [x, skip], f"{skip}.sum")
+            return total, total
         label, inputs = self._norm(role, layer)
         kind = {"rms": "SkipSimplifiedLayerNormalization", "layer": "SkipLayerNormalization"}[self.decoder.norm]
         outputs = [label, "", "", f"{label}.sum"]

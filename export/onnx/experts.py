@@ -69,7 +69,10 @@ class FeedForward:
         if not self.gated:
             inner = graph.node("Relu", [builder.linear(f"{kind}_up", x, layer)], f"{layer}.{kind}.inner")
             return builder.linear(f"{kind}_down", inner, layer)
-        both = builder.linears([f"{kind}_gate", f"{kind}_up"], f"{kind}_gate_up", x, layer)
+        if builder.tensors.has(f"{kind}_gate_up", layer=layer):
+            both = builder.linear(f"{kind}_gate_up", x, layer)
+        else:
+            both = builder.linears([f"{kind}_gate", f"{kind}_up"], f"{kind}_gate_up", x, layer)
         gate, up = f"{both}.gate", f"{both}.up"
         graph.node("Split", [both], [gate, up], axis=-1, num_outputs=2)
         silu = graph.node("Mul", [gate, graph.node("Sigmoid", [gate], f"{gate}.sigmoid")], f"{gate}.silu")

@@ -42,6 +42,10 @@ class _Decoder:
         """What lets a layer's tokens see each other."""
         return self.convolution if self.builder.tensors.has("convolution", layer=layer) else self.attention
 
+    def normed(self, role: str, x: str, layer: int) -> str:
+        """What a layer adds, by the norm that some families have there."""
+        return self.builder.norm(role, x, layer) if role in self.builder.decoder.layer else x
+
     def keep(self, *names: str) -> list[str]:
         """Of hidden states [B, S, hidden] the last ``num_logits_to_keep`` positions, or all where that is 0.
 
@@ -58,15 +62,15 @@ class _Decoder:
         builder, decoder = self.builder, self.builder.decoder
         residual = builder.factor(decoder.residual_multiplier)
         x, embedding = builder.embedding(self.positions.padded_right("input_ids"))
-        normed = builder.norm("input_norm", x, 0)
+        normed = builder.norm("input_norm", x, 0) if "input_norm" in decoder.layer else x
         for layer in range(self.layers):
             mixer = self.mixer(layer)
             mixed = mixer.mix(normed, layer)
             if layer + 1 == self.layers:  # nothing after the last attention looks at other positions
                 x, mixed = self.keep(x, mixed)
-            mixed = builder.scaled(mixer.output(mixed, layer), residual)
+            mixed = builder.scaled(self.normed("mixed_norm", mixer.output(mixed, layer), layer), residual)
             normed, x = builder.add_norm("post_norm", x, mixed, layer)
-            mixed = builder.scaled(self.feed_forward(normed, layer), residual)
+            mixed = builder.scaled(self.normed("fed_norm", self.feed_forward(normed, layer), layer), residual)
             role, of = ("input_norm", layer + 1) if layer + 1 < self.layers else ("final_norm", None)
             normed, x = builder.add_norm(role, x, mixed, of)
         vocabulary = builder.logits(normed, embedding)

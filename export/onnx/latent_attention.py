@@ -20,11 +20,12 @@ class LatentAttention(Attention):
         super().__init__(builder, positions)
         config = builder.config
         self.rotated, self.plain = config["qk_rope_head_dim"], config["qk_nope_head_dim"]
+        self.epsilon = builder.decoder.latent_epsilon
         self.value, self.latent = config["v_head_dim"], config["kv_lora_rank"]
         self.head, self.kv_heads = self.rotated + self.plain, self.heads
         if self.value > self.head:
             raise RequestError(f"The ONNX graph needs values of a head no larger than its keys ({self.head}).")
-        self.rotary = rotary(config, self.rotated)
+        self.rotary = rotary(config, self.rotated, whole=True)
         self.scale = self.head**-0.5 * self.rotary.sharpness
 
     def projections(self, x: str, layer: int) -> tuple[str, str, str]:
@@ -32,7 +33,7 @@ class LatentAttention(Attention):
         rows = np.arange(self.heads * self.head).reshape(self.heads, self.head)
         rows = np.roll(rows, self.rotated, axis=1).reshape(-1)
         if builder.tensors.has("query_down", layer=layer):
-            query = builder.norm("query_down_norm", builder.linear("query_down", x, layer), layer)
+            query = builder.norm("query_down_norm", builder.linear("query_down", x, layer), layer, self.epsilon)
             query = builder.linear("query_up", query, layer, order=rows)
         else:
             query = builder.linear("query", x, layer, order=rows)
@@ -40,7 +41,8 @@ class LatentAttention(Attention):
         parts = builder.split(builder.linear("latent", x, layer), [self.latent, self.rotated], "plain", "rotated")
         rows = np.arange(self.heads * (self.plain + self.value)).reshape(self.heads, -1)
         rows = np.concatenate([rows[:, : self.plain].reshape(-1), rows[:, self.plain :].reshape(-1)])
-        expanded = builder.linear("latent_up", builder.norm("latent_norm", parts[0], layer), layer, order=rows)
+        latent = builder.norm("latent_norm", parts[0], layer, self.epsilon)
+        expanded = builder.linear("latent_up", latent, layer, order=rows)
         keys, value = builder.split(expanded, [self.heads * self.plain, self.heads * self.value], "keys", "values")
 
         shared = graph.node("Unsqueeze", [parts[1], graph.constant("latent.axis", np.array([2]))], f"{label}.shared")

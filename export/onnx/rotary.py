@@ -24,14 +24,15 @@ class Rotary:
         return np.cos(angles) * np.float32(self.scale), np.sin(angles) * np.float32(self.scale)
 
 
-def rotary(config: dict[str, Any], head: int) -> Rotary:
+def rotary(config: dict[str, Any], head: int, whole: bool = False) -> Rotary:
     """The rotary embedding of a config, as transformers 5 (``rope_parameters``) or 4 (``rope_scaling``) wrote it.
 
     Of ``longrope``, whose frequencies jump where a text outgrows the length the model was first trained on, the graph
-    knows the part before: a text may have ``original_max_position_embeddings`` tokens.
+    knows the part before: a text may have ``original_max_position_embeddings`` tokens. So it is where queries grow with
+    their position from there on (``llama_4_scaling_beta``).
 
     Args:
-        head: size of a head.
+        head: size of a head, or (``whole``) of the part of it that is rotated.
 
     Raises:
         RequestError: a kind that the graph does not know.
@@ -40,7 +41,7 @@ def rotary(config: dict[str, Any], head: int) -> Rotary:
     rope = {key: value for key, value in rope.items() if value is not None}
     kind = rope.get("rope_type", rope.get("type", "default"))
     share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    rotated = int(head * share) if share else config.get("rotary_dim") or head
+    rotated = head if whole else int(head * share) if share else config.get("rotary_dim") or head
     if rotated % 16:
         raise RequestError(f"ONNX Runtime rotates a multiple of 16 values of a head, and this model has {rotated}.")
     base = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
@@ -57,6 +58,8 @@ def rotary(config: dict[str, Any], head: int) -> Rotary:
     factor = rope.get("factor") or positions / original
     if kind == "yarn":
         sharpness = _yarn_scale(factor, rope.get("mscale_all_dim", 0)) ** 2
+        if rope.get("llama_4_scaling_beta"):  # queries grow from there on
+            positions = min(positions, original)
         return Rotary(_yarn(rope, powers, factor, original, base), _scale(rope, factor), positions, sharpness)
     scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     scale = rope.get("short_mscale", rope.get("attention_factor", scale))

@@ -51,7 +51,12 @@ class Tensors:
         self._roles = decoder.model | decoder.layer | {"router": router}
         if selection_bias and "router" not in decoder.biased:
             self._roles["selection_bias"] = selection_bias
-        self._left = {name for name in checkpoint.floats if checkpoint.place(name).tensor_role != "unloaded"}
+        unused = checkpoint.family.beside
+        self._left = {
+            name
+            for name in checkpoint.floats
+            if checkpoint.place(name).tensor_role != "unloaded" and not name.startswith(unused)
+        }
         self._missing: list[str] = []
 
     def _find(self, role: str, layer: int | None = None, expert: int | None = None) -> str:
@@ -164,6 +169,8 @@ class Tensors:
         if name in self._checkpoint.floats and experts != count:
             raise WorkError(f"{name} holds {experts} experts, and the router of its layer has {count}.")
         turned = self._decoder.stacked_transposed
+        if turned == "by_shape":  # published so, and saved by transformers otherwise
+            turned = self._shape(self._find("stacked_up", layer=layer))[1] == self._checkpoint.config["hidden_size"]
 
         def pieces() -> Iterator[np.ndarray]:
             for values in self._checkpoint.read_slices(name):

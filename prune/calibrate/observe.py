@@ -49,6 +49,16 @@ def experts_replaced(model: Any, forward: ExpertsForward) -> Iterator[None]:
         del ALL_EXPERTS_FUNCTIONS[name]
 
 
+@contextlib.contextmanager
+def _hook(module: torch.nn.Module, told: Callable[..., None]) -> Iterator[None]:
+    """Within it, ``told`` gets the module, its inputs and its output after each call."""
+    handle = module.register_forward_hook(told)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class Observer:
     """Within it, the model computes what it did, and adds up what LayerStats describes.
 
@@ -71,21 +81,48 @@ class Observer:
         self._role = torch.empty(0)  # of each token of the batch: 0 prompt, 1 response, 2 padding
         self._layers: dict[torch.nn.Module, int] = {}
         self._usual: dict[torch.nn.Module, Callable[..., torch.Tensor]] = {}  # called as usual(module, ...)
+        self._hooked = checkpoint.family.modules.scaled_inputs
+        self._routers: dict[torch.nn.Module, torch.nn.Module] = {}  # by the experts they route to, where hooked
+        self._scores: dict[
+            torch.nn.Module, tuple[torch.Tensor, torch.Tensor]
+        ] = {}  # by router: its last input, and they
         for i in checkpoint.moe_layers:
             module: Any = model.get_submodule(checkpoint.module("experts", i))
             self._layers[module] = i
-            self._usual[module] = usual_experts(module)
-        self._registered = experts_replaced(model, self._forward)
+            if self._hooked:
+                self._routers[module] = model.get_submodule(checkpoint.module("router", i))
+            else:
+                self._usual[module] = usual_experts(module)
+        self._model, self._stack = model, contextlib.ExitStack()
         self._residuals = Residuals(model, checkpoint)
 
     def __enter__(self) -> "Observer":
-        self._registered.__enter__()
+        if not self._hooked:
+            self._stack.enter_context(experts_replaced(self._model, self._forward))
+        for experts, router in self._routers.items():
+            self._stack.enter_context(_hook(router, self._keep_scores))
+            self._stack.enter_context(_hook(experts, self._hook_outputs))
         self._residuals.attach()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._residuals.detach()
-        self._registered.__exit__(kind, error, trace)
+        self._stack.__exit__(kind, error, trace)
+
+    def _keep_scores(self, module: Any, inputs: Any, output: Any) -> None:
+        """Of a router that gives scores [T, E], zero where an expert was not chosen."""
+        self._scores[module] = inputs[0].reshape(-1, inputs[0].shape[-1]), output[0].detach()
+
+    def _hook_outputs(self, module: Any, inputs: Any, output: torch.Tensor) -> None:
+        """Of experts that get every token scaled by its score, and give [E * T, H]: that is f_j(t) times the gate."""
+        router: Any = self._routers[module]
+        hidden, scores = self._scores[router]
+        gate, index = scores.topk(router.top_k)
+        chosen = output.view(-1, len(index), output.shape[-1])[index.T, torch.arange(len(index), device=index.device)]
+        chosen = chosen.transpose(0, 1).float() / gate.float()[..., None].clamp(min=1e-30)
+        added = (gate.float()[:, None] @ chosen)[:, 0]
+        turn = self._residuals.turn(self._residuals.before_experts(self._layers[module], hidden), added)
+        self._add(self._layers[module], self._role, index, gate.float(), chosen @ chosen.mT, turn)
 
     def begin(self, batch: Batch) -> None:
         """Tell which tokens the next forward pass will bring."""

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import init_empty_weights
-from transformers import AutoModelForCausalLM
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     WeightConverter,
@@ -28,12 +27,13 @@ from transformers.core_model_loading import (
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging
 
+from prune.architecture import class_of, config_of
 from prune.batches import Batch
 from prune.calibrate.observe import Observer, experts_replaced
 from prune.calibrate.one_by_one import lacks_memory_for_layers, one_by_one
 from prune.calibrate.resume import Partial, start_afresh
 from prune.checkpoint import Checkpoint
-from prune.loading import STORED, LazyTensor, model_config, read_tensor, refusals_are_sentences
+from prune.loading import STORED, LazyTensor, read_tensor, refusals_are_sentences
 from runtime.errors import WorkError
 from runtime.formats.files import new_file, require_space
 
@@ -56,9 +56,9 @@ class LayerwiseModel:
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, lean: bool = False) -> None:
         logging.disable_progress_bar()
         self.checkpoint, self.device, self.dtype, self.lean = checkpoint, device, dtype, lean
-        config = model_config(checkpoint)
         with refusals_are_sentences(checkpoint.folder), init_empty_weights(include_buffers=False):
-            self.model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+            config = config_of(checkpoint)
+            self.model: Any = class_of(checkpoint, config)._from_config(config, dtype=dtype).eval()
         for module in self.model.modules():
             for name, buffer in module.named_buffers(recurse=False):
                 setattr(module, name, buffer.to(device))
@@ -71,11 +71,12 @@ class LayerwiseModel:
             layer.forward = partial(self._layer_forward, i, layer.forward)
 
     def _tensors_by_layer(self) -> tuple[dict[int, list[str]], list[str]]:
-        """Names in the checkpoint by layer, and of what the base model has outside its layers."""
+        """Names in the checkpoint by layer, and of what the decoder has outside its layers."""
         rules = get_model_conversion_mapping(self.model)
         renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
         converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
         known, base = self.model.state_dict(), self.model.base_model_prefix
+        decoder = self._prefix.rpartition(".")[0]
         inside: dict[int, list[str]] = {i: [] for i in range(len(self.layers))}
         outside = []
         for name in self.checkpoint.floats:
@@ -84,7 +85,7 @@ class LayerwiseModel:
                 layer = int(target[len(self._prefix) + 1 :].split(".")[0])
                 if layer in inside:  # some checkpoints carry further layers that transformers leaves out
                     inside[layer].append(name)
-            elif target.startswith(f"{base}."):
+            elif target.startswith(f"{decoder}."):
                 outside.append(name)
         return inside, outside
 

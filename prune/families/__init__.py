@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,7 @@ class Modules:
     router: str
     experts: str
     selection_bias: str | None = None  # the parameter or buffer
+    scaled_inputs: bool = False  # experts get all tokens [E * T, H], scaled by the router's scores, zero if not chosen
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,16 @@ class Gguf:
     """What llama.cpp takes for granted about a family."""
 
     refused: str = ""  # why llama.cpp cannot run the family; empty where it can
+    architecture: str = ""  # the class by whose name its converter knows the family, where that is another
     defaults: dict[str, Any] = field(default_factory=dict)  # keys its converter needs and transformers does not save
     fixed: dict[str, Any] = field(default_factory=dict)  # keys of config.json whose value its code does not read
     rope_fixed: dict[str, Any] = field(
         default_factory=dict
     )  # the same of rope_parameters; others compute nearly the same
+    # By key of a list in config.json, its values and what its converter calls them.
+    values: dict[str, dict[str, str]] = field(default_factory=dict)
+    input_first: bool = False  # its converter wants stacked experts with input features before output features
+    nearly: str = ""  # in what its code computes the family otherwise, too little to matter
     separate_output: bool = False  # its code wants output weights of their own where the embedding serves as them
 
 
@@ -72,9 +79,13 @@ class Family:
 
     model_type: str
     config: Keys
-    layers: dict[str, str]  # prefix of a stack of layers: config key of its length; numbered through in this order
+    # Prefix of a stack of layers: config keys of its length, which may be a list; numbered through in this order.
+    layers: dict[str, tuple[str, ...]]
     layouts: tuple[Layout, ...]  # a checkpoint follows the first whose router is there
     modules: Modules
+    prefixes: dict[str, str] = field(default_factory=dict)  # others in the files: what modules begin with then
+    architectures: tuple[str, ...] = ()  # names by which models of other types are of this family, too
+    beside: tuple[str, ...] = ()  # prefixes of tensors of other parts than the decoder, such as vision
     padding: bool = (
         True  # false: a selection bias does not keep an expert out of the others' scores (softmax before it)
     )
@@ -82,11 +93,23 @@ class Family:
     unloaded: tuple[str, ...] = ()  # prefixes of tensors that transformers leaves aside; {beyond}: past the last layer
     gguf: Gguf = field(default_factory=Gguf)
     decoder: Decoder | None = None  # for the ONNX graph writer, if it knows the family
+    onnx_refused: str = ""  # why it does not, the end of a sentence
+
+    def layers_in(self, config: dict[str, Any], stack: str) -> int:
+        """How many layers a stack has by a config."""
+        length = next((config[key] for key in self.layers[stack] if config.get(key) is not None), 0)
+        return len(length) if isinstance(length, list | str) else int(length)
 
     def experts_in(self, config: dict[str, Any]) -> int | None:
         """The number of experts by a config (the largest, where it is given by layer); None where it does not say."""
-        value = next((config[key] for key in self.config.expert_count if key in config), None)
+        value = next((config[key] for key in self.config.expert_count if config.get(key) is not None), None)
         return max(value) if isinstance(value, list) else value
+
+
+def decoder_config(config: dict[str, Any]) -> dict[str, Any]:
+    """What a ``config.json`` says of the decoder: of a model with other parts its ``text_config``, over the rest."""
+    nested = config.get("text_config")
+    return config | nested if isinstance(nested, dict) else config
 
 
 def families() -> list[str]:
@@ -102,27 +125,34 @@ def load_family(name: str) -> Family:
         keys: dict[str, Any] = data.pop("config")
         keys = {key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()}
         layouts = tuple(Layout(**entry | {"experts": tuple(entry["experts"])}) for entry in data.pop("layout"))
-        modules, unloaded = Modules(**data.pop("modules")), tuple(data.pop("unloaded", ()))
+        layers = {k: (v,) if isinstance(v, str) else tuple(v) for k, v in data.pop("layers").items()}
+        modules = Modules(**data.pop("modules"))
         parts: dict[str, Any] = {"gguf": Gguf(**data.pop("gguf", {}))}
+        parts |= {key: tuple(data.pop(key, ())) for key in ("unloaded", "architectures", "beside")}
+        parts["onnx_refused"] = data.pop("onnx", {"refused": ""})["refused"]
         if "decoder" in data:
             parts["decoder"] = Decoder(**data.pop("decoder"))
-        return Family(config=Keys(**keys), layouts=layouts, modules=modules, unloaded=unloaded, **parts, **data)
+        return Family(config=Keys(**keys), layers=layers, layouts=layouts, modules=modules, **parts, **data)
     except (TypeError, KeyError) as error:
         raise TypeError(f"prune/families/{name}.toml: {error}") from error
 
 
 def family_of(config: dict[str, Any]) -> Family:
-    """The family of a checkpoint's ``config.json``.
+    """The family of a checkpoint's ``config.json``: by its ``model_type``, that of its decoder first, or its class.
 
     Raises:
-        RequestError: no family file describes this ``model_type``.
+        RequestError: no family file describes this model.
     """
-    model_type = config.get("model_type")
-    name = re.sub(r"\W", "_", str(model_type))  # nllb-moe
-    if name not in families():
-        known = ", ".join(families())
-        raise RequestError(
-            f"Models of type {model_type!r} are not supported; known MoE families: {known}. "
-            "docs/add-a-family.md says how to add one."
-        )
-    return load_family(name)
+    known = families()
+    for model_type in (decoder_config(config).get("model_type"), config.get("model_type")):
+        if (name := re.sub(r"\W", "_", str(model_type))) in known:  # nllb-moe
+            return load_family(name)
+    if named := {*(config.get("architectures") or ())}:
+        for name in known:
+            with suppress(TypeError, tomllib.TOMLDecodeError):  # a broken file is no other model's trouble
+                if named & {*load_family(name).architectures}:
+                    return load_family(name)
+    raise RequestError(
+        f"Models of type {config.get('model_type')!r} are not supported; known MoE families: {', '.join(known)}. "
+        "docs/add-a-family.md says how to add one."
+    )

@@ -13,6 +13,7 @@ from typing import Any
 MODEL_ROLES = ("embedding", "encoder_norm", "final_norm", "output")
 LAYER_ROLES = (
     *("input_norm", "post_norm"),  # before attention and before the feed-forward network
+    *("mixed_norm", "fed_norm"),  # of what attention adds to the hidden states, and of what the network adds
     *("query", "key", "value", "attention_output", "query_norm", "key_norm"),
     *("cross_norm", "cross_query", "cross_key", "cross_value", "cross_output"),  # attention to an encoder's output
     *("query_down", "query_down_norm", "query_up"),  # of queries in two steps
@@ -22,6 +23,7 @@ LAYER_ROLES = (
     *("expert_gate", "expert_up", "expert_down"),  # of one {expert}
     *("stacked_up", "stacked_down"),  # of all experts; stacked_up has the rows of gate and up projection
     *("shared_gate", "shared_up", "shared_down"),  # of the expert that every token takes
+    "shared_gate_up",  # the rows of its gate and up projection, one after the other
     "shared_sigmoid",  # one row: the shared expert's gate
     *("dense_gate", "dense_up", "dense_down"),  # in layers without a router
 )
@@ -46,6 +48,7 @@ class Decoder:
 
     norm: str = "rms"  # or layer
     epsilon: str = "rms_norm_eps"  # key
+    latent_epsilon: float | None = None  # of the latents' norms, where their code has another
     embedding_root: str | None = None  # key that says whether embeddings are multiplied by the root of their size
     embedding_multiplier: str | None = None  # keys of factors
     residual_multiplier: str | None = None  # of what each layer's two parts add to the hidden states
@@ -64,7 +67,7 @@ class Decoder:
     activation: str = "swiglu"  # or relu, of networks that have no gate
     swiglu: dict[str, str | float] = field(default_factory=dict)  # alpha, beta, limit: a number or a key
     stacked_interleaved: bool = False  # rows of gate and up projection in turn, instead of one after the other
-    stacked_transposed: bool = False  # input features before output features
+    stacked_transposed: bool | str = False  # input features before output features; "by_shape": in some checkpoints
 
     def __post_init__(self) -> None:
         unknown = [*(self.model.keys() - MODEL_ROLES), *(self.layer.keys() - LAYER_ROLES)]

@@ -21,7 +21,7 @@ _KINDS: dict[str, Any] = {
     "quantization_config": dict[str, Any] | None,
     "layer_types": list[str] | None, "architectures": list[str] | None,
     "eos_token_id": _IDS, "bos_token_id": _IDS, "pad_token_id": _IDS,
-    "rope_theta": float | None, "max_position_embeddings": int | None, "head_dim": int | None,
+    "mamba_dt_rank": int | str | None, "rope_theta": float | None, "max_position_embeddings": int | None, "head_dim": int | None,
 }  # fmt: skip
 _ENDINGS: dict[str, Any] = {"_eps": float | None, "_epsilon": float | None, "_multiplier": float | None}
 _ENDINGS |= dict.fromkeys(("hidden_size", "vocab_size", "_heads", "_head_dim", "_rank"), int | None)
@@ -39,7 +39,9 @@ def _wrong_values(config: dict[str, Any], family: Family) -> Iterator[str]:
     """What is wrong with single values, as ends of a sentence."""
     keys = family.config
     top_k_keys = keys.top_k if isinstance(keys.top_k, tuple) else ()
-    most = dict.fromkeys(family.layers.values(), MOST_LAYERS)
+    lengths = (key for names in family.layers.values() for key in names)  # of which others are lists than the first
+    most = {key: MOST_LAYERS for key in lengths if not isinstance(config.get(key), list | str)}
+    most |= dict.fromkeys((names[0] for names in family.layers.values()), MOST_LAYERS)
     most |= dict.fromkeys((*keys.expert_count, *top_k_keys), MOST_EXPERTS)
     for key, value in config.items():
         kind = _KINDS.get(key) or next((kind for end, kind in _ENDINGS.items() if key.endswith(end)), None)
@@ -55,9 +57,9 @@ def _wrong_values(config: dict[str, Any], family: Family) -> Iterator[str]:
         for number in _numbers(value) if kind in (_COUNT, int | None) and not key.endswith("token_id") else []:
             if not least <= number <= limit:
                 yield f"its {key} is {str(number)[:40]}"
-    for stack, key in family.layers.items():
-        if config.get(key) is None:
-            yield f"it does not say by {key} how many layers {stack} has"
+    for stack, names in family.layers.items():
+        if all(config.get(key) is None for key in names):
+            yield f"it does not say by {names[0]} how many layers {stack} has"
     for key in _REQUIRED if family.decoder and not family.decoder.has_encoder else ():
         if config.get(key) is None:
             yield f"it does not say its {key}"
@@ -101,12 +103,13 @@ def check_tensors(
         WorkError: the first contradiction.
     """
     plain = {name: shape for name, (dtype, shape) in shapes.items() if dtype in _PLAIN}
-    for stack, key in family.layers.items():
-        pattern = re.compile(re.escape(stack) + r"\.(\d+)\.")
+    for stack in family.layers:
+        pattern = re.compile("(?:" + "|".join(map(re.escape, (stack, *family.prefixes))) + r")\.(\d+)\.")
         there = {int(found[1]) for name in shapes if (found := pattern.match(name))}
-        if there and (missing := sorted({*range(config[key])} - there)):
+        count = family.layers_in(config, stack)
+        if there and (missing := sorted({*range(count)} - there)):
             raise WorkError(
-                f"{folder} is incomplete: its config.json says {config[key]} layers, and there is no tensor of "
+                f"{folder} is incomplete: its config.json says {count} layers, and there is no tensor of "
                 f"{stack}.{missing[0]}."
             )
     for said, key, number in _sizes(plain, config, family):

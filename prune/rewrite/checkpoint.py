@@ -70,8 +70,10 @@ def _write_shard(pieces: list[Piece], path: Path) -> None:
 
 
 def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, without_mtp: bool) -> dict:
-    config, keys = dict(checkpoint.config), checkpoint.family.config
-    config.pop("transformers_weights", None)  # the cut's are where they are looked for anyway
+    stored, keys = dict(checkpoint.stored_config), checkpoint.family.config
+    nested = isinstance(stored.get("text_config"), dict)
+    config = dict(stored["text_config"]) if nested else stored
+    stored.pop("transformers_weights", None)  # the cut's are where they are looked for anyway
 
     def put(names: tuple[str, ...], value: int) -> None:
         for name in [name for name in names if name in config] or names[:1]:
@@ -85,9 +87,16 @@ def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, without_mtp: b
         config |= {keys.groups: 1, keys.topk_groups: 1}
     if without_mtp and keys.mtp_layers and keys.mtp_layers in config:
         config[keys.mtp_layers] = 0
-    for key in KEYS:
-        if isinstance(config.get(key), dict):
-            config[key] = {name: _kept_modules(checkpoint, shape, value) for name, value in config[key].items()}
+    for holder in (stored, config) if nested else (config,):
+        for key in KEYS:
+            if isinstance(holder.get(key), dict):
+                kept = {name: _kept_modules(checkpoint, shape, value) for name, value in holder[key].items()}
+                holder[key] = kept
+    if nested:
+        return stored | {"text_config": config}
+    if config.get("model_type") != checkpoint.family.model_type:  # known by its class: transformers shall know it, too
+        config["model_type"] = checkpoint.family.model_type
+        config.pop("auto_map", None)  # of code that is not copied
     return config
 
 

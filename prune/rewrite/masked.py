@@ -35,14 +35,15 @@ def masked(model: PreTrainedModel, checkpoint: Checkpoint, plan: Plan) -> Iterat
     plan's top-k and the groups of the cut, so nothing about its form is assumed.
     """
     groups = groups_after(checkpoint, plan)
-    settings = {"top_k": plan.top_k}
+    settings, keys = {"top_k": plan.top_k}, checkpoint.family.config.top_k
+    top_k_keys = keys if isinstance(keys, tuple) else ()
     if groups != checkpoint.groups:
         settings |= {"num_group": 1, "topk_group": 1}
     with contextlib.ExitStack() as stack:
         for layer in plan.layers:
             dropped = sorted(set(range(layer.experts)) - set(layer.keep))
             router: Any = model.get_submodule(checkpoint.module("router", layer.layer))
-            stack.enter_context(_masked_router(router, dropped, settings))
+            stack.enter_context(_masked_router(router, dropped, settings, top_k_keys))
             if checkpoint.selection_bias:
                 path, _, name = checkpoint.module("selection_bias", layer.layer).rpartition(".")
                 stack.enter_context(_masked_bias(getattr(model.get_submodule(path), name), dropped))
@@ -50,23 +51,28 @@ def masked(model: PreTrainedModel, checkpoint: Checkpoint, plan: Plan) -> Iterat
 
 
 @contextlib.contextmanager
-def _masked_router(router: Any, dropped: list[int], settings: dict[str, int]) -> Iterator[None]:
+def _masked_router(
+    router: Any, dropped: list[int], settings: dict[str, int], top_k_keys: tuple[str, ...]
+) -> Iterator[None]:
     original = router.forward
-    before = {name: getattr(router, name) for name in settings if hasattr(router, name)}
+    before = [(router, name, value) for name, value in settings.items() if hasattr(router, name)]
+    if not hasattr(router, "top_k"):  # it reads the config in each call
+        before += [(router.config, key, settings["top_k"]) for key in top_k_keys if hasattr(router.config, key)]
+    before = [(owner, name, getattr(owner, name), value) for owner, name, value in before]
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         with _MaskLogits(dropped):
             return original(*args, **kwargs)
 
     router.forward = forward
-    for name in before:
-        setattr(router, name, settings[name])
+    for owner, name, _, value in before:
+        setattr(owner, name, value)
     try:
         yield
     finally:
         del router.forward  # the class's own shows again
-        for name, value in before.items():
-            setattr(router, name, value)
+        for owner, name, value, _ in before:
+            setattr(owner, name, value)
 
 
 @contextlib.contextmanager

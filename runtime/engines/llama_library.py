@@ -1,5 +1,7 @@
 """llama.cpp's library through llama_cpp's ctypes layer, and what it logs: errors, and the sizes of its buffers."""
 
+import contextlib
+import ctypes
 import importlib
 import importlib.util
 import os
@@ -19,6 +21,7 @@ _PARTS = {"model": "weights_bytes", "KV": "kv_cache_bytes", "RS": "kv_cache_byte
 
 errors: deque[str] = deque(maxlen=20)  # llama.cpp's last error lines
 buffers: dict[str, int] = {}  # bytes by part, as llama.cpp logs them while it loads: no function tells them
+GAVE_UP = "llama.cpp gave up:"
 _callbacks: list[Any] = []  # the library calls them as long as the process lives: Python must not collect them
 
 
@@ -42,6 +45,13 @@ def _import_bindings() -> Any:
         del sys.modules["llama_cpp"]
 
 
+def _end(message: bytes) -> None:
+    """Called where ggml's code finds a number impossible: it then ends the process, which shall say why in a sentence."""
+    reason = message.decode(errors="replace").strip().splitlines()[0]
+    print(f"{GAVE_UP} {reason}. It cannot compute this file.", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 @cache
 def library() -> Any:
     """llama_cpp on the environment's own build of llama.cpp, else on what LLAMA_CPP_LIB_PATH or its wheel brings."""
@@ -61,5 +71,8 @@ def library() -> Any:
 
     _callbacks.append(bindings.llama_log_callback(log))
     bindings.llama_log_set(_callbacks[-1], None)
+    with contextlib.suppress(AttributeError):  # not in older builds, nor where a library shows only its own functions
+        _callbacks.append(ctypes.CFUNCTYPE(None, ctypes.c_char_p)(_end))
+        bindings._lib.ggml_set_abort_callback(_callbacks[-1])
     bindings.llama_backend_init()
     return bindings

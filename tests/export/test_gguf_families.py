@@ -32,16 +32,22 @@ from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 from tests.export.warm_converter import WarmConverter
 from tests.prune.test_cut import plan_for
-from tests.tiny import VOCABULARY, write_tiny_checkpoint
+from tests.tiny import VOCABULARY, add_mtp_layer, write_tiny_checkpoint
 
 BAR = 1e-4  # largest logit difference in float32
+NEARLY = 5e-3  # of families that llama.cpp computes only nearly
 RUNNABLE = [name for name in families() if not load_family(name).gguf.refused]
 TEXTS = [text for segment in read_segments(Path("data/dev"), Pair("en", "de")) for text in segment]
 HALF = [1, 2, 5, 7], [0, 3, 4, 6]
 THREE_OF_FOUR = [0, 1, 3, 4, 6, 7], [1, 2, 3, 5, 6, 7]  # of each half, which are the groups of grouped families
 UNEVEN = [1, 2, 5], [0, 3, 4, 6, 7]
 # Tokens that the converter's class for the family looks up by name.
-SPECIAL = {"glm4_moe": ["[gMASK]", "<|endoftext|>", "<|user|>", "<|observation|>"]}
+UNTIED = (
+    "kimi_linear",
+    "nemotron_h",
+)  # transformers' classes have output weights of their own whatever the config says
+GLM = ["[gMASK]", "<|endoftext|>", "<|user|>", "<|observation|>"]
+SPECIAL = {"glm4_moe": GLM, "glm4_moe_lite": GLM, "qwen3_5_moe_text": ["<|endoftext|>"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,6 +66,10 @@ class Subject:
     @cached_property
     def checkpoint(self) -> Checkpoint:
         return Checkpoint(self.folder)
+
+    @property
+    def nearly(self) -> str:
+        return self.checkpoint.family.gguf.nearly
 
     @cached_property
     def ids(self) -> list[int]:
@@ -99,10 +109,10 @@ def logits(file: Path, ids: list[int]) -> np.ndarray:
         return engine.logits(ids)
 
 
-def assert_equal(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_equal(found: np.ndarray, expected: np.ndarray, nearly: str = "") -> None:
     difference = float(np.abs(found - expected).max())
     print(f"largest logit difference {difference:.2g}")
-    assert difference <= BAR
+    assert difference <= (NEARLY if nearly else BAR)
     assert expected.std() > 0.1  # a model that says nothing would agree with any
 
 
@@ -115,7 +125,7 @@ def counts(file: Path) -> tuple[int, int]:
 def assert_export_computes_the_cut(subject: Subject, plan: Plan, folder: Path) -> Path:
     prune(subject.folder, plan, folder / "cut")
     file = export_gguf(folder / "cut", folder / "cut.gguf", "F32")
-    assert_equal(logits(file, subject.ids), subject.reference(folder / "cut"))
+    assert_equal(logits(file, subject.ids), subject.reference(folder / "cut"), subject.nearly)
     assert GgufModel(file).fingerprint == Checkpoint(folder / "cut").fingerprint
     assert counts(file) == (max(len(layer.keep) for layer in plan.layers), plan.top_k)
     return file
@@ -160,7 +170,7 @@ def test_padded_layers_equal_the_masked_original(subject: Subject, keep: tuple[l
     plan = subject.plan(*keep)
     file = assert_export_computes_the_cut(subject, plan, tmp_path)
     assert Checkpoint(tmp_path / "cut").groups == (1 if keep is UNEVEN else 2)
-    assert_equal(logits(file, subject.ids), subject.reference(subject.folder, plan))
+    assert_equal(logits(file, subject.ids), subject.reference(subject.folder, plan), subject.nearly)
 
 
 def test_exactly_eight_experts_stay(tmp_path: Path) -> None:
@@ -169,11 +179,19 @@ def test_exactly_eight_experts_stay(tmp_path: Path) -> None:
     assert_export_computes_the_cut(subject, subject.plan([0, 1, 2, 3, 5, 7, 9, 11], [*range(4, 12)]), tmp_path)
 
 
-@pytest.mark.parametrize("family", RUNNABLE)
+@pytest.mark.parametrize("family", [name for name in RUNNABLE if name not in UNTIED])
 def test_the_embedding_may_be_the_output(family: str, tmp_path: Path) -> None:
     subject = write_subject(tmp_path / "source", family, tie_word_embeddings=True)
     assert not any("lm_head" in name for name in subject.checkpoint.tensors)
     assert_export_computes_the_cut(subject, subject.plan(*HALF), tmp_path)
+
+
+@pytest.mark.parametrize("family", [name for name in RUNNABLE if load_family(name).config.mtp_layers])
+def test_a_config_may_count_layers_of_multi_token_prediction_that_are_not_there(family: str, tmp_path: Path) -> None:
+    subject = write_subject(tmp_path / "source", family)
+    add_mtp_layer(subject.folder, tensors=False)
+    file = export_gguf(subject.folder, tmp_path / "x.gguf", "F32")
+    assert_equal(logits(file, subject.ids), subject.reference(subject.folder), subject.nearly)
 
 
 @pytest.mark.parametrize("family", sorted(set(families()) - set(RUNNABLE)))
@@ -199,6 +217,14 @@ def test_values_that_llama_cpp_would_ignore_are_refused(family: str, changes: di
     with pytest.raises(RequestError, match=f"its config has {key} {value}, and"):
         export_gguf(source.folder, tmp_path / "x.gguf", "F32")
     assert not (tmp_path / "x.gguf").exists()
+
+
+def test_an_assertion_of_llama_cpp_is_one_sentence_and_nothing_is_written(tmp_path: Path) -> None:
+    """It stops at Llama 4 without a layer that sees no positions, as there are none in so few layers."""
+    subject = write_subject(tmp_path / "source", "llama4_text", num_hidden_layers=2)
+    with pytest.raises(WorkError, match=r"^llama\.cpp gave up: .*GGML_ASSERT"):
+        export_gguf(subject.folder, tmp_path / "x.gguf", "F32")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 YARN = {"rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0}

@@ -17,12 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from export.onnx import export_onnx
 from export.onnx.blocks import Blocks, quantise
 from prune import families as family_files
 from prune.checkpoint import Checkpoint
-from prune.families import families, load_family
+from prune.families import decoder_config, families, load_family
 from prune.families.decoder import Decoder
 from prune.loading import load_model
 from prune.rewrite import prune
@@ -44,7 +45,15 @@ YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max
 CHANGES: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"q_lora_rank": None, "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.8}},
     "deepseek_v3": {"v_head_dim": 32, "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}},
+    "dots1": {
+        "attention_bias": True,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "sliding_window": 16,
+        "norm_topk_prob": False,
+    },
     "exaone_moe": {"norm_topk_prob": False},
+    "flex_olmo": {"norm_topk_prob": True},
+    "glm4_moe_lite": {"rms_norm_eps": 1e-3, "v_head_dim": 32},
     "glm4_moe": {"head_dim": 32, "attention_bias": True, "use_qk_norm": True},
     "gpt_oss": {"rope_parameters": {**YARN, "truncate": False, "beta_fast": 32.0, "beta_slow": 1.0}},
     "hunyuan_v1_moe": {
@@ -62,6 +71,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         **{"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2, "mlp_only_layers": [1]},
         **{"num_hidden_layers": 3, "shared_expert_intermediate_size": 96},
     },
+    "qwen3_vl_moe_text": {"moe_intermediate_size": 96},
     "qwen3_moe": {"hidden_size": 64, "head_dim": 16, "mlp_only_layers": [0], "num_hidden_layers": 3},
 }
 
@@ -69,7 +79,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 def write(family: str, folder: Path, **options: Any) -> Path:
     """A tiny checkpoint with its tokenizer's vocabulary, inner sizes that blocks of 32 weights divide, and norms that are
     not all ones."""
-    keys = json.loads((CONFIGS / f"{family}.json").read_text())
+    keys = decoder_config(json.loads((CONFIGS / f"{family}.json").read_text()))
     inner = {key: 64 for key in keys if key.endswith("intermediate_size")}
     write_tiny_checkpoint(folder, family, **{"vocab_size": VOCABULARY, **inner, **CHANGES.get(family, {}), **options})
     for shard in sorted(folder.glob("*.safetensors")):
@@ -183,6 +193,26 @@ def test_tensors_named_and_stacked_as_in_memory(subject: Subject, tmp_path: Path
     assert differences(Graph(tmp_path / "onnx").logits(), subject.expected).max() <= 1e-4
 
 
+def test_what_a_config_leaves_out_is_as_in_transformers(subject: Subject, tmp_path: Path) -> None:
+    """Publishers leave out what has the value that transformers takes anyway, or what their version had not yet."""
+    shutil.copytree(subject.folder, tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config, family = Checkpoint(subject.folder).config, Checkpoint(subject.folder).family
+    usual = CONFIG_MAPPING[family.model_type]().to_dict()
+    kept = {
+        "model_type",
+        "num_experts_per_tok",
+        *family.config.expert_count,
+        *(key for keys in family.layers.values() for key in keys),
+    }
+    left = {k: v for k, v in config.items() if k in kept or k not in usual or v != usual[k]}
+    path.write_text(
+        json.dumps(left | ({"text_config": {"model_type": family.model_type}} if "text_config" in left else {}))
+    )
+    export_onnx(tmp_path / "model", tmp_path / "onnx", "none")
+    assert (tmp_path / "onnx" / "onnx" / "model.onnx").read_bytes() == subject.graph.path.read_bytes()
+
+
 ragged = pytest.mark.parametrize(
     "keep",
     [([1, 2, 5], [0, 3, 4, 6, 7]), ([0, 1, 3, 4, 6, 7], [*range(8)])],  # groups, if any, fall together or stay
@@ -220,10 +250,10 @@ def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
     vocabulary = {id(each.weight) for each in (model.get_input_embeddings(), model.get_output_embeddings())}
     kept = [f"{part}." for part in (family.modules.router, "shared_expert_gate", "conv.conv")]
     for name, weight in model.named_parameters():
-        if weight.dim() < 2 or "bias" in name or any(part in name for part in kept):
+        if weight.dim() < 2 or "bias" in name or name.startswith(family.beside) or any(part in name for part in kept):
             continue
         routed = f"{family.modules.experts}." in name
-        turned = family.decoder is not None and family.decoder.stacked_transposed and routed
+        turned = family.decoder is not None and family.decoder.stacked_transposed is True and routed
         values = weight.transpose(-1, -2).numpy() if turned else weight.numpy()
         kind = of_most if routed or id(weight) in vocabulary else of_others.dividing(values.shape[-1])
         values = torch.from_numpy(fake_quantised(values, kind))
@@ -275,7 +305,7 @@ def test_quantised_equals_transformers_with_the_same_weights(
     model = load(subject.folder)
     quantise_model(model, Checkpoint(subject.folder), bits)
     if bits == 8:
-        model.config._experts_implementation = int8_inputs
+        model.config.get_text_config()._experts_implementation = int8_inputs
     expected = torch_logits(model)
     off = differences(Graph(tmp_path / "onnx", quant).logits(ROWS, STEPS), expected)
     # A token whose router is undecided may take other experts, and one input that is rounded the other way at 8 bits

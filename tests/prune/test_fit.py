@@ -12,12 +12,13 @@ from export.gguf import export_gguf
 from export.onnx import export_onnx
 from export.sizes import cache_bytes
 from prune.checkpoint import Checkpoint
+from prune.families import families, load_family
 from prune.gguf_model import GgufModel
 from prune.rewrite import prune
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.measure.bench import file_size
 from tests.prune.test_cut import plan_for
-from tests.tiny import VOCABULARY, write_tiny_checkpoint
+from tests.tiny import VOCABULARY, add_mtp_layer, write_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "models" / "default"
@@ -51,6 +52,26 @@ def test_the_size_of_an_onnx_folder_is_foretold(kind: str, half: Path, tmp_path)
     (foretold,) = (c for c in fit(Checkpoint(DEFAULT), 2**33).choices if (c.ratio, c.type) == (0.5, kind))
     size = file_size(export_onnx(half, tmp_path / "onnx", kind))
     assert foretold.file_bytes == pytest.approx(size, rel=0.01)
+
+
+@pytest.mark.parametrize("family", [name for name in families() if load_family(name).unloaded])
+def test_layers_that_no_file_of_ours_holds_are_not_counted(family: str, tmp_path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "model", family)
+    before = fit(Checkpoint(folder), 2**33)
+    add_mtp_layer(folder)
+    assert fit(Checkpoint(folder), 2**33) == before
+
+
+@pytest.mark.parametrize("family", families())
+def test_every_family_can_be_fitted(family: str, tmp_path) -> None:
+    """Whatever its config says by null, as published configs do of what a model does not have."""
+    folder = write_tiny_checkpoint(tmp_path / "model", family)
+    checkpoint = Checkpoint(folder)
+    if checkpoint.config.get("is_encoder_decoder"):
+        return
+    config = {"kv_lora_rank": None, "n_group": None, "head_dim": None, "sliding_window": None} | checkpoint.config
+    (folder / "config.json").write_text(json.dumps(config))
+    assert all(choice.memory_bytes > choice.file_bytes > 0 for choice in fit(Checkpoint(folder), 2**33).choices)
 
 
 def test_no_weights_are_read(tmp_path) -> None:
