@@ -8,7 +8,17 @@ from rich.table import Table
 
 from export.capabilities import Capabilities, formats_of, gguf_refusal
 from export.gguf_sizes import config_of, cut_size, type_of
-from export.sizes import bits, cache_bytes, compute_bytes, fallback, metadata_bytes, read_weights, rotary_bytes, type_in
+from export.sizes import (
+    bits,
+    cache_bytes,
+    compute_bytes,
+    fallback,
+    metadata_bytes,
+    read_weights,
+    rotary_bytes,
+    sizes_of,
+    type_in,
+)
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan.budget import kept_count
@@ -50,7 +60,7 @@ class Fit:
 
 
 def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choice]:
-    config, weights = checkpoint.config, read_weights(checkpoint)
+    config, weights = sizes_of(checkpoint), read_weights(checkpoint)
     most, layers = max(checkpoint.moe_layers.values()), checkpoint.layer_count
     able = formats_of(checkpoint)
     metadata = {

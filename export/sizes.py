@@ -26,6 +26,7 @@ _ROLES = (
     ("attention_output", r"o_proj|out_proj"),
     ("down", r"down_proj|\.w2\b|output_linear|fc2"),
 )
+_KEYS = re.compile(r"\bk_proj|\bkv_[ab]_proj")  # of attention's keys
 _ROUTED = ("expert", "stacked", "router", "selection_bias")
 
 
@@ -130,6 +131,12 @@ def type_in(name: str, layers: int, tied: bool) -> Callable[[Weights], str]:
     )
 
 
+def sizes_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The config, whose ``num_hidden_layers`` are those with keys and values: a cache of others does not grow."""
+    caching = {checkpoint.split_layer(name)[0] for name in checkpoint.floats if _KEYS.search(name)} - {-1}
+    return checkpoint.config | {"num_hidden_layers": len(caching) or checkpoint.layer_count}
+
+
 def cache_bytes(config: dict[str, Any], context: int, width: int) -> int:
     """Bytes of the KV cache for ``context`` tokens with ``width`` bytes a number."""
     if config.get("kv_lora_rank"):  # multi-head latent attention: one compressed vector for keys and values
@@ -160,7 +167,9 @@ def metadata_bytes(checkpoint: Checkpoint, format: Literal["GGUF", "ONNX"]) -> i
     path = checkpoint.folder / "tokenizer.json"
     if format == "ONNX":
         return path.stat().st_size if path.exists() else 0
-    layers = len({re.sub(r"\.experts\.\d+\.", ".experts.", name) for name in checkpoint.floats})
+    beside = checkpoint.family.beside
+    held = (n for n in checkpoint.floats if checkpoint.place(n).tensor_role != "unloaded" and not n.startswith(beside))
+    layers = len({re.sub(r"\.experts\.\d+\.", ".experts.", name) for name in held})
     return layers * _TENSOR_BYTES + (_vocabulary_bytes(read_object(path)) if path.exists() else 0)
 
 

@@ -1,5 +1,6 @@
 """Which of transformers' classes a checkpoint is: its config, and the model with all of its parts."""
 
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -7,17 +8,24 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Generation
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from prune.checkpoint import Checkpoint
+from prune.families import family_of
+from runtime.formats.json_object import read_object
 from runtime.formats.quantised import KEYS
 
 
-def config_of(checkpoint: Checkpoint) -> PreTrainedConfig:
-    """The config as transformers reads it. Where it does not know the type, that of the family whose code the model is.
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The config of a folder as transformers reads it; of a type that it does not know, as that of the family's code."""
+    stored = read_object(folder / "config.json")
+    model_type = str(stored.get("model_type"))
+    kind = CONFIG_MAPPING[model_type if model_type in CONFIG_MAPPING else family_of(stored).model_type]
+    config = kind.from_pretrained(folder)
+    config.model_type = kind.model_type  # by which transformers finds how tensors are renamed
+    return config
 
-    It is not told of a quantisation: what the model is given are floats.
-    """
-    model_type = str(checkpoint.stored_config.get("model_type"))
-    kind = CONFIG_MAPPING[model_type if model_type in CONFIG_MAPPING else checkpoint.family.model_type]
-    config = kind.from_pretrained(checkpoint.folder)
+
+def config_of(checkpoint: Checkpoint) -> PreTrainedConfig:
+    """Its config for transformers, which is not told of a quantisation: what the model is given are floats."""
+    config = read_config(checkpoint.folder)
     for part in {id(each): each for each in (config, config.get_text_config())}.values():
         for key in KEYS:
             if hasattr(part, key):

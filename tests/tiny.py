@@ -50,13 +50,18 @@ def write_tiny_checkpoint(
             torch.nn.init.normal_(tensor, std=0.3)
     model.to(dtype).save_pretrained(folder, max_shard_size="3MB", save_original_format=as_published)
     if as_published and family in TRANSPOSED:
-        for shard in folder.glob("*.safetensors"):
-            tensors = load_file(shard)
-            turned = {name: x.transpose(1, 2).contiguous() for name, x in tensors.items() if ".experts." in name}
-            save_file(tensors | turned, shard, {"format": "pt"})
+        turn_stacked_experts(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(TOKENIZER / name, folder / name)
     return folder
+
+
+def turn_stacked_experts(folder: Path) -> None:
+    """Input features before output features, or the other way."""
+    for shard in folder.glob("*.safetensors"):
+        tensors = load_file(shard)
+        turned = {name: x.transpose(1, 2).contiguous() for name, x in tensors.items() if ".experts." in name}
+        save_file(tensors | turned, shard, {"format": "pt"})
 
 
 def add_mtp_layer(folder: Path, tensors: bool = True) -> list[str]:

@@ -65,7 +65,7 @@ class Attention:
         if not normed and not late:
             return packed, "", ""
         queries, keys = self.heads * self.head, self.kv_heads * self.head
-        scales = [builder.tensors.values(f"{role}_norm", layer=layer) for role in ("query", "key")] if normed else []
+        scales = [builder.scale(f"{role}_norm", layer) for role in ("query", "key")] if normed else []
         if builder.decoder.norm == "rms" and not late and all(scale.size == self.head for scale in scales):
             both, value = builder.split(packed, [queries + keys, keys], "queries_keys", "value")
             both = self._normed_by_head(both, scales[0], scales[1], f"{layer}.queries_keys")

@@ -128,6 +128,11 @@ class Builder:
         kind = {"rms": "RMSNormalization", "layer": "LayerNormalization"}[self.decoder.norm]
         return self.graph.node(kind, [x, *inputs], label, axis=-1, epsilon=epsilon or self.epsilon)
 
+    def scale(self, role: str, layer: int | None = None) -> np.ndarray:
+        """What a norm multiplies by; some families store how far that is from 1."""
+        place = {} if layer is None else {"layer": layer}
+        return self.tensors.values(role, **place) + np.float32(self.decoder.norm_offset)
+
     def add_norm(self, role: str, x: str, skip: str, layer: int | None = None) -> tuple[str, str]:
         """The norm of x + skip, and the sum itself; twice the sum where the family has no such norm."""
         if role not in self.decoder.layer | self.decoder.model:
@@ -142,5 +147,5 @@ class Builder:
     def _norm(self, role: str, layer: int | None) -> tuple[str, list[str]]:
         place = {} if layer is None else {"layer": layer}
         label = ".".join([*map(str, place.values()), role])
-        parts = {"scale": self.tensors.values(role, **place), "bias": self.tensors.bias(role, **place)}
+        parts = {"scale": self.scale(role, layer), "bias": self.tensors.bias(role, **place)}
         return label, [self.graph.constant(f"{label}.{part}", v) for part, v in parts.items() if v is not None]

@@ -29,14 +29,19 @@ class Convolution:
         projected = builder.linear("convolution_input", x, layer)
         graph.node("Split", [projected], [before, after, inner], axis=-1, num_outputs=3)
         inner = graph.node("Mul", [before, inner], f"{label}.inner")
-        (past,), (present,) = self.cache(layer, "past"), self.cache(layer, "present")
-        past = graph.node("Transpose", [past], f"{past}.rows", perm=[0, 2, 1])
-        inner = graph.node("Concat", [past, inner], f"{label}.rows", axis=1)
-        self._keep(inner, present, layer)
-        return graph.node("Mul", [after, self._convolved(inner, layer)], f"{label}.gated")
+        return graph.node("Mul", [after, self._causal(inner, layer)], f"{label}.gated")
 
     def output(self, mixed: str, layer: int) -> str:
         return self.builder.linear("convolution_output", mixed, layer)
+
+    def _causal(self, x: str, layer: int) -> str:
+        """Each channel of [B, S, channels] convolved with what came before, which the cache keeps."""
+        graph = self.builder.graph
+        past, present = (next(iter(self.cache(layer, side))) for side in ("past", "present"))
+        past = graph.node("Transpose", [past], f"{past}.rows", perm=[0, 2, 1])
+        rows = graph.node("Concat", [past, x], f"{layer}.convolution.rows", axis=1)
+        self._keep(rows, present, layer)
+        return self._convolved(rows, layer)
 
     def _convolved(self, rows: str, layer: int) -> str:
         """Of [B, kernel + S, hidden] the sum of shifted products: for one token ORT's Conv takes many times longer."""

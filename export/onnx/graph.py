@@ -2,7 +2,8 @@
 
 Inputs ``input_ids`` [B, S], ``attention_mask`` [B, past + S] and ``past_key_values.N.key/value`` [B, KV heads, past,
 head]; outputs ``logits`` [B, S, vocabulary] and ``present.N.key/value``. Layers with a convolution instead of attention
-have ``past_conv.N`` and ``present_conv.N`` (convolution.py). Positions come from the mask. Where past and present share
+have ``past_conv.N`` and ``present_conv.N`` (convolution.py), delta nets ``past_recurrent.N``, too (delta_net.py).
+Positions come from the mask. Where past and present share
 one buffer, it may be longer than the mask, which says how much of it is in use.
 The optional input ``num_logits_to_keep`` [1] restricts ``logits`` to the last positions (0, the default: all of them).
 
@@ -17,13 +18,18 @@ from onnx import ModelProto, TensorProto
 from export.onnx.attention import Attention
 from export.onnx.builder import Builder
 from export.onnx.convolution import Convolution
+from export.onnx.delta_net import DeltaNet
 from export.onnx.experts import FeedForward
+from export.onnx.gated_attention import GatedAttention
 from export.onnx.latent_attention import LatentAttention
 from export.onnx.positions import Positions
 from export.onnx.quantise import Storage
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
+from prune.families.decoder import Decoder
 
+# What layers have instead of attention, by a role of which they alone have a tensor; the first that fits.
+_MIXERS: dict[str, type[Convolution]] = {"delta_decay": DeltaNet, "convolution_input": Convolution}
 KEEP = "num_logits_to_keep"
 
 
@@ -34,13 +40,22 @@ class _Decoder:
         self.builder, self.graph = builder, builder.graph
         self.layers = builder.config["num_hidden_layers"]
         self.positions = positions = Positions(builder.graph)
-        attention = LatentAttention if "latent" in builder.decoder.layer else Attention
-        self.attention, self.convolution = attention(builder, positions), Convolution(builder, positions)
+        self.attention = self._attention(builder.decoder)(builder, positions)
+        self.others = {
+            role: kind(builder, positions) for role, kind in _MIXERS.items() if role in builder.decoder.layer
+        }
         self.feed_forward = FeedForward(builder)
+
+    @staticmethod
+    def _attention(decoder: Decoder) -> type[Attention]:
+        if "latent" in decoder.layer:
+            return LatentAttention
+        return GatedAttention if decoder.gated_query else Attention
 
     def mixer(self, layer: int) -> Attention | Convolution:
         """What lets a layer's tokens see each other."""
-        return self.convolution if self.builder.tensors.has("convolution", layer=layer) else self.attention
+        others = (mixer for role, mixer in self.others.items() if self.builder.tensors.has(role, layer=layer))
+        return next(others, self.attention)
 
     def normed(self, role: str, x: str, layer: int) -> str:
         """What a layer adds, by the norm that some families have there."""

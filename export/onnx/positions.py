@@ -37,7 +37,7 @@ class Positions:
         return self._graph.node("Shape", ["attention_mask"], "mask.length", start=1, end=2)
 
     @cached_property
-    def _steps(self) -> str:
+    def steps(self) -> str:
         """0, 1, 2, ... for the new tokens: int64 [S]."""
         length = self._graph.node("Squeeze", [self._given], "ids.length.scalar")
         return self._graph.node("Range", [self._constant("zero", 0), length, self._constant("one", 1)], "ids.steps")
@@ -71,12 +71,12 @@ class Positions:
     def ids(self) -> str:
         """Positions of the new tokens: int64 [B, S]."""
         past = self._graph.node("Sub", [self._used, self.new], "ids.past")
-        return self._graph.node("Add", [past, self._steps], "ids.positions")
+        return self._graph.node("Add", [past, self.steps], "ids.positions")
 
     def padded_right(self, ids: str) -> str:
         """``ids`` [B, S], sequences that are padded on the left turned round. A single new token stays where it is."""
         graph = self._graph
-        where = graph.node("Add", [self._steps, self._padding], "ids.from")
+        where = graph.node("Add", [self.steps, self._padding], "ids.from")
         where = graph.node("Mod", [where, self._given], "ids.from.within")
         return graph.node("GatherElements", [ids, where], "ids.right", axis=1)
 
@@ -84,6 +84,6 @@ class Positions:
     def as_given(self) -> str:
         """For each of the caller's positions, where its hidden state is: int64 [B, S, 1]."""
         graph = self._graph
-        where = graph.node("Sub", [self._steps, self._padding], "ids.to")
+        where = graph.node("Sub", [self.steps, self._padding], "ids.to")
         where = graph.node("Mod", [where, self._given], "ids.to.within")
         return graph.node("Unsqueeze", [where, self._constant("end", [-1])], "ids.to.rows")

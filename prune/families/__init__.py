@@ -89,6 +89,7 @@ class Family:
     padding: bool = (
         True  # false: a selection bias does not keep an expert out of the others' scores (softmax before it)
     )
+    single_precision: bool = False  # transformers computes parts of its layers in float32 whatever it is asked for
     group_floor: int = 1  # experts of a group that the router's group score adds up
     unloaded: tuple[str, ...] = ()  # prefixes of tensors that transformers leaves aside; {beyond}: past the last layer
     gguf: Gguf = field(default_factory=Gguf)

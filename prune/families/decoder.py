@@ -20,6 +20,13 @@ LAYER_ROLES = (
     *("latent", "latent_norm", "latent_up"),  # keys and values in two steps, with one rotated part for all heads
     "sinks",  # one logit for each head that takes part in the softmax and has no value
     *("convolution_input", "convolution", "convolution_output"),  # in layers that have one instead of attention
+    # Of delta nets, which have a convolution, too: one or several projections, decays and biases of the step by head.
+    *(
+        "delta_inputs",
+        "delta_rates",
+    ),  # of queries, keys, values and gates, and of rates and steps, head by head of keys
+    *("delta_input", "delta_gate", "delta_rate", "delta_step"),  # the same apart: queries, keys and values in turn
+    *("delta_step_bias", "delta_decay", "delta_norm", "delta_output"),
     *("expert_gate", "expert_up", "expert_down"),  # of one {expert}
     *("stacked_up", "stacked_down"),  # of all experts; stacked_up has the rows of gate and up projection
     *("shared_gate", "shared_up", "shared_down"),  # of the expert that every token takes
@@ -49,6 +56,7 @@ class Decoder:
     norm: str = "rms"  # or layer
     epsilon: str = "rms_norm_eps"  # key
     latent_epsilon: float | None = None  # of the latents' norms, where their code has another
+    norm_offset: float = 0.0  # what is added to the stored scales of norms, but not to that of a delta net
     embedding_root: str | None = None  # key that says whether embeddings are multiplied by the root of their size
     embedding_multiplier: str | None = None  # keys of factors
     residual_multiplier: str | None = None  # of what each layer's two parts add to the hidden states
@@ -59,6 +67,8 @@ class Decoder:
     rotary_interleaved: bool = False  # neighbours are rotated together, not the first half with the second
     rotary_in_windows_only: bool = False  # layers that see everything have no positions, where others have windows
     norm_after_rotary: bool = False  # of queries and keys
+
+    gated_query: bool = False  # the query projection's rows of a head are its query, and then a gate of its output
 
     score: str = "softmax"  # how the router's logits become gates: one of SCORES
     normalise_gates: bool | str = True  # whether the gates of a token's experts sum to 1, or the key that says so

@@ -22,6 +22,8 @@ from runtime.formats.provenance import read_provenance
 from runtime.machine import usable_cores
 from runtime.text.prompts import ChatTemplate
 
+_STATES = ("past_conv.", "past_recurrent.")  # of layers that keep a state instead of keys and values
+
 
 class OnnxEngine:
     """An ONNX folder, or one graph in its ``onnx/``; see ``runtime.engines.Engine``."""
@@ -58,7 +60,7 @@ class OnnxEngine:
             raise WorkError(f"{folder / 'tokenizer.json'} is damaged: {error}", next_command=remedy) from None
         self._session: Any = load_session(path, self.threads)
         inputs = [value.name for value in self._session.get_inputs()]
-        past = [name for name in inputs if name.startswith(("past_key_values.", "past_conv."))]
+        past = [name for name in inputs if name.startswith(("past_key_values.", *_STATES))]
         unknown = set(inputs) - {"input_ids", "attention_mask", *past}
         if unknown or not past:
             sentence = f"{path} has other inputs than this engine knows: {', '.join(inputs)}."
@@ -81,7 +83,7 @@ class OnnxEngine:
         self._binding: Any = self._session.io_binding()
         for name, values in self._cache.items():
             self._bind(name, values)
-            self._bind_output(name.replace("past_key_values", "present").replace("past_conv", "present_conv"), values)
+            self._bind_output(name.replace("past_key_values", "present").replace("past_", "present_"), values)
         self._bind("num_logits_to_keep", self._one)
         self._bind_output("logits", self._logits)
 
@@ -112,7 +114,7 @@ class OnnxEngine:
     def _prefill(self, ids: Sequence[int]) -> int:
         """The most likely token after a new sequence, with which the cache is filled."""
         for name, values in self._cache.items():
-            if name.startswith("past_conv."):  # no mask hides what is left in it
+            if name.startswith(_STATES):  # no mask hides what is left in it
                 values[:] = 0
         prompt = np.array([ids], np.int64)
         length = prompt.shape[1]

@@ -35,6 +35,7 @@ from tests.prune.test_cut import plan_for
 from tests.tiny import CONFIGS, VOCABULARY, write_tiny_checkpoint
 
 KNOWN = [name for name in families() if (known := load_family(name).decoder) and not known.has_encoder]
+EXACT = "shared_expert_gate", "conv.conv", "conv1d", "in_proj_ba", "in_proj_b", "in_proj_a"  # never quantised
 LENGTHS, STEPS = (24, 17, 9), 32
 ROWS = [[int(i) for i in np.random.default_rng(n).integers(4, 500, size + STEPS)] for n, size in enumerate(LENGTHS)]
 
@@ -42,6 +43,7 @@ ROWS = [[int(i) for i in np.random.default_rng(n).integers(4, 500, size + STEPS)
 LONG = {"rope_type": "longrope", "rope_theta": 10000.0, "short_mscale": 1.2, "long_mscale": 1.3}
 FACTORS = {"short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 2.5, 3.0], "long_factor": [4.0] * 8}
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}
+DELTA = ["linear_attention", "linear_attention", "full_attention"]
 CHANGES: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"q_lora_rank": None, "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.8}},
     "deepseek_v3": {"v_head_dim": 32, "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 1.0}},
@@ -71,6 +73,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         **{"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2, "mlp_only_layers": [1]},
         **{"num_hidden_layers": 3, "shared_expert_intermediate_size": 96},
     },
+    **dict.fromkeys(("qwen3_next", "qwen3_5_moe_text"), {"num_hidden_layers": 3, "layer_types": DELTA}),
     "qwen3_vl_moe_text": {"moe_intermediate_size": 96},
     "qwen3_moe": {"hidden_size": 64, "head_dim": 16, "mlp_only_layers": [0], "num_hidden_layers": 3},
 }
@@ -159,6 +162,11 @@ class Subject:
     graph: Graph
     expected: list[np.ndarray]  # logits by transformers
 
+    @property
+    def bar(self) -> float:
+        """Delta nets add up in another order, and divide by the lengths of what may be short."""
+        return 1e-3 if Checkpoint(self.folder).family.single_precision else 1e-4
+
 
 @pytest.fixture(scope="module", params=KNOWN)
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
@@ -169,16 +177,16 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_prompt_at_once(subject: Subject) -> None:
-    assert differences(subject.graph.logits(ROWS[:1]), subject.expected[:1]).max() <= 1e-4
+    assert differences(subject.graph.logits(ROWS[:1]), subject.expected[:1]).max() <= subject.bar
 
 
 def test_cached_steps_of_one_sequence(subject: Subject) -> None:
-    assert differences(subject.graph.logits(ROWS[:1], STEPS), subject.expected[:1]).max() <= 1e-4
+    assert differences(subject.graph.logits(ROWS[:1], STEPS), subject.expected[:1]).max() <= subject.bar
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
 def test_cached_steps_of_a_padded_batch(subject: Subject, left: bool) -> None:
-    assert differences(subject.graph.logits(ROWS, STEPS, left), subject.expected).max() <= 1e-4
+    assert differences(subject.graph.logits(ROWS, STEPS, left), subject.expected).max() <= subject.bar
 
 
 def test_checker_passes_and_no_initialiser_is_idle(subject: Subject) -> None:
@@ -190,7 +198,7 @@ def test_checker_passes_and_no_initialiser_is_idle(subject: Subject) -> None:
 def test_tensors_named_and_stacked_as_in_memory(subject: Subject, tmp_path: Path) -> None:
     folder = write(Checkpoint(subject.folder).architecture, tmp_path / "model", as_published=False)
     export_onnx(folder, tmp_path / "onnx", "none")
-    assert differences(Graph(tmp_path / "onnx").logits(), subject.expected).max() <= 1e-4
+    assert differences(Graph(tmp_path / "onnx").logits(), subject.expected).max() <= subject.bar
 
 
 def test_what_a_config_leaves_out_is_as_in_transformers(subject: Subject, tmp_path: Path) -> None:
@@ -233,7 +241,7 @@ def test_layers_with_different_numbers_of_experts(subject: Subject, tmp_path: Pa
     folder = cut_raggedly(subject.folder, keep, tmp_path / "cut")
     export_onnx(folder, tmp_path / "onnx", "none")
     found, expected = Graph(tmp_path / "onnx").logits(), torch_logits(load(folder))
-    assert differences(found, expected).max() <= 1e-4
+    assert differences(found, expected).max() <= subject.bar
     assert differences(found, subject.expected).max() > 1e-2  # the experts did matter
 
 
@@ -248,7 +256,7 @@ def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
     """In place, what the export quantises: not routers and other gates, convolutions, norms and biases."""
     family, of_others, of_most = checkpoint.family, Blocks(8, 256), Blocks(bits)
     vocabulary = {id(each.weight) for each in (model.get_input_embeddings(), model.get_output_embeddings())}
-    kept = [f"{part}." for part in (family.modules.router, "shared_expert_gate", "conv.conv")]
+    kept = [f"{part}." for part in (family.modules.router, *EXACT)]
     for name, weight in model.named_parameters():
         if weight.dim() < 2 or "bias" in name or name.startswith(family.beside) or any(part in name for part in kept):
             continue
@@ -293,7 +301,7 @@ def test_the_engine_decodes_what_transformers_computes(subject: Subject) -> None
     engine = OnnxEngine(subject.graph.path.parent.parent, threads=1)
     for row, expected in zip(ROWS[:2], subject.expected, strict=False):
         found = engine.decoded_logits(row[:-STEPS], row[-STEPS:])
-        assert np.abs(found - expected[-STEPS:]).max() <= 1e-4
+        assert np.abs(found - expected[-STEPS:]).max() <= subject.bar
 
 
 @pytest.mark.parametrize("bits", [4, 8])
