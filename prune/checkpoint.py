@@ -104,11 +104,8 @@ class Checkpoint:
     @cached_property
     def moe_layers(self) -> dict[int, int]:
         """Number of experts by layer, from the router tensors that are there."""
-        found = {}
-        for first, end in self._stacks.values():
-            for layer in range(first, end):
-                if router := self.tensors.get(self.prefix(layer) + self.layout.router):
-                    found[layer] = router.shape[0]
+        routers = {layer: self.prefix(layer) + self.layout.router for layer in range(self.layer_count)}
+        found = {layer: self.tensors[name].shape[0] for layer, name in routers.items() if name in self.tensors}
         if not found:
             others = [name for name in families() if self._has_router_of(load_family(name))]
             raise RequestError(

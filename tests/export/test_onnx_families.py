@@ -73,7 +73,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         **{"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2, "mlp_only_layers": [1]},
         **{"num_hidden_layers": 3, "shared_expert_intermediate_size": 96},
     },
-    **dict.fromkeys(("qwen3_next", "qwen3_5_moe_text"), {"num_hidden_layers": 3, "layer_types": DELTA}),
+    **{name: {"num_hidden_layers": 3, "layer_types": DELTA} for name in ("qwen3_next", "qwen3_5_moe_text")},
     "qwen3_vl_moe_text": {"moe_intermediate_size": 96},
     "qwen3_moe": {"hidden_size": 64, "head_dim": 16, "mlp_only_layers": [0], "num_hidden_layers": 3},
 }

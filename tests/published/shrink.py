@@ -75,6 +75,10 @@ def _shrunk_decoder(config: dict[str, Any], layers: int | None) -> dict[str, Any
         small["head_dim"] = HEAD if not config.get("kv_lora_rank") else 32 if whole else 16
     if shared := config.get("moe_num_shared_experts"):  # llama.cpp's converter infers their size from these (ERNIE)
         small["intermediate_size"] = 64 * shared * small["num_key_value_heads"]
+    if (config.get("rope_scaling") or {}).get(
+        "alpha"
+    ):  # llama.cpp's converter knows Hunyuan's stretching by its numbers
+        small["head_dim"] = config["head_dim"]
     if linear := config.get("linear_attn_config"):
         kept = {key: [i for i in value if i <= layers] for key, value in linear.items() if isinstance(value, list)}
         small["linear_attn_config"] = linear | kept | {"head_dim": 16, "num_heads": 4}

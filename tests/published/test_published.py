@@ -12,7 +12,7 @@ import pytest
 import export.verify
 import slimmoe
 from export.capabilities import formats_of
-from export.gguf.convert import require_llama_cpp
+from export.gguf.convert import inexactness, require_llama_cpp
 from prune.checkpoint import Checkpoint
 from runtime import llama_paths
 from tests.export.warm_converter import WarmConverter
@@ -25,8 +25,6 @@ DOZEN = (
     "qwen3.5-35b-a3b",
 )
 TEXT, TOKENS = "data/dev", 300
-# In another way than transformers, in numbers that are too large for what `verify` compares: why.
-UNVERIFIED: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,12 +66,14 @@ def whole_way(name: str, room: Path, ratios: tuple[float, ...], gguf: tuple[str,
 
 
 def _artefact(artefact: Path, cut: Path, exact: bool) -> str:
+    if nearly := exact and artefact.suffix == ".gguf" and inexactness(Checkpoint(cut)):
+        exact = False
     if exact:
         found = slimmoe.verify(artefact, cut, corpus=TEXT)
         assert found.passed, found
     (text,) = slimmoe.translate(artefact, ["The file is open."], "en-de")
     assert isinstance(text, str)
-    return f"{artefact.name} {'equal' if exact else 'runs'}"
+    return f"{artefact.name} {'equal' if exact else nearly or 'runs'}"
 
 
 @pytest.mark.parametrize("name", DOZEN)
