@@ -27,9 +27,9 @@ from runtime.errors import SlimmoeError
 from runtime.formats.artefact import files_of
 from runtime.machine import processor
 from runtime.measure.bench import parse_child_output
-from runtime.measure.evaluate import score
 from runtime.measure.memory_limit import run
 from runtime.measure.rows import append_row
+from runtime.measure.scores import score
 from runtime.text.corpus import Segments, locate, read_segments, split_lines
 from runtime.text.pairs import Pair, parse_pair
 from runtime.translate.segments import translate
@@ -97,13 +97,15 @@ def kinds_of(test: Path, count: int) -> list[str]:
     return split_lines(path.read_text(encoding="utf-8"))[:count] if path.exists() else ["all"] * count
 
 
-def scored(texts: list[str], segments: Segments, kinds: list[str]) -> list[Row]:
+def scored(texts: list[str], segments: Segments, kinds: list[str], language: str) -> list[Row]:
     """chrF++ and BLEU of all segments, and of each kind where there are several."""
     rows = []
     for kind in dict.fromkeys(["all", *sorted(set(kinds))]):
         chosen = [i for i, each in enumerate(kinds) if kind in ("all", each)]
         references = [segments[i][1] for i in chosen]
-        chrf, chrf_signature, bleu, bleu_signature = score([" ".join(texts[i].split()) for i in chosen], references)
+        chrf, chrf_signature, bleu, bleu_signature = score(
+            [" ".join(texts[i].split()) for i in chosen], references, language
+        )
         signatures = {"chrf_signature": chrf_signature, "bleu_signature": bleu_signature}
         rows.append(
             {"kind": kind, "segments": len(chosen), "chrf": round(chrf, 2), "bleu": round(bleu, 2)} | signatures
@@ -126,7 +128,7 @@ def measure(system: str, place: Path, size: int, pair: Pair, test: Path, segment
         "system": system, "pair": str(pair), "test": test.name, "measured": True, "size_mb": round(size / 1e6, 1),
         "peak_mb": round(outcome.memory.row()["peak_bytes"] / 1e6, 1), "ms": round(told["ms"], 1), "machine": processor(),
     }  # fmt: skip
-    return [about | row for row in scored(told["texts"], text, kinds_of(test, len(text)))]
+    return [about | row for row in scored(told["texts"], text, kinds_of(test, len(text)), pair.target)]
 
 
 def systems(artefacts: list[Path], pair: Pair, work: Path) -> list[tuple[str, Path, int]]:
@@ -150,7 +152,7 @@ def published(pair: Pair, test: Path, outputs: Path | None, table: Path | None, 
         texts = split_lines(path.read_text(encoding="utf-8"))[: len(text)]
         rows += [
             {"system": f"{path.parent.name} (its outputs)"} | about | row
-            for row in scored(texts, text, ["all"] * len(text))
+            for row in scored(texts, text, ["all"] * len(text), pair.target)
         ]
     if table:
         with open(table, encoding="utf-8", newline="") as file:

@@ -13,7 +13,7 @@ def test_a_set_is_scored_as_a_whole_and_by_kind() -> None:
     segments = read_segments(DAILY, PAIR)
     kinds = kinds_of(DAILY, len(segments))
     right_for_shops = [b if kind == "shop" else a for (a, b), kind in zip(segments, kinds, strict=True)]
-    rows = {row["kind"]: row for row in scored(right_for_shops, segments, kinds)}
+    rows = {row["kind"]: row for row in scored(right_for_shops, segments, kinds, PAIR.target)}
     assert list(rows) == ["all", "cooking", "health", "letters", "shop", "travel"]
     assert rows["shop"]["chrf"] == 100 and rows["shop"]["segments"] == 20 and rows["travel"]["chrf"] < 30
     assert rows["travel"]["chrf"] < rows["all"]["chrf"] < 100
