@@ -64,9 +64,9 @@ def check_plan(model: MoeModel, plan: Plan) -> None:
         if not valid:
             raise RequestError(f"The plan's keep-list of layer {layer.layer} is empty, unsorted or out of range.")
     fewest = min(len(layer.keep) for layer in plan.layers)
-    if plan.top_k not in (model.top_k, fewest) or plan.top_k > model.top_k:
+    if not 1 <= plan.top_k <= model.top_k:  # a lower one is a choice: less work for each token
         raise RequestError(
-            f"The plan has {plan.top_k} experts per token, and {model.source} {min(model.top_k, fewest)}.",
+            f"The plan has {plan.top_k} experts per token, and {model.source} {model.top_k}.",
             next_command="slimmoe plan STATS --ratio 0.75 -o plan.json",
         )
     floor = max(plan.top_k, model.layer_floor)

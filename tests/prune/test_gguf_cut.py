@@ -355,7 +355,6 @@ PLANS: dict[str, tuple[Callable[[Plan], Plan], str]] = {
     "too few": (keeping(3), "keeps 1 experts in a layer; the router of tiny needs 2"),
     "no top-k": (lambda p: replace(p, top_k=0), "0 experts per token, and .* 2"),
     "another top-k": (lambda p: replace(p, top_k=3), "3 experts per token, and .* 2"),
-    "a lower top-k": (lambda p: replace(p, top_k=1), "1 experts per token, and .* 2"),
 }
 
 
