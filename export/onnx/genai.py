@@ -56,7 +56,9 @@ def genai_config(
     begin = generation.get("bos_token_id", config.get("bos_token_id"))
     sections: dict[str, Any] = {"inputs": _present(_INPUTS, inputs, layers)}
     sections["outputs"] = _present(_OUTPUTS, outputs, layers)
-    if "past_conv_names" in sections["inputs"]:  # layers of two kinds, each with a state of its own
+    if (
+        "past_conv_names" in sections["inputs"] and "layer_types" in config
+    ):  # layers of two kinds, each with a state of its own
         size = next(shape[-1] for name, shape in inputs.items() if name.startswith("past_conv."))
         sections |= {"layer_types": config["layer_types"], "conv_cache_size": size}
     _, kv_heads, _, head = next(shape for name, shape in inputs.items() if name.startswith("past_key_values."))

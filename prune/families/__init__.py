@@ -23,15 +23,15 @@ class Layout:
     selection_bias: str | None = None  # one value for each expert, added before top-k is taken
 
     @property
-    def block(self) -> str:
-        """The dotted prefix that router and experts share: the MoE block."""
-        parts = zip(*(name.split(".")[:-1] for name in (self.router, *self.experts)), strict=False)
-        shared = []
-        for names in parts:
+    def block(self) -> tuple[str, ...]:
+        """The dotted prefix that router and experts share, the MoE block; the first part of each where they share none."""
+        paths = [name.split(".")[:-1] for name in (self.router, *self.experts)]
+        shared = ""
+        for names in zip(*paths, strict=False):
             if len(set(names)) > 1:
                 break
-            shared.append(names[0])
-        return "".join(f"{name}." for name in shared)
+            shared += f"{names[0]}."
+        return (shared,) if shared else tuple(f"{path[0]}." for path in paths)
 
 
 @dataclass(frozen=True)

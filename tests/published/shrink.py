@@ -28,11 +28,17 @@ INNER = (
     "moe_shared_expert_intermediate_size",
 )
 WIDTHS = dict.fromkeys(INNER, 64) | {
-    **{"hidden_size": 64, "num_attention_heads": 4, "vocab_size": VOCABULARY + ROOM, "initializer_range": 0.1},
+    **{
+        "hidden_size": 64,
+        "moe_intermediate_size": 96,
+        "num_attention_heads": 4,
+        "vocab_size": VOCABULARY + ROOM,
+        "initializer_range": 0.1,
+    },
     **{"q_lora_rank": 32, "kv_lora_rank": 32, "qk_rope_head_dim": 16, "qk_nope_head_dim": 16, "v_head_dim": 16},
     **{
         "attention_head_dim": 64,
-        "global_head_dim": 64,
+        "global_head_dim": 32,
         "rotary_dim": 32,
         "vocab_size_per_layer_input": VOCABULARY + ROOM,
     },
@@ -67,6 +73,8 @@ def _shrunk_decoder(config: dict[str, Any], layers: int | None) -> dict[str, Any
             small[key] = [WIDTHS[key]] * layers if isinstance(value, list) and key in INNER else WIDTHS[key]
         elif isinstance(value, list | str) and len(value) == before:
             small[key] = value[:layers]
+    if isinstance(config.get("moe_intermediate_size"), list):  # Hunyuan's, as large as the other
+        small["moe_intermediate_size"] = [WIDTHS["intermediate_size"]] * layers
     heads, shared = config["num_attention_heads"], config.get("num_key_value_heads")
     if shared:
         small["num_key_value_heads"] = 4 if shared == heads else 2
@@ -128,7 +136,7 @@ def write_twin(name: str, folder: Path) -> Path:
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "bias" in key:
             torch.nn.init.normal_(tensor, std=0.3)
-    model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="30MB")
+    model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="400MB")
     for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(TOKENIZER / file, folder / file)
     for shard in folder.glob("*.safetensors"):  # transformers writes dense layers of Kimi Linear under experts' names
