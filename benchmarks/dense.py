@@ -30,8 +30,8 @@ from runtime.measure.compare import keep_hypotheses
 from runtime.measure.memory_limit import run
 from runtime.measure.rows import FORMAT, join_rows
 from runtime.text.corpus import read_segments
+from runtime.text.languages import FLORES
 from runtime.text.pairs import Pair, parse_pair
-from runtime.text.public_sets import FLORES
 from runtime.translate.segments import Translation, output_limit
 
 QUANTISATIONS = ("int8", "float32", "float16", "bfloat16", "int16")

@@ -14,7 +14,7 @@ from pathlib import Path
 from runtime.measure.failures import find_failures
 from runtime.text.corpus import locate
 from runtime.text.language import is_other_language
-from runtime.text.pairs import LANGUAGES
+from runtime.text.languages import LANGUAGES
 from runtime.translate.segments import Translation
 
 CLASSES = ((1, 3), (4, 5), (6, 9), (10, 1000))  # words

@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 
 from runtime.text.language import is_other_language
-from runtime.text.pairs import LANGUAGES
+from runtime.text.languages import LANGUAGES
 from runtime.translate.segments import Translation
 
 FAILURES = ("empty", "too long", "unfinished", "copied", "wrong language", "preamble", "looping", "length")
@@ -27,8 +27,8 @@ _PREAMBLE = re.compile(
     r"[^:：\n]{0,80}(\btranslat|\bübersetz|\btradu[cçz]|\bvertal|\bvertaal|\btłumacz|\bperevod|перевод|переклад|превод|"
     r"\bpřeklad|\bpreklad|\bpri?jevod|\bfordít|\bkäännö|\böversätt|\boversæt|\boverset|\btõlge|\btulkojum|\bvertim|"
     r"\bçevir|\bterjemah|\bþýðing|μετάφρασ|ترجم|תרגום|अनुवाद|\bbản dịch|แปล|번역|翻译|翻譯|翻訳|译文|譯文|訳文|和訳|"
-    rf"\b({'|'.join(LANGUAGES.values())}) version\b)[^:：\n]{{0,60}}[:：]"
-    rf"|\W*({'|'.join(LANGUAGES.values())}|中文|汉语|漢語|日本語|한국어|ภาษาไทย)( text)?\W*[:：]",
+    rf"\b({'|'.join(map(re.escape, LANGUAGES.values()))}) version\b)[^:：\n]{{0,60}}[:：]"
+    rf"|\W*({'|'.join(map(re.escape, LANGUAGES.values()))}|中文|汉语|漢語|日本語|한국어|ภาษาไทย)( text)?\W*[:：]",
     re.IGNORECASE,
 )
 

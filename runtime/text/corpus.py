@@ -12,6 +12,7 @@ from pathlib import Path
 
 from runtime.errors import RequestError, warn_once
 from runtime.text.corpus_check import check_segments
+from runtime.text.languages import base_language
 from runtime.text.lines import decode, read_bytes, split_lines
 from runtime.text.pairs import Pair
 from runtime.text.public_sets import Segments, is_sacrebleu_set, read_folder, read_sacrebleu
@@ -81,13 +82,16 @@ def read_tsv(path: Path) -> Segments:
 
 
 def _moses_side(stem: Path, code: str) -> Path:
-    """``STEM.en``, or ``STEM.en.gz`` where only that is there."""
-    plain, packed = (stem.with_name(f"{stem.name}.{code}{end}") for end in ("", ".gz"))
-    return packed if packed.exists() and not plain.exists() else plain
+    """``STEM.pt-BR``, ``STEM.pt`` where only that is there, or one of them with ``.gz``."""
+    names = dict.fromkeys(f"{stem.name}.{each}{end}" for each in (code, base_language(code)) for end in ("", ".gz"))
+    paths = [stem.with_name(name) for name in names]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def read_moses(stem: Path, pair: Pair) -> Segments:
     """The two files ``STEM.en`` and ``STEM.de``, or ``STEM.en.gz`` and so on, aligned by line.
+
+    Of a variant (``pt-BR``) its language's file is read where it has none.
 
     Raises:
         RequestError: one is missing, no text in Unicode, or they differ in length.

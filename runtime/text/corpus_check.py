@@ -7,9 +7,10 @@ from pathlib import Path
 
 from runtime.errors import RequestError, warn_once
 from runtime.text.language import is_identifiable, other_language
+from runtime.text.languages import FLORES, LANGUAGES
 from runtime.text.lines import is_gzip
-from runtime.text.pairs import LANGUAGES, Pair
-from runtime.text.public_sets import FLORES, Segments
+from runtime.text.pairs import Pair
+from runtime.text.public_sets import Segments
 
 SAMPLE = 200  # segments whose languages are identified
 LOOKED_AT = 5 * SAMPLE  # segments among which those are looked for
@@ -85,7 +86,7 @@ def _check_languages(segments: Segments, pair: Pair, path: Path) -> None:
         for side, code in zip(zip(*sample), (pair.source, pair.target))
     )
     most = MOST * len(sample)
-    if min(sources[pair.target], targets[pair.source]) > most:
+    if min(sources[pair.base.target], targets[pair.base.source]) > most:
         swap = r"""awk -F'\t' -v OFS='\t' '{ print $2, $1 }' FILE"""
         rename = "mv SOURCE SOURCE.swapped && mv TARGET SOURCE && mv SOURCE.swapped TARGET"
         sentence = (

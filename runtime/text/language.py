@@ -7,7 +7,7 @@ flags is wrong, and it may miss some. How often it errs is measured in docs/qual
 from functools import cache
 from typing import TYPE_CHECKING
 
-from runtime.text.pairs import LANGUAGES
+from runtime.text.languages import base_language
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -15,15 +15,20 @@ if TYPE_CHECKING:
 SHORTEST = 20  # UTF-8 bytes, about four words of English or seven Chinese characters; less tells too little
 POSSIBLE = 0.05  # the asked-for language is out of the question below this probability
 SURE = 0.5  # and another one must have at least this
+# What an output may be found to be in instead, whatever was asked for: with more of them, close ones (Croatian and
+# Serbian, Hindi and Marathi) would be taken for each other.
+RIVALS = (
+    "ar", "bg", "cs", "da", "de", "el", "en", "es", "et", "fi", "fr", "he", "hi", "hr", "hu", "id", "is", "it", "ja", "ko",
+    "lt", "lv", "nl", "no", "pl", "pt", "ro", "ru", "sk", "sl", "sv", "th", "tr", "uk", "vi", "zh",
+)  # fmt: skip
+_OTHER_CODES = {"fil": "tl", "nb": "no"}  # py3langid's
 
 
 @cache
 def _identifier() -> "LanguageIdentifier":
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    identifier.set_languages(list(LANGUAGES))
-    return identifier
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
 def is_identifiable(text: str) -> bool:
@@ -32,14 +37,23 @@ def is_identifiable(text: str) -> bool:
 
 
 def other_language(text: str, language: str) -> str | None:
-    """The language (ISO 639-1) that ``text`` is in where it is surely not in ``language``; None where it may be."""
+    """The language (ISO 639-1) that ``text`` is in where it is surely not in ``language``; None where it may be.
+
+    A variant counts as its language, and of one that py3langid does not know nothing is said.
+    """
     if not is_identifiable(text):
         return None
-    probabilities = dict(_identifier().rank(text))
-    likeliest = max(probabilities, key=probabilities.__getitem__)
-    return likeliest if probabilities[language] < POSSIBLE and probabilities[likeliest] >= SURE else None
+    asked = _OTHER_CODES.get(base_language(language), base_language(language))
+    ranked = dict(_identifier().rank(text))
+    if asked not in ranked:
+        return None
+    probabilities = {code: float(ranked[code]) for code in (*RIVALS, asked)}
+    total, likeliest = sum(probabilities.values()), max(probabilities, key=probabilities.__getitem__)
+    if not total:
+        return None
+    return likeliest if probabilities[asked] < POSSIBLE * total and probabilities[likeliest] >= SURE * total else None
 
 
 def is_other_language(text: str, language: str) -> bool:
-    """Whether ``text`` is surely not in ``language`` (ISO 639-1); False where it is too short to tell."""
+    """Whether ``text`` is surely not in ``language`` by its code; False where it is too short to tell."""
     return other_language(text, language) is not None

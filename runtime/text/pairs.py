@@ -1,53 +1,14 @@
-"""Languages and language pairs: ``en-de`` means from English into German."""
+"""Language pairs: ``en-de`` means from English into German, ``en-pt-BR`` into Brazilian Portuguese."""
 
 from dataclasses import dataclass
 
 from runtime.errors import RequestError
-
-# ISO 639-1 codes and the English names that prompts use.
-LANGUAGES = {
-    "ar": "Arabic",
-    "bg": "Bulgarian",
-    "cs": "Czech",
-    "da": "Danish",
-    "de": "German",
-    "el": "Greek",
-    "en": "English",
-    "es": "Spanish",
-    "et": "Estonian",
-    "fi": "Finnish",
-    "fr": "French",
-    "he": "Hebrew",
-    "hi": "Hindi",
-    "hr": "Croatian",
-    "hu": "Hungarian",
-    "id": "Indonesian",
-    "is": "Icelandic",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "lt": "Lithuanian",
-    "lv": "Latvian",
-    "nl": "Dutch",
-    "no": "Norwegian",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "sk": "Slovak",
-    "sl": "Slovenian",
-    "sv": "Swedish",
-    "th": "Thai",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "vi": "Vietnamese",
-    "zh": "Chinese",
-}
+from runtime.text.languages import LANGUAGES, base_language, find_language
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A translation direction by ISO 639-1 codes."""
+    """A translation direction by the codes of runtime/text/languages.py."""
 
     source: str
     target: str
@@ -63,6 +24,11 @@ class Pair:
     def target_name(self) -> str:
         return LANGUAGES[self.target]
 
+    @property
+    def base(self) -> "Pair":
+        """The same without scripts and regions; its two languages may be one."""
+        return Pair(base_language(self.source), base_language(self.target))
+
 
 def planned_pair(text: str) -> Pair | None:
     """The pair that a plan was made for; None where that is none, or several (``en-de + de-en``)."""
@@ -70,17 +36,20 @@ def planned_pair(text: str) -> Pair | None:
 
 
 def parse_pair(text: str) -> Pair:
-    """Read ``en-de``.
+    """Read ``en-de``, ``pt-BR-en`` or ``zh-Hans-zh-Hant``; case does not matter, and ``_`` may stand within a code.
 
     Raises:
         RequestError: not two different known codes joined by a hyphen.
     """
-    source, _, target = text.strip().lower().partition("-")
-    unknown = [code for code in (source, target) if code not in LANGUAGES]
-    if unknown or source == target:
-        reason = f"unknown language {unknown[0]!r}" if unknown and unknown[0] else "two different languages are needed"
-        raise RequestError(
-            f"'{text}' is not a language pair ({reason}); known codes: {', '.join(sorted(LANGUAGES))}.",
-            next_command="the same command with a pair such as en-de",
-        )
-    return Pair(source, target)
+    parts = text.strip().replace("_", "-").split("-")
+    splits = [("-".join(parts[:i]), "-".join(parts[i:])) for i in range(1, len(parts))] or [(text.strip(), "")]
+    known = [(find_language(source), find_language(target)) for source, target in splits]
+    for source, target in known:
+        if source and target and source != target:
+            return Pair(source, target)
+    unknown = [code for code in splits[0] if code and not find_language(code)]
+    reason = f"unknown language {unknown[0]!r}" if unknown else "two different languages are needed"
+    raise RequestError(
+        f"'{text}' is not a language pair ({reason}); known codes: {', '.join(sorted(LANGUAGES))}.",
+        next_command="the same command with a pair such as en-de or en-pt-BR",
+    )

@@ -7,20 +7,10 @@ from typing import Any, NotRequired, TypedDict
 from runtime.errors import RequestError
 from runtime.formats.json_object import parse_object
 from runtime.formats.typed_json import mismatch
+from runtime.text.languages import FLORES, regions
 from runtime.text.lines import read_file
 from runtime.text.pairs import Pair
 
-# FLORES names a language and its script; two languages are called differently in FLORES-200 and FLORES+.
-FLORES = {
-    "ar": ("arb_Arab",), "bg": ("bul_Cyrl",), "cs": ("ces_Latn",), "da": ("dan_Latn",), "de": ("deu_Latn",),
-    "el": ("ell_Grek",), "en": ("eng_Latn",), "es": ("spa_Latn",), "et": ("ekk_Latn", "est_Latn"),
-    "fi": ("fin_Latn",), "fr": ("fra_Latn",), "he": ("heb_Hebr",), "hi": ("hin_Deva",), "hr": ("hrv_Latn",),
-    "hu": ("hun_Latn",), "id": ("ind_Latn",), "is": ("isl_Latn",), "it": ("ita_Latn",), "ja": ("jpn_Jpan",),
-    "ko": ("kor_Hang",), "lt": ("lit_Latn",), "lv": ("lvs_Latn",), "nl": ("nld_Latn",), "no": ("nob_Latn",),
-    "pl": ("pol_Latn",), "pt": ("por_Latn",), "ro": ("ron_Latn",), "ru": ("rus_Cyrl",), "sk": ("slk_Latn",),
-    "sl": ("slv_Latn",), "sv": ("swe_Latn",), "th": ("tha_Thai",), "tr": ("tur_Latn",), "uk": ("ukr_Cyrl",),
-    "vi": ("vie_Latn",), "zh": ("cmn_Hans", "zho_Hans"),
-}  # fmt: skip
 Segments = list[tuple[str, str]]
 
 
@@ -40,10 +30,11 @@ def read_sacrebleu(name: str, pair: Pair) -> Segments:
     import sacrebleu
 
     known = sacrebleu.get_langpairs_for_testset(name)
-    if str(pair) not in known:
+    there = str(pair) if str(pair) in known else str(pair.base)
+    if there not in known:
         raise RequestError(f"sacreBLEU's {name} has no {pair}; it has {', '.join(known)}.")
     try:
-        files = [sacrebleu.get_source_file(name, str(pair)), sacrebleu.get_reference_files(name, str(pair))[0]]
+        files = [sacrebleu.get_source_file(name, there), sacrebleu.get_reference_files(name, there)[0]]
     except (OSError, SystemExit) as error:
         raise RequestError(
             f"The test set {name} is not in {sacrebleu.SACREBLEU_DIR} and cannot be downloaded ({error}).",
@@ -103,6 +94,15 @@ def _flores_side(folder: Path, language: str) -> list[str] | None:
     return None
 
 
+def _wmt_file(folder: Path, pair: Pair) -> Path | None:
+    """The file of a pair in a folder of WMT24++: of a language that comes with several regions, its own one first."""
+    for region in regions(pair.target):
+        if (path := folder / f"{pair.source}-{region}.jsonl").is_file():
+            return path
+    found = folder.glob(f"{pair}_*.jsonl")
+    return min(found, key=lambda path: (pair.target.upper() not in path.stem, path.name), default=None)
+
+
 def read_folder(folder: Path, pair: Pair) -> Segments:
     """FLORES-200 or FLORES+ (devtest where dev is there as well), or WMT24++ (without the sources marked as bad).
 
@@ -119,12 +119,11 @@ def read_folder(folder: Path, pair: Pair) -> Segments:
                 f"{folder} has {len(sides[0])} lines of {pair.source}, {len(sides[1])} of {pair.target}."
             )
         return list(zip(*sides))
-    regions = sorted(folder.glob(f"{pair}_*.jsonl"), key=lambda path: (pair.target.upper() not in path.stem, path.name))
-    if regions:
-        lines = _json_lines(regions[0], _WmtLine)
+    if path := _wmt_file(folder, pair):
+        lines = _json_lines(path, _WmtLine)
         return [(line["source"], line["target"]) for line in lines if not line.get("is_bad_source")]
+    named = ", ".join((FLORES[code] or (code,))[0] for code in (pair.source, pair.target))
     raise RequestError(
-        f"{folder} is a folder without {pair} in it: neither FLORES ({FLORES[pair.source][0]}, {FLORES[pair.target][0]}) "
-        f"nor WMT24++ ({pair}_*.jsonl).",
+        f"{folder} is a folder without {pair} in it: neither FLORES ({named}) nor WMT24++ ({pair}_*.jsonl).",
         next_command=f"ls {folder}",
     )

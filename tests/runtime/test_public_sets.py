@@ -7,8 +7,8 @@ import pytest
 
 from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
-from runtime.text.pairs import LANGUAGES, Pair
-from runtime.text.public_sets import FLORES
+from runtime.text.languages import FLORES, LANGUAGES
+from runtime.text.pairs import Pair
 
 PAIR = Pair("en", "de")
 
