@@ -14,6 +14,7 @@ from runtime.errors import RequestError
 from runtime.machine import usable_cores
 from runtime.text.corpus import Segments
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
 
 
 class ModelRunner(Protocol):
@@ -21,8 +22,8 @@ class ModelRunner(Protocol):
 
     engine: str  # name, version and how it computes
 
-    def conversations(self, segments: Segments, pair: Pair) -> list[Conversation]:
-        """By the model's own chat template and tokenizer."""
+    def conversations(self, segments: Segments, pair: Pair, prompt: PromptTemplate) -> list[Conversation]:
+        """By the model's own chat template and tokenizer, asked by ``prompt``."""
         ...
 
     def logits(self, token_ids: list[int]) -> np.ndarray:
@@ -40,8 +41,8 @@ class _CheckpointRunner:
         self._folder, self._dtype_name, self._plan, self._model = folder, dtype_name, plan, None
         self._stack = contextlib.ExitStack()
 
-    def conversations(self, segments: Segments, pair: Pair) -> list[Conversation]:
-        return read_conversations(self._folder, segments, pair)
+    def conversations(self, segments: Segments, pair: Pair, prompt: PromptTemplate) -> list[Conversation]:
+        return read_conversations(self._folder, segments, pair, prompt=prompt)
 
     def logits(self, token_ids: list[int]) -> np.ndarray:
         import torch
@@ -88,10 +89,9 @@ class _EngineRunner:
         self.engine = f"{engine.name}, float32 KV cache"
         self._engine = engine
 
-    def conversations(self, segments: Segments, pair: Pair) -> list[Conversation]:
-        return make_conversations(
-            self._engine.template, lambda texts: [self._engine.encode(text) for text in texts], segments, pair
-        )
+    def conversations(self, segments: Segments, pair: Pair, prompt: PromptTemplate) -> list[Conversation]:
+        template = self._engine.template.asked(prompt)
+        return make_conversations(template, lambda texts: [self._engine.encode(text) for text in texts], segments, pair)
 
     def logits(self, token_ids: list[int]) -> np.ndarray:
         return self._engine.logits(token_ids)

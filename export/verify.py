@@ -28,6 +28,8 @@ from runtime.formats.onnx_folder import graph_file
 from runtime.formats.provenance import FILE, gguf_provenance, read_provenance
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
+from runtime.text.prompts import ChatTemplate
 
 # The largest logit difference over the spread of the reference's logits. Measured reasons: docs/verification.md.
 CUT_BAR = 1e-5  # cut against masked, in float64
@@ -42,6 +44,7 @@ class _Text:
 
     corpus: Path
     pair: Pair
+    prompt: PromptTemplate  # the artefact's own, by which the other is asked as well
 
     @cached_property
     def segments(self) -> list[tuple[str, str]]:
@@ -58,11 +61,11 @@ def _compare(
     with scratch_folder(Path(tempfile.gettempdir()) / "slimmoe-verify") as folder:
         files = [folder / f"{i}.npy" for i in range(len(segments))]
         with run as model:
-            conversations, engine = model.conversations(segments, text.pair), model.engine
+            conversations, engine = model.conversations(segments, text.pair, text.prompt), model.engine
             for conversation, file in zip(conversations, files, strict=False):
                 np.save(file, model.logits(conversation.ids))
         with reference as model:
-            expected = model.conversations(segments, text.pair)
+            expected = model.conversations(segments, text.pair, text.prompt)
             if conversations != expected:
                 # Not by their places: one that is too long for one of the tokenizers moves all that follow.
                 sides = (conversations, expected), (expected, conversations)
@@ -206,9 +209,9 @@ def verify(artefact: Path, against: Path, corpus: Path, pair: Pair, plan: Path |
         against: a checkpoint folder, or a GGUF file for a GGUF file.
         plan: by which experts of the GGUF file ``against`` are masked; a cut checkpoint carries its own.
     """
-    text = _Text(corpus, pair)
     if not artefact.exists():
         raise RequestError(f"There is no artefact {artefact}.")
+    text = _Text(corpus, pair, ChatTemplate.of(artefact).asking)
     if against.suffix == ".gguf":
         if artefact.suffix != ".gguf":
             raise RequestError(f"{artefact} is no GGUF file, and only one can be verified against {against}.")

@@ -13,7 +13,9 @@ from runtime.formats.model_folder import read_config
 from runtime.text.corpus import Segments
 from runtime.text.lines import some_of
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
 from runtime.text.prompts import ChatTemplate
+from runtime.text.special_tokens import encode_all, special_of
 
 LONGEST = 512  # tokens of a conversation; longer ones are left out
 
@@ -54,8 +56,12 @@ def make_conversations(
     return kept
 
 
-def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: int = LONGEST) -> list[Conversation]:
+def read_conversations(
+    folder: Path, segments: Segments, pair: Pair, longest: int = LONGEST, prompt: PromptTemplate | None = None
+) -> list[Conversation]:
     """Render with the model's chat template and tokenise; conversations over ``longest`` tokens are left out.
+
+    ``prompt`` says how the model is asked; by default the folder, or what is known of such a model.
 
     Raises:
         RequestError: the folder has no tokenizer or another model's, or nothing is short enough.
@@ -63,10 +69,15 @@ def read_conversations(folder: Path, segments: Segments, pair: Pair, longest: in
     """
     tokenizer = read_tokenizer(folder)
 
-    def encode(texts: list[str]) -> list[list[int]]:
+    special = special_of(tokenizer)
+
+    def encode_batch(texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
 
-    found = make_conversations(ChatTemplate.from_folder(folder), encode, segments, pair, longest)
+    def encode(texts: list[str]) -> list[list[int]]:
+        return encode_all(texts, encode_batch, special)
+
+    found = make_conversations(ChatTemplate.from_folder(folder, prompt), encode, segments, pair, longest)
     highest = max(max(conversation.ids) for conversation in found)
     vocabulary = decoder_config(read_config(folder)).get("vocab_size", highest + 1)
     if highest >= vocabulary:
@@ -85,12 +96,15 @@ def up_to(limit: int | None, conversations: list[Conversation]) -> list[Conversa
     return kept
 
 
-def about_text(corpus: Path, segments: Segments, conversations: list[Conversation]) -> dict[str, Any]:
-    """What statistics tell of the text they were computed on."""
+def about_text(
+    corpus: Path, segments: Segments, conversations: list[Conversation], asking: PromptTemplate
+) -> dict[str, Any]:
+    """What statistics tell of the text they were computed on, and of how the model was asked."""
     return {
         "corpus": str(corpus),
         "sha256": hashlib.sha256("\n".join(f"{a}\t{b}" for a, b in segments).encode()).hexdigest()[:16],
         "segments": len(conversations),
         "prompt_tokens": sum(c.prompt for c in conversations),
         "response_tokens": sum(len(c.ids) - c.prompt for c in conversations),
+        "prompt": asking.to_dict(),
     }

@@ -7,9 +7,10 @@ from runtime.formats.kinds import kind_of, snapshot_of
 
 # The card for licence and languages; never pickled weights, never code.
 _FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "README.md"]
+_SMALL = [pattern for pattern in _FILES if pattern != "*.safetensors"]
 
 
-def resolve_model(model: str, local: bool = False) -> Path:
+def resolve_model(model: str, local: bool = False, weights: bool = True) -> Path:
     """The folder of a checkpoint; ids (``organisation/name``) are downloaded once into Hugging Face's own cache.
 
     A LoRA adapter is merged with its base model into a folder ``<adapter>-merged``, beside its own or, of a downloaded one,
@@ -17,6 +18,7 @@ def resolve_model(model: str, local: bool = False) -> Path:
 
     Args:
         local: download and merge nothing.
+        weights: without, only the small files of an id are downloaded, and none is merged.
 
     Raises:
         RequestError: neither a folder nor an id, or no such repository.
@@ -30,8 +32,8 @@ def resolve_model(model: str, local: bool = False) -> Path:
         raise _no_folder(path)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise RequestError(f"There is no model folder {model}.", next_command="ls models/default")
-    folder = _download(model, local)
-    return folder if local else _whole(folder, Path(f"{model.split('/')[1]}-merged"))
+    folder = _download(model, local, weights)
+    return folder if local or not weights else _whole(folder, Path(f"{model.split('/')[1]}-merged"))
 
 
 def _whole(folder: Path, merged: Path) -> Path:
@@ -60,7 +62,7 @@ def _no_folder(path: Path) -> RequestError:
     return RequestError(f"{path} is a file, and this needs a checkpoint's folder.", next_command="ls models/default")
 
 
-def _download(model: str, local: bool) -> Path:
+def _download(model: str, local: bool, weights: bool) -> Path:
     from huggingface_hub import snapshot_download  # a second, for those who need it
     from huggingface_hub.errors import (
         HfHubHTTPError,
@@ -70,7 +72,8 @@ def _download(model: str, local: bool) -> Path:
     )
 
     try:
-        return Path(snapshot_download(model, allow_patterns=_FILES, local_files_only=local))
+        patterns = _FILES if weights else _SMALL
+        return Path(snapshot_download(model, allow_patterns=patterns, local_files_only=local))
     except (RepositoryNotFoundError, HFValidationError):
         raise RequestError(f"{model} is neither a folder nor a model on the Hugging Face hub.") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

@@ -8,22 +8,8 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _version
 
 from runtime.errors import RequestError, SlimmoeError, WorkError
-from slimmoe.api import (
-    bench,
-    calibrate,
-    diagnose,
-    evaluate,
-    export,
-    export_gguf,
-    export_onnx,
-    fit,
-    make_plan,
-    open_engine,
-    prune,
-    recover,
-    translate,
-    verify,
-)
+from slimmoe.api import calibrate, diagnose, export, export_gguf, export_onnx, fit, make_plan, prune, recover, verify
+from slimmoe.api_device import bench, evaluate, open_engine, prompt, translate
 
 try:
     __version__ = _version("slimmoe")
@@ -32,5 +18,5 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 __all__ = [
     "RequestError", "SlimmoeError", "WorkError", "__version__", "bench", "calibrate", "diagnose", "evaluate", "export",
-    "export_gguf", "export_onnx", "fit", "make_plan", "open_engine", "prune", "recover", "translate", "verify",
+    "export_gguf", "export_onnx", "fit", "make_plan", "open_engine", "prompt", "prune", "recover", "translate", "verify",
 ]  # fmt: skip

@@ -1,65 +1,20 @@
 """The functions of ``import slimmoe``: each is one stage, from files to files. docs/api.md has an example of each."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.text.pairs import Pair, parse_pair
+from slimmoe.api_device import AnyPair, AnyPath, AnyPrompt, as_pair, as_prompt
 
 if TYPE_CHECKING:  # the rooms behind these names are loaded by the function that is called
     from export.fit import Fit
     from export.verification import Verification
     from prune.calibrate.stats import Stats
     from prune.plan.plan import Plan
-    from runtime.engines.base import Engine
-    from runtime.measure.evaluate import Evaluation
     from slimmoe.doctor import Diagnosis
     from slimmoe.runs import Exported
 
-AnyPath = str | Path
-AnyPair = str | Pair
 CALIBRATION, DEV, TEST = "data/calibration", "data/dev", "data/test"
-
-
-def _pair(pair: AnyPair) -> Pair:
-    return pair if isinstance(pair, Pair) else parse_pair(pair)
-
-
-def open_engine(artefact: AnyPath, threads: int | None = None, context: int = 1024) -> "Engine":
-    """Load a GGUF file, an ONNX folder, or what a run's folder holds; ``contextlib.closing`` frees it.
-
-    Args:
-        threads: default: by the model's size and by what is free.
-        context: tokens of prompt and translation together.
-
-    Raises:
-        RequestError: there is no such artefact.
-        WorkError: it is damaged, or the engine's library is missing.
-    """
-    from runtime.engines import open_engine as load
-    from runtime.formats.artefact import find_artefact
-
-    return load(find_artefact(Path(artefact)), threads, context)
-
-
-def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None) -> Iterator[str]:
-    """Translations, one by one, in the white space of their sources; empty text, or one too long for the context, is empty.
-
-    Args:
-        pair: default: the one that the model was cut for.
-
-    Raises:
-        RequestError: no such artefact, or no pair is given and none is known.
-    """
-    from runtime.translate.segments import known_pair, translate_texts
-
-    if isinstance(engine, str | Path):
-        with contextlib.closing(open_engine(engine)) as opened:
-            yield from translate(opened, texts, pair)
-        return
-    chosen = _pair(pair) if pair is not None else known_pair(engine)
-    yield from translate_texts(engine, chosen, texts)
 
 
 def calibrate(
@@ -68,12 +23,15 @@ def calibrate(
     corpus: AnyPath = CALIBRATION,
     output: AnyPath | None = None,
     tokens: int | None = None,
+    prompt: AnyPrompt | None = None,
 ) -> "Stats":
     """Statistics of what each expert of a checkpoint or GGUF file does on a pair's text; the file needs no torch.
 
     Args:
         output: where to write them as well; the run then resumes.
         tokens: stop after so many.
+        prompt: how the model is asked, a text with ``{text}`` or a file; default: as is known of such a model. The plan
+            and what is made by it keep it.
 
     Raises:
         RequestError: an unreadable corpus or model.
@@ -83,10 +41,10 @@ def calibrate(
     if path.suffix == ".gguf":
         from prune.calibrate.from_gguf import calibrate_gguf
 
-        return calibrate_gguf(path, _pair(pair), Path(corpus), tokens, to, quiet=True)
+        return calibrate_gguf(path, as_pair(pair), Path(corpus), tokens, to, quiet=True, prompt=as_prompt(prompt))
     from prune.calibrate.from_checkpoint import calibrate as run
 
-    return run(path, _pair(pair), Path(corpus), tokens, quiet=True, output=to)[0]
+    return run(path, as_pair(pair), Path(corpus), tokens, quiet=True, output=to, prompt=as_prompt(prompt))[0]
 
 
 def make_plan(
@@ -149,12 +107,14 @@ def recover(
     method: str = "full",
     steps: int | None = None,
     teacher: AnyPath | None = None,
+    prompt: AnyPrompt | None = None,
 ) -> dict[str, Any]:
     """Recover a pruned checkpoint on the pair's text; returns what was done, with the dev losses before and after.
 
     Args:
         method: ``full`` (SFT of all weights), ``lora``, or ``least-squares`` (in closed form, from the teacher).
         teacher: the unpruned model.
+        prompt: how the model is asked from now on; default: as in calibration.
 
     Raises:
         RequestError: an unreadable corpus or folder, or ``output`` is there already.
@@ -165,13 +125,21 @@ def recover(
 
     settings = Settings(steps=steps, method=method)
     source = None if teacher is None else Path(teacher)
-    return run(Path(folder), _pair(pair), Path(corpus), Path(dev), Path(output), settings, source, quiet=True)
+    texts = Path(corpus), Path(dev)
+    return run(
+        Path(folder), as_pair(pair), *texts, Path(output), settings, source, quiet=True, prompt=as_prompt(prompt)
+    )
 
 
 def export_gguf(
-    folder: AnyPath, output: AnyPath, quant: str = "Q4_K_M", pair: AnyPair | None = None, corpus: AnyPath = CALIBRATION
+    folder: AnyPath,
+    output: AnyPath,
+    quant: str = "Q4_K_M",
+    pair: AnyPair | None = None,
+    corpus: AnyPath = CALIBRATION,
+    prompt: AnyPrompt | None = None,
 ) -> Path:
-    """Write a checkpoint as a GGUF file; ``output`` may be a folder, with a slash at its end.
+    """Write a checkpoint as a GGUF file; ``output`` may be a folder, with a slash at its end. It keeps ``prompt``.
 
     Raises:
         RequestError: an unknown type, or a model that llama.cpp cannot hold.
@@ -179,18 +147,19 @@ def export_gguf(
     """
     from export.gguf import export_gguf as run
 
-    return run(Path(folder), str(output), quant, pair=_pair(pair) if pair else None, corpus=Path(corpus))
+    known = as_pair(pair) if pair else None
+    return run(Path(folder), str(output), quant, pair=known, corpus=Path(corpus), prompt=as_prompt(prompt))
 
 
-def export_onnx(folder: AnyPath, output: AnyPath, quant: str = "int4") -> Path:
-    """Write a checkpoint as an ONNX folder: ``none`` (float32), ``fp16``, ``int8`` or ``int4``.
+def export_onnx(folder: AnyPath, output: AnyPath, quant: str = "int4", prompt: AnyPrompt | None = None) -> Path:
+    """Write a checkpoint as an ONNX folder: ``none`` (float32), ``fp16``, ``int8`` or ``int4``. It keeps ``prompt``.
 
     Raises:
         RequestError: an unknown type, a model that the graph cannot express, or ``output`` is taken.
     """
     from export.onnx import export_onnx as run
 
-    return run(Path(folder), Path(output), quant)
+    return run(Path(folder), Path(output), quant, prompt=as_prompt(prompt))
 
 
 def verify(
@@ -206,34 +175,7 @@ def verify(
     """
     from export.verify import verify as run
 
-    return run(Path(artefact), Path(against), Path(corpus), _pair(pair), None if plan is None else Path(plan))
-
-
-def evaluate(artefact: AnyPath, pair: AnyPair, test: AnyPath = TEST, threads: int | None = None) -> "Evaluation":
-    """chrF++, BLEU and failures of an artefact on a test set, with their signatures.
-
-    Raises:
-        RequestError: no such artefact or test set.
-    """
-    from runtime.measure.evaluate import evaluate as run
-    from runtime.text.corpus import read_segments
-
-    segments = read_segments(Path(test), _pair(pair))
-    with contextlib.closing(open_engine(artefact, threads)) as engine:
-        return run(engine, _pair(pair), segments)
-
-
-def bench(
-    artefact: AnyPath, pair: AnyPair = "en-de", test: AnyPath | None = None, threads: int | None = None
-) -> dict[str, Any]:
-    """Speed, memory and size of an artefact in processes of its own, and with ``test`` its quality: a row of bench.jsonl.
-
-    Raises:
-        WorkError: it cannot be measured.
-    """
-    from runtime.measure.bench import bench as run
-
-    return dict(run(Path(artefact), _pair(pair), None if test is None else Path(test), threads))
+    return run(Path(artefact), Path(against), Path(corpus), as_pair(pair), None if plan is None else Path(plan))
 
 
 def diagnose(model: AnyPath, pair: AnyPair = "en-de", ratio: float = 0.75) -> "Diagnosis":
@@ -249,7 +191,7 @@ def diagnose(model: AnyPath, pair: AnyPair = "en-de", ratio: float = 0.75) -> "D
     """
     from slimmoe.doctor import diagnose as run
 
-    return run(str(model), _pair(pair), ratio)
+    return run(str(model), as_pair(pair), ratio)
 
 
 def fit(model: AnyPath, memory: int | str, context: int = 1024) -> "Fit":
@@ -289,6 +231,7 @@ def export(
     source: AnyPath | None = None,
     threads: int | None = None,
     verify: bool = True,
+    prompt: AnyPrompt | None = None,
     tell: Callable[[str], object] = lambda _: None,
 ) -> "Exported":
     """The whole way, as ``slimmoe export`` goes it: what is not done yet, or was done for another request.
@@ -298,6 +241,7 @@ def export(
         recover: methods, one after the other.
         source: sentences for the model to translate itself; they replace ``corpus``, and ``dev`` where none is given.
         quant, onnx: types of the GGUF file and of the ONNX folder; ``no`` leaves one out.
+        prompt: how the model is asked at every stage; default: as is known of such a model.
         tell: is called with a sentence for each stage.
 
     Raises:
@@ -309,7 +253,8 @@ def export(
     from slimmoe.variants import Request, Texts, Variant, recoveries
 
     name = str(model)
-    variant = Variant(model_folder(name), _pair(pair), criterion, ratio, allocation, recoveries(recover, steps))
-    texts = Texts(Path(corpus), Path(dev) if dev else None, Path(test), source=Path(source) if source else None)
+    variant = Variant(model_folder(name), as_pair(pair), criterion, ratio, allocation, recoveries(recover, steps))
+    own, held_out = Path(source) if source else None, Path(dev) if dev else None
+    texts = Texts(Path(corpus), held_out, Path(test), source=own, prompt=as_prompt(prompt))
     request = Request(variant, texts, quant, onnx, verify, threads)
     return run(request, name, None if output is None else Path(output), tell=tell)

@@ -23,6 +23,7 @@ from runtime.formats.files import new_file
 from runtime.measure.evaluate import find_failures
 from runtime.text.corpus import OWN_FORMAT, read_lines
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
 from runtime.translate.segments import Translation, translate
 
 FORMAT = f"{OWN_FORMAT}1"
@@ -40,7 +41,13 @@ def dev_file(corpus: Path) -> Path:
 
 
 def own_translations(
-    model: MoeModel, pair: Pair, source: Path, output: Path, tell: Tell = lambda _: None, quiet: bool = False
+    model: MoeModel,
+    pair: Pair,
+    source: Path,
+    output: Path,
+    tell: Tell = lambda _: None,
+    quiet: bool = False,
+    prompt: PromptTemplate | None = None,
 ) -> dict[str, Any]:
     """Translate ``source`` greedily, and write what did not fail to ``output`` (TSV) and ``dev_file(output)``.
 
@@ -61,7 +68,8 @@ def own_translations(
     text = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
     journal = _Journal(
         output.with_name(f".{output.name}.partial"),
-        {"format": FORMAT, "model": model.fingerprint, "pair": str(pair), "text": text},
+        {"format": FORMAT, "model": model.fingerprint, "pair": str(pair), "text": text}
+        | ({"prompt": json.dumps(prompt.to_dict())} if prompt else {}),
     )
     rows = journal.read()
     engine_name = journal.engine
@@ -71,7 +79,7 @@ def own_translations(
             bar = stack.enter_context(
                 tqdm(total=len(lines), initial=len(rows), desc="translate", unit="sentence", disable=quiet or None)
             )
-            engine_name, done = stack.enter_context(_translating(model, pair, lines[len(rows) :], output, tell))
+            engine_name, done = stack.enter_context(_translating(model, pair, lines[len(rows) :], output, tell, prompt))
             journal.begin(engine_name)
             for translation in done:
                 rows.append((translation.text, sorted(failures_of(translation, pair.target))))
@@ -166,7 +174,7 @@ class _Journal:
 
 @contextlib.contextmanager
 def _translating(
-    model: MoeModel, pair: Pair, lines: list[str], output: Path, tell: Tell
+    model: MoeModel, pair: Pair, lines: list[str], output: Path, tell: Tell, prompt: PromptTemplate | None
 ) -> Iterator[tuple[str, Iterator[Translation]]]:
     """The name of what translates, and its translations in order."""
     if isinstance(model, Checkpoint):
@@ -176,13 +184,13 @@ def _translating(
         if device.type != "cpu":
             from prune.generate import generate
 
-            yield f"transformers on {device.type}", generate(model.folder, pair, lines, device)
+            yield f"transformers on {device.type}", generate(model.folder, pair, lines, device, prompt=prompt)
             return
         artefact, kind = _eight_bits(model, pair, output, tell)
     else:
         artefact, kind = Path(model.source), "as it is"
     with (
-        contextlib.closing(open_engine(artefact)) as engine,
+        contextlib.closing(open_engine(artefact, prompt=prompt)) as engine,
         contextlib.closing(translate(engine, pair, lines)) as done,
     ):
         yield f"{engine.name}, {kind}", done

@@ -46,6 +46,10 @@ class Pipeline:
     def _text(self) -> RunTexts:
         return RunTexts(self.home, self.texts, self.tell)
 
+    def _asked(self) -> dict[str, Any]:
+        """What stages that ask the model depend on."""
+        return {"prompt": self.texts.prompt.to_dict() if self.texts.prompt else None}
+
     def statistics(self, variant: Variant) -> Stage:
         """What each expert does on the pair's text."""
         corpus, text = self._text.corpus(variant)
@@ -53,16 +57,15 @@ class Pipeline:
         def make(output: Path) -> None:
             from prune.calibrate.from_checkpoint import calibrate
 
-            stats, _ = calibrate(variant.model, variant.pair, corpus, output=output)
+            stats, _ = calibrate(variant.model, variant.pair, corpus, output=output, prompt=self.texts.prompt)
             used = stats.calibration
             self.tell(
                 f"calibrated on {used['segments']} segments, {used['prompt_tokens'] + used['response_tokens']} tokens"
             )
 
         inputs = {"model": model_files(variant.model), "corpus": text}
-        return Stage(
-            "statistics", self.home / "stats.safetensors", inputs, {"pair": str(variant.pair)}, make, resumes=True
-        )
+        options = {"pair": str(variant.pair)} | self._asked()
+        return Stage("statistics", self.home / "stats.safetensors", inputs, options, make, resumes=True)
 
     def plan(self, variant: Variant) -> Stage:
         """Which experts stay."""
@@ -127,7 +130,7 @@ class Pipeline:
                 steps=recovery.steps, rate=recovery.rate, method=recovery.method, freeze_router=recovery.freeze_router
             )
             teacher = variant.model if teaches else None
-            about = recover(before.output, variant.pair, corpus, dev, output, wanted, teacher)
+            about = recover(before.output, variant.pair, corpus, dev, output, wanted, teacher, prompt=self.texts.prompt)
             self.tell(
                 f"recovered in {about['seconds']:.0f} s: dev loss {about['dev_loss_before']:.3f} -> "
                 f"{about['dev_loss_after']:.3f} (step {about['best_step']} of {about['steps']})"
@@ -141,7 +144,7 @@ class Pipeline:
             "recovery",
             self.home / variant.name / "checkpoint",
             inputs,
-            vars(recovery),
+            vars(recovery) | self._asked(),
             make,
             repeatable=False,
             resumes=True,
@@ -170,12 +173,13 @@ class Pipeline:
             from export.gguf import export_gguf
 
             folder = self.folder(variant)
-            export_gguf(folder, output, kind, pair=variant.pair, corpus=corpus, tell=self.tell)
+            asked = {"pair": variant.pair, "prompt": self.texts.prompt}
+            export_gguf(folder, output, kind, corpus=corpus, **asked, tell=self.tell)
 
         inputs: dict[str, Stage | Files] = {"checkpoint": before}
         if TYPES[kind].wants_imatrix:
             inputs["corpus"] = text
-        options = {"type": kind, "pair": str(variant.pair), "llama.cpp": LLAMA_VERSION}
+        options = {"type": kind, "pair": str(variant.pair), "llama.cpp": LLAMA_VERSION} | self._asked()
         return Stage("GGUF", path, inputs, options, make)
 
     def onnx(self, variant: Variant, kind: str) -> Stage:
@@ -185,9 +189,10 @@ class Pipeline:
         def make(output: Path) -> None:
             from export.onnx import export_onnx
 
-            export_onnx(self.folder(variant), output, kind)
+            export_onnx(self.folder(variant), output, kind, prompt=self.texts.prompt)
 
-        return Stage("ONNX", self.home / variant.name / f"onnx-{kind}", {"checkpoint": before}, {"type": kind}, make)
+        options, path = {"type": kind} | self._asked(), self.home / variant.name / f"onnx-{kind}"
+        return Stage("ONNX", path, {"checkpoint": before}, options, make)
 
     def artefact(self, variant: Variant, kind: str) -> Stage:
         """By the type's name: ``Q4_K_M`` is one of GGUF, ``int4`` one of ONNX."""

@@ -59,15 +59,15 @@ class RunTexts:
 
     def own_translations(self, variant: Variant) -> Stage:
         """The unpruned model's translations of the source text, in two files: for statistics and recovery, and held out."""
-        source = self.texts.source
+        source, prompt = self.texts.source, self.texts.prompt
         assert source is not None
 
         def make(output: Path) -> None:
             from prune.checkpoint import Checkpoint
             from slimmoe.own_translations import own_translations
 
-            own_translations(Checkpoint(variant.model), variant.pair, source, output, self.tell)
+            own_translations(Checkpoint(variant.model), variant.pair, source, output, self.tell, prompt=prompt)
 
         inputs = {"model": model_files(variant.model), "source": Files((source,))}
-        options = {"pair": str(variant.pair)}
+        options = {"pair": str(variant.pair), "prompt": prompt.to_dict() if prompt else None}
         return Stage("own translations", self.home / "own.tsv", inputs, options, make, repeatable=False, resumes=True)

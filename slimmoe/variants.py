@@ -10,6 +10,7 @@ from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file
 from runtime.formats.json_object import read_object
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
 
 FORMAT = "slimmoe-run/1"
 CALIBRATION, DEV, TEST = Path("data/calibration"), Path("data/dev"), Path("data/test")
@@ -75,6 +76,7 @@ class Texts:
         dev: None: DEV, or with ``source`` a part of it that is held out.
         recovery: for recovery, where that is not ``corpus``.
         source: sentences without translations, which the model translates itself; they then stand for ``corpus``.
+        prompt: how the model is asked for it; None: as is known of such a model.
     """
 
     corpus: Path = CALIBRATION
@@ -82,6 +84,7 @@ class Texts:
     test: Path = TEST
     recovery: Path | None = None
     source: Path | None = None
+    prompt: PromptTemplate | None = None
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ VARIABLES = {
     "TEST": "text to translate and score [data/test]",
     "THREADS": "of measurements and translation [every core; for translation what is free]",
     "VERIFY": "no: skip the verification",
+    "PROMPT": "how the model is asked: a text or file with {text}, {source_name}, {target_name} [by the model]",
     "TEXT": "what make translate translates",
     "RATIOS": "of a sweep [0 0.25 0.5 0.7 0.75 0.9]",
     "TYPES": "of a sweep [Q4_K_M Q8_0 int4 int8]",
@@ -134,6 +135,7 @@ def export_words() -> Words:
     words = options(
         pair="PAIR", ratio="RATIO", output="OUT", quant="QUANT", type="TYPE", criterion="CRITERION",
         allocation="ALLOCATION", corpus="CORPUS", dev="DEV", test="TEST", source="SOURCE", threads="THREADS",
+        prompt="PROMPT",
     )  # fmt: skip
     return ["export", *words, *recovery_words(), *([] if yes("VERIFY", "yes") else ["--no-verify"])]
 
@@ -193,6 +195,7 @@ def sweep() -> None:
         test="TEST",
         source="SOURCE",
         threads="THREADS",
+        prompt="PROMPT",
     )
     words += [f"--pair={given('PAIR', 'en-de')}", *options(ray="RAY"), f"--runs={home.parent}"]
     words += [f"--ratio={ratio}" for ratio in given("RATIOS", "0 0.25 0.5 0.7 0.75 0.9").split()]

@@ -23,6 +23,7 @@ from runtime.formats.quantised import KEYS as QUANTISATION_KEYS
 from runtime.formats.quantised import MXFP4, Quantisation
 from runtime.text.corpus import is_shipped, read_segments
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
 from runtime.text.prompts import ChatTemplate
 from runtime.text.public_sets import Segments
 
@@ -69,7 +70,9 @@ def _read_text(corpus: Path | None, pair: Pair | None) -> Segments:
         raise
 
 
-def _check_tokens(path: Path, folder: Path, pair: Pair | None, segments: Segments, found: str) -> None:
+def _check_tokens(
+    path: Path, folder: Path, template: ChatTemplate, pair: Pair | None, segments: Segments, found: str
+) -> None:
     """Compare token ids of the converted file and the folder's tokenizer on a sample and on the pair's own text.
 
     A pre-tokenisation that we recognised must give the same ids throughout. One that llama.cpp itself knows, or that was
@@ -77,7 +80,6 @@ def _check_tokens(path: Path, folder: Path, pair: Pair | None, segments: Segment
     """
     texts: list[str] = [*SAMPLE]
     if pair and segments:
-        template = ChatTemplate.from_folder(folder)
         texts += [template.prompt(pair, a) + template.completion(pair, a, b) for a, b in segments]
     result = compare(path, folder, texts)
     if not result.different:
@@ -172,6 +174,7 @@ def export_gguf(
     pair: Pair | None = None,
     corpus: Path | None = None,
     pre: str | None = None,
+    prompt: PromptTemplate | None = None,
     tell: Callable[[str], object] = _log.info,
 ) -> Path:
     """Convert a checkpoint and quantise it; the file appears whole or not at all, and its path is returned.
@@ -189,6 +192,8 @@ def export_gguf(
         pair: default: the one the model was pruned for.
         corpus: text of the pair, for the importance matrix and to compare token ids.
         pre: llama.cpp's name of the tokenizer's pre-tokenisation, where neither it nor we know better.
+        prompt: how the model is asked, for the importance matrix and kept in the file; default: as the folder says, or as
+            is known of such a model.
         tell: is called with a sentence on what takes long.
 
     Raises:
@@ -215,7 +220,8 @@ def export_gguf(
     plain = quant if quant in _PLAIN else _lossless_type(checkpoint)
     weights = checkpoint.weights
     require_space(output, int(weights * (_PLAIN[plain] + (quant != plain) * _QUANTISED_BYTES)))
-    keys, dequantised = origin.provenance.gguf_keys() if origin.provenance else {}, ()
+    template = ChatTemplate.from_folder(folder, prompt)
+    keys, dequantised = origin.gguf_keys(template.asking), ()
     if checkpoint.quantisation:
         kept = quant == KEPT_MXFP4 and checkpoint.quantisation.formats == (MXFP4,)
         dequantised = () if kept else QUANTISATION_KEYS
@@ -226,11 +232,11 @@ def export_gguf(
         found = convert(checkpoint, converted, plain, extra)
         if pre is not None and found is None:
             raise RequestError(f"The tokenizer of {folder} is not one that has a pre-tokenisation: leave --pre out.")
-        _check_tokens(converted, folder, origin.known_pair, segments, found or "known")
+        _check_tokens(converted, folder, template, origin.known_pair, segments, found or "known")
         bos = adds_bos(converted)
         if on_text_of and corpus:
             tell(f"computing an importance matrix on {on_text_of} text of {corpus}")
-            matrix = compute_imatrix(converted, folder, on_text_of, corpus, work)
+            matrix = compute_imatrix(converted, folder, on_text_of, corpus, work, template.asking)
         if matrix and TYPES[quant].imatrix == "unused":
             tell(f"{quant} makes no use of an importance matrix")
         if quant == plain:
@@ -241,5 +247,5 @@ def export_gguf(
             quantise(converted, temporary, quant, ready)
     if translates := origin.known_pair:
         context = int(checkpoint.config.get("max_position_embeddings") or 1024)
-        add_modelfile(output, lambda: modelfile(output.name, folder, translates, context, bos))
+        add_modelfile(output, lambda: modelfile(output.name, folder, translates, context, bos, template.asking))
     return output

@@ -18,7 +18,9 @@ from runtime.formats.gguf_names import is_down_projection, layer_of_experts
 from runtime.machine import usable_cores
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
 from runtime.text.prompts import ChatTemplate
+from runtime.text.special_tokens import special_of, take_apart
 
 MOST_TOKENS = 1 << 17
 
@@ -154,10 +156,17 @@ def fill_never_routed(
     return replace(matrix, entries=entries), len(never - padded)
 
 
-def _conversations(folder: Path, pair: Pair, corpus: Path) -> str:
-    """Whole conversations of the pair, one after the other: as many tokens as whole chunks have, at least two."""
-    tokenizer, template = read_tokenizer(folder), ChatTemplate.from_folder(folder)
-    texts = [template.prompt(pair, a) + template.completion(pair, a, b) for a, b in read_segments(corpus, pair)]
+def _conversations(folder: Path, pair: Pair, corpus: Path, prompt: PromptTemplate | None) -> str:
+    """Whole conversations of the pair, one after the other: as many tokens as whole chunks have, at least two.
+
+    Segments with special tokens in them are left out: the tool would parse them.
+    """
+    tokenizer, template = read_tokenizer(folder), ChatTemplate.from_folder(folder, prompt)
+    special = special_of(tokenizer)
+    parts = [(template.prompt(pair, a), template.completion(pair, a, b)) for a, b in read_segments(corpus, pair)]
+    texts = ["".join(each) for each in parts if all(len(take_apart(part, special)) == 1 for part in each)]
+    if not texts:
+        raise RequestError(f"{corpus} has no {pair} segment without the model's special tokens in it.")
     lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
     step = -(-sum(lengths) // MOST_TOKENS)
     texts, lengths = texts[::step], lengths[::step]
@@ -169,19 +178,22 @@ def _conversations(folder: Path, pair: Pair, corpus: Path) -> str:
     return "".join(taken)
 
 
-def compute_imatrix(model: Path, folder: Path, pair: Pair, corpus: Path, work: Path) -> ImportanceMatrix:
+def compute_imatrix(
+    model: Path, folder: Path, pair: Pair, corpus: Path, work: Path, prompt: PromptTemplate | None = None
+) -> ImportanceMatrix:
     """The importance matrix of a plain GGUF file on whole conversations of a pair, references included.
 
     Args:
         folder: the model's checkpoint, for its tokenizer and chat template.
         work: an empty folder for what the tool reads and writes.
+        prompt: how the model is asked; default: as the folder says, or as is known of such a model.
 
     Raises:
         RequestError: the corpus has no text of the pair.
         WorkError: llama.cpp's tool fails.
     """
     text, output = work / "text.txt", work / "computed.gguf"
-    text.write_text(_conversations(folder, pair, corpus), encoding="utf-8", newline="")
+    text.write_text(_conversations(folder, pair, corpus, prompt), encoding="utf-8", newline="")
     command = [str(require_llama_cpp() / "bin" / "llama-imatrix"), "-m", str(model.absolute())]
     command += ["-f", text.name, "-o", output.name, "--parse-special", "--no-ppl", "-t", str(usable_cores())]
     command += ["-c", str(CHUNK), "-b", str(CHUNK), "-ub", str(CHUNK)]

@@ -1,7 +1,7 @@
 """What a GGUF file says of itself: keys ``general.*`` and ``slimmoe.*``, and a file name that tells the same."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from gguf import Metadata
 from prune.plan.plan import Plan
 from runtime.formats.provenance import FILE, Provenance, read_provenance
 from runtime.text.pairs import Pair, planned_pair
+from runtime.text.prompt_templates import DEFAULT, PromptTemplate
 
 _HUB_CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/")
 
@@ -99,6 +100,11 @@ class Origin:
             )
             tags.append("expert-pruning")
         return found | {"tags": tags}
+
+    def gguf_keys(self, prompt: PromptTemplate) -> dict[str, str | float | bool]:
+        """The keys ``slimmoe.*``; those of a model that was not cut say only how it is asked, if other than the usual."""
+        known = (self.provenance or Provenance()) if self.provenance or prompt != DEFAULT else None
+        return replace(known, prompt=prompt.to_dict()).gguf_keys() if known else {}
 
     def file_name(self, quant: str) -> str:
         """See ``file_name``."""

@@ -15,6 +15,7 @@ from runtime.formats.files import new_file
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.json_object import read_object
 from runtime.text.pairs import Pair, planned_pair
+from runtime.text.prompt_templates import PromptTemplate
 from runtime.text.prompts import ChatTemplate
 
 _log = logging.getLogger(__name__)
@@ -79,19 +80,22 @@ def add_modelfile(gguf: Path, text: Callable[[], str]) -> None:
         temporary.write_text(content, encoding="utf-8", newline="")
 
 
-def modelfile(file: str, folder: Path, pair: Pair, context: int, bos: bool) -> str:
+def modelfile(
+    file: str, folder: Path, pair: Pair, context: int, bos: bool, prompt: PromptTemplate | None = None
+) -> str:
     """Text of the Modelfile for the GGUF file of the name ``file``.
 
     Args:
         folder: the checkpoint, for its chat template and what it says of generation.
         context: the most tokens that the model was made for.
         bos: whether llama.cpp puts the beginning-of-sequence token before every prompt by itself.
+        prompt: how the model is asked; default: as the folder says, or as is known of such a model.
 
     Raises:
         WorkError: the chat template cannot be rendered, or not be written as one of Go's.
     """
     penalty = _setting(folder, "repetition_penalty", 1)
-    return _write(file, ChatTemplate.from_folder(folder), pair, context, bos, penalty)
+    return _write(file, ChatTemplate.from_folder(folder, prompt), pair, context, bos, penalty)
 
 
 def modelfile_of(source: GgufFile, file: str, pair: Pair) -> str:
@@ -100,16 +104,10 @@ def modelfile_of(source: GgufFile, file: str, pair: Pair) -> str:
     Raises:
         WorkError: as above, or the file brings no chat template.
     """
-    text, tokens = source.get("tokenizer.chat_template"), source.get("tokenizer.ggml.tokens", [])
-    if not isinstance(text, str):
+    if not isinstance(source.get("tokenizer.chat_template"), str):
         raise WorkError(f"{source.parts[0]} brings no chat template: no Modelfile for it.")
-
-    def special(name: str) -> str:
-        number = source.get(f"tokenizer.ggml.{name}_token_id")
-        return tokens[number] if isinstance(number, int) and 0 <= number < len(tokens) else ""
-
     context = source.get(f"{source.architecture}.context_length", _CONTEXT)
-    template = ChatTemplate(text, special("bos"), special("eos"))
+    template = ChatTemplate.from_gguf_file(source)
     return _write(file, template, pair, context, bool(source.get("tokenizer.ggml.add_bos_token", False)), 1)
 
 
@@ -127,7 +125,7 @@ def _write(file: str, template: ChatTemplate, pair: Pair, context: int, bos: boo
         f"FROM ./{file}",
         f'TEMPLATE """{text}"""',
         "PARAMETER temperature 0",
-        f"PARAMETER repeat_penalty {penalty}",
+        f"PARAMETER repeat_penalty {template.asking.repetition_penalty if penalty == 1 else penalty:g}",
         f"PARAMETER num_ctx {min(context, _CONTEXT)}",
         *(f"PARAMETER stop {_quoted(stop)}" for stop in _stops(template, pair)),
     ]

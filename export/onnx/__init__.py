@@ -3,10 +3,12 @@
 import filecmp
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
+from tokenizers import Tokenizer
 
 from export.onnx.blocks import Blocks
 from export.onnx.encoder_decoder import STEMS, build_encoder_decoder
@@ -21,14 +23,16 @@ from prune.tokenizer import SENTENCEPIECE, write_tokenizer
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_files, new_folder, require_space
 from runtime.formats.model_folder import TOKENIZER, own_file
-from runtime.formats.onnx_folder import FILES, SUFFIXES, graph_file, read_json
+from runtime.formats.onnx_folder import FILES, SUFFIXES, end_ids, graph_file, read_json
 from runtime.formats.provenance import FILE as PROVENANCE_FILE
+from runtime.formats.provenance import Provenance, read_provenance, write_provenance
 from runtime.formats.quantised import plain_config
-from runtime.text.prompts import ChatTemplate
+from runtime.text.prompt_templates import DEFAULT, PromptTemplate
+from runtime.text.prompts import ChatTemplate, turn_end_ids
 
 BLOCKS = (32, 128)  # of experts
 _WIDE = 256  # of attention, at 8 bits: no further from the original than blocks of 32, and faster
-_COPIED = ("generation_config.json", TOKENIZER, PROVENANCE_FILE)
+_COPIED = ("generation_config.json", TOKENIZER)
 
 _EXTERNAL = {"transformers.js_config": {"use_external_data_format": True}}  # else transformers.js ignores *.onnx_data
 
@@ -91,15 +95,20 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
-def _require_same_model(checkpoint: Checkpoint, output: Path) -> None:
+def _provenance(folder: Path, prompt: PromptTemplate) -> Provenance | None:
+    """What the ONNX folder says of itself; None of a model that was not cut and is asked as usual."""
+    known = read_provenance(folder)
+    as_usual = prompt == DEFAULT and not (known and known.prompt)
+    return known if as_usual else replace(known or Provenance(), prompt=prompt.to_dict())
+
+
+def _require_same_model(checkpoint: Checkpoint, output: Path, provenance: Provenance | None) -> None:
     """A folder that has another variant already must be of the same checkpoint: it shares config and tokenizer."""
     config = output / "config.json"
     theirs = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
-    compared = [
-        name for name in (TOKENIZER, PROVENANCE_FILE) if name != TOKENIZER or (checkpoint.folder / name).exists()
-    ]
-    pairs = [(checkpoint.folder / name, output / name) for name in compared]
-    same = all(a.exists() == b.exists() and (not a.exists() or filecmp.cmp(a, b, shallow=False)) for a, b in pairs)
+    ours, other = checkpoint.folder / TOKENIZER, output / TOKENIZER
+    same = not ours.exists() or (other.exists() and filecmp.cmp(ours, other, shallow=False))
+    same = same and read_provenance(output) == provenance
     if theirs != plain_config(checkpoint.config) | _EXTERNAL or not same:
         raise RequestError(f"{output} holds something else already.", next_command=f"rm -r {output}   (or another -o)")
 
@@ -111,6 +120,7 @@ def export_onnx(
     block: int = BLOCKS[0],
     zero_points: bool = False,
     accuracy_level: int = 4,
+    prompt: PromptTemplate | None = None,
 ) -> Path:
     """Write one variant of a checkpoint into an ONNX folder; other variants of the same checkpoint may be there.
 
@@ -122,6 +132,7 @@ def export_onnx(
         zero_points: of int4, store one for each block as well: closer to the original, larger and slower.
         accuracy_level: of quantised linear layers: 4 lets kernels use int8 activations, 0 keeps them float32 where there
             are such kernels (many times slower: docs/onnx.md). Of experts it is for the engine to say.
+        prompt: how the model is asked, kept in the folder; default: as the checkpoint says, or as is known of such a model.
 
     Raises:
         RequestError: an unknown quantisation, a model that the graph cannot express, or ``output`` is taken.
@@ -130,6 +141,8 @@ def export_onnx(
     folder, output = Path(folder), Path(output)
     storage, checkpoint = _storage(quant, block, zero_points, accuracy_level), Checkpoint(folder)
     _require_tokenizer(folder)
+    template = ChatTemplate.from_folder(folder, prompt)
+    provenance = _provenance(folder, template.asking)
     graphs = _build(checkpoint, storage, quant)
     require_space(output, sum(weights.size + model.ByteSize() for model, weights in graphs.values()))
     alone = graphs.get(FILES[quant])  # a decoder without an encoder
@@ -149,6 +162,9 @@ def export_onnx(
         inputs = {each.name: shape_of(each) for each in model.graph.input}
         outputs = [each.name for each in model.graph.output]
         generation, decoder = read_json(target / "generation_config.json"), checkpoint.family.decoder
+        turns = turn_end_ids(template, Tokenizer.from_file(str(target / "tokenizer.json")))
+        ends = list(dict.fromkeys([*end_ids(checkpoint.config, generation), *turns]))
+        generation |= {"eos_token_id": ends} if ends else {}
         assert decoder  # or there is no graph
         kind = decoder.genai_type
         genai = genai_config(checkpoint.config, generation, kind, f"onnx/{smallest}", inputs, outputs)
@@ -159,7 +175,7 @@ def export_onnx(
             if (output / "onnx" / name).exists():
                 remedy = f"rm {output}/onnx/{name}*   (or another -o)"
                 raise RequestError(f"{output}/onnx/{name} exists already and is kept as it is.", next_command=remedy)
-        _require_same_model(checkpoint, output)
+        _require_same_model(checkpoint, output, provenance)
         write_variant(output)
         return output
     with new_folder(output) as temporary:
@@ -168,12 +184,15 @@ def export_onnx(
                 shutil.copyfile(source, temporary / name)
         if not (temporary / TOKENIZER).exists():
             write_tokenizer(folder, temporary / TOKENIZER)
+        if provenance and provenance == read_provenance(folder):
+            shutil.copyfile(folder / PROVENANCE_FILE, temporary / PROVENANCE_FILE)
+        elif provenance:
+            write_provenance(temporary, provenance)
         tokenizer = read_json(folder / "tokenizer_config.json")
         if alone:
             # The template that our engine uses, in both places: transformers.js looks into tokenizer_config.json alone.
-            template = ChatTemplate.from_folder(folder).source
-            (temporary / "chat_template.jinja").write_text(template, encoding="utf-8", newline="")
-            tokenizer |= {"chat_template": template}
+            (temporary / "chat_template.jinja").write_text(template.source, encoding="utf-8", newline="")
+            tokenizer |= {"chat_template": template.source}
         _write_json(temporary / "tokenizer_config.json", tokenizer)
         _write_json(temporary / "config.json", plain_config(checkpoint.config) | _EXTERNAL)
         write_variant(temporary)

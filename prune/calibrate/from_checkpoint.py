@@ -30,6 +30,8 @@ from prune.device import choose_device, choose_dtype, lacks_memory
 from prune.loading import load_model
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
+from runtime.text.prompts import ChatTemplate
 
 BATCH_TOKENS = 4096
 
@@ -42,6 +44,7 @@ def calibrate(
     quiet: bool = False,
     stream: bool | None = None,
     output: Path | None = None,
+    prompt: PromptTemplate | None = None,
 ) -> tuple[Stats, str]:
     """Statistics of the model in ``folder`` on a corpus, and the device and type with the reasons for them.
 
@@ -50,6 +53,7 @@ def calibrate(
         stream: one layer's weights in memory at a time, hidden states on disk beside ``output``; None: where the whole
             model does not fit into the memory that is left.
         output: where to write the statistics. The run then resumes. None: nothing is written, nothing resumes.
+        prompt: how the model is asked; default: as the folder says, or as is known of such a model.
 
     Raises:
         RequestError: an unreadable corpus or model folder, or an encoder-decoder.
@@ -59,7 +63,7 @@ def calibrate(
     checkpoint = Checkpoint(folder)
     checkpoint.require_decoder()
     segments = read_segments(corpus, pair)
-    conversations = up_to(limit, read_conversations(folder, segments, pair))
+    conversations = up_to(limit, read_conversations(folder, segments, pair, prompt=prompt))
     device, why_device = choose_device()
     state = PartialState(cpu=device.type == "cpu")
     dtype, why_dtype = choose_dtype(device, checkpoint)
@@ -90,7 +94,7 @@ def calibrate(
             sums = run(checkpoint, device, dtype, work, side, key, bar.update)
         if state.num_processes > 1:
             sums: dict[int, Any] = {i: reduce(tensor, "sum") for i, tensor in sums.items()}
-        calibration = about_text(corpus, segments, conversations) | {
+        calibration = about_text(corpus, segments, conversations, ChatTemplate.from_folder(folder, prompt).asking) | {
             "device": str(device),
             "dtype": dtype_name,
             "processes": state.num_processes,

@@ -25,6 +25,7 @@ from prune.gguf_model import GgufModel
 from runtime.engines.llama import BATCH, LlamaEngine
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
 
 SEQUENCES = 64  # conversations that one batch may hold
 
@@ -37,12 +38,14 @@ def calibrate_gguf(
     output: Path | None = None,
     quiet: bool = False,
     threads: int | None = None,
+    prompt: PromptTemplate | None = None,
 ) -> Stats:
     """Statistics of a GGUF model on a corpus.
 
     Args:
         limit: stop after this many tokens; None: the whole corpus.
         output: where to write the statistics. The run then resumes. None: nothing is written, nothing resumes.
+        prompt: how the model is asked; default: as the file says, or as is known of such a model.
 
     Raises:
         RequestError: an unreadable corpus, not a GGUF file of a mixture of experts, or one that cannot be observed.
@@ -54,6 +57,7 @@ def calibrate_gguf(
     moe_layers = model.moe_layers
     engine = LlamaEngine(path, threads, max(BATCH, LONGEST), True, mapped=True, watched=True, sequences=SEQUENCES)
     with contextlib.closing(engine):
+        engine.template = engine.template.asked(prompt)
         texts = make_conversations(engine.template, lambda texts: [engine.encode(t) for t in texts], segments, pair)
         conversations = up_to(limit, texts)
         listing = Listing()
@@ -68,7 +72,7 @@ def calibrate_gguf(
             progress = tqdm(total=total, desc="calibrate", unit="tok", unit_scale=True, disable=quiet or None)
             with kept_to_go_on(side), progress as bar:
                 _run(engine, observer, work, side, key, bar.update)
-            calibration = about_text(corpus, segments, conversations) | {
+            calibration = about_text(corpus, segments, conversations, engine.template.asking) | {
                 "engine": engine.name,
                 "device": "gpu" if engine.on_gpu else "cpu",
                 "dtype": _weights_type(model),

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from runtime.formats.provenance import FILE, OWN_TRANSLATIONS, Provenance, Recov
 from runtime.formats.quantised import plain_config
 from runtime.text.corpus import is_own, read_segments
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
+from runtime.text.prompts import ChatTemplate
 
 
 def _check_teacher(plan: Plan, teacher: Path | None, settings: Settings) -> Checkpoint | None:
@@ -107,6 +109,7 @@ def recover(
     settings: Settings | None = None,
     teacher: Path | None = None,
     quiet: bool = False,
+    prompt: PromptTemplate | None = None,
 ) -> dict[str, Any]:
     """Recover the checkpoint in ``folder`` and write the weights with the lowest dev loss to ``output``.
 
@@ -117,6 +120,7 @@ def recover(
     Args:
         teacher: the unpruned model, for least squares, or for distillation of its logits and routers; None: cross-entropy
             alone.
+        prompt: how the model is asked from now on; default: as it was in calibration.
 
     Returns:
         what is added to the recoveries in ``slimmoe.json``: corpus, steps, dev losses before and after (nats per response
@@ -140,9 +144,12 @@ def recover(
         raise RequestError(
             "Least squares runs in one process.", next_command="slimmoe recover ...   (without torchrun)"
         )
-    train_set = read_conversations(folder, read_segments(corpus, pair), pair)
+    asked = ChatTemplate.from_folder(folder, prompt).asking
+    provenance = replace(provenance, prompt=asked.to_dict())
+    train_set = read_conversations(folder, read_segments(corpus, pair), pair, prompt=asked)
     learnt = _make_batches(train_set, settings.batch_tokens // state.num_processes, settings.seed)
-    held_out = list(batches(read_conversations(folder, read_segments(dev, pair), pair), 2 * settings.batch_tokens))
+    held_out_set = read_conversations(folder, read_segments(dev, pair), pair, prompt=asked)
+    held_out = list(batches(held_out_set, 2 * settings.batch_tokens))
     steps, steps_reason = settings.choose_steps(-(-len(learnt) // state.num_processes))
     rate, rate_reason = settings.choose_rate(int(checkpoint.config["hidden_size"]))
     said = {
@@ -151,6 +158,7 @@ def recover(
         "dev": str(dev),
         "pair": str(pair),
         "teacher": None if source is None else str(teacher),
+        "prompt": asked.to_dict(),
     }
     said |= asdict(settings) | {"steps": steps, "rate": rate, "processes": state.num_processes}
     dtype, dtype_reason = choose_training_dtype(device, settings.method)

@@ -18,6 +18,7 @@ from prune.rewrite.masked import masked
 from prune.rewrite.shape import check_plan
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 
 BATCH_TOKENS = 4096
 TOKENS = 6_000  # of prompt and response that a trial reads by default
@@ -40,7 +41,11 @@ class Trial:
         dtype, _ = choose_dtype(device, self.checkpoint)
         segments = read_segments(corpus, pair)
         conversations = up_to(tokens, read_conversations(folder, segments, pair))
-        self.about = json.dumps(about_text(corpus, segments, conversations) | {"dtype": str(dtype)}, sort_keys=True)
+        self.about = json.dumps(
+            about_text(corpus, segments, conversations, ChatTemplate.from_folder(folder).asking)
+            | {"dtype": str(dtype)},
+            sort_keys=True,
+        )
         self._batches = [batch.to(device) for batch in batches(conversations, BATCH_TOKENS)]
         self._model = load_model(folder, device, dtype)
         self._whole = [logits.softmax(-1).half() for logits, _ in self._forward()]

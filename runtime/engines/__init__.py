@@ -6,11 +6,18 @@ from pathlib import Path
 from runtime.engines.base import Engine, Generation, PromptTooLong
 from runtime.engines.threads import Threads, active_bytes, default_threads
 from runtime.errors import RequestError
+from runtime.text.prompt_templates import PromptTemplate
 
 __all__ = ["Engine", "Generation", "PromptTooLong", "open_engine"]
 
 
-def open_engine(artefact: Path, threads: int | None = None, context: int = 1024, exact: bool = False) -> Engine:
+def open_engine(
+    artefact: Path,
+    threads: int | None = None,
+    context: int = 1024,
+    exact: bool = False,
+    prompt: PromptTemplate | None = None,
+) -> Engine:
     """Load a GGUF file or an ONNX folder with the engine that runs it.
 
     Args:
@@ -19,6 +26,7 @@ def open_engine(artefact: Path, threads: int | None = None, context: int = 1024,
             it how many sequences ``translate`` decodes at a time (``Engine.thread_choice``).
         context: tokens of prompt and output together that one sequence may have.
         exact: for comparisons: float32 KV cache and no flash attention.
+        prompt: how the model is asked; default: as the artefact says, or as is known of such a model.
 
     Raises:
         RequestError: there is no such artefact, or it is of neither kind.
@@ -43,4 +51,5 @@ def open_engine(artefact: Path, threads: int | None = None, context: int = 1024,
 
         engine = OnnxEngine(artefact, chosen.count, context)
     engine.thread_choice = chosen
+    engine.template = engine.template.asked(prompt)
     return engine

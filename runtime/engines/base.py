@@ -15,9 +15,9 @@ from runtime.text.prompts import ChatTemplate
 class Generation:
     """One greedy generation; ``seconds`` are wall-clock, without loading and tokenisation."""
 
-    token_ids: tuple[int, ...]  # what was written, without the end-of-sequence token
+    token_ids: tuple[int, ...]  # what was written, without the end of the turn and without thoughts
     text: str
-    finished: bool  # an end-of-sequence token came within the limit
+    finished: bool  # an end of the turn came within the limit
     prompt_tokens: int
     prefill_seconds: float
     decode_seconds: float
@@ -42,7 +42,7 @@ class Engine(Protocol):
     pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
 
     def encode(self, text: str) -> list[int]:
-        """Token ids; special tokens in the text are recognised, none are added."""
+        """Token ids; none are added. Special tokens are recognised, save in what of a ``PromptText`` is the user's."""
         ...
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -53,8 +53,10 @@ class Engine(Protocol):
         """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""
         ...
 
-    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
-        """Greedy decoding of at most ``limit`` tokens; ``stop=False`` writes on after an end of sequence.
+    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
+        """Greedy decoding of at most ``limit`` tokens (runtime/engines/decoding.py).
+
+        ``stop=False`` writes on after an end of turn; ``source`` is what is translated.
 
         Raises:
             PromptTooLong: the prompt alone fills the context.

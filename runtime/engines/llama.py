@@ -6,8 +6,6 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import os
-import time
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,18 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines import Generation, PromptTooLong, llama_library
+from runtime.engines import Generation, llama_library
+from runtime.engines.decoding import decode_greedily, first_of_thoughts
 from runtime.engines.llama_graph import GraphWatch, Watcher
+from runtime.engines.llama_vocabulary import LlamaVocabulary
 from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import check_gguf
 from runtime.machine import memory_left, usable_cores
-from runtime.text.prompts import PLAIN_TEMPLATE, ChatTemplate
+from runtime.text.prompts import ChatTemplate, named_tokens
 
 BATCH = 512  # tokens that one call evaluates
 _ROOM = 1.1  # bytes of memory for each byte of the file: the cache and what is computed, too
 _PLAIN = (0, 1, 32)  # general.file_type of F32, F16 and BF16
-_NFC = ("qwen2",)  # pre-tokenisers whose Hugging Face twin normalises first, which llama.cpp leaves out
 
 
 class LlamaEngine:
@@ -68,16 +67,14 @@ class LlamaEngine:
         self._watch = GraphWatch(lib) if watched else None  # its callback must live as long as the context
         self._params = self._context_params(exact, sequences)
         self._start()
-        self._vocab = lib.llama_model_get_vocab(self._model)
-        self._vocabulary = lib.llama_vocab_n_tokens(self._vocab)
-        self._normalises = self._metadata("tokenizer.ggml.pre") in _NFC
+        self._vocab = vocabulary = LlamaVocabulary(lib, self._model, self._metadata("tokenizer.ggml.pre"))
+        self._vocabulary = vocabulary.size
         self.pruned_for = self._metadata("slimmoe.pair")
-        source = lib.llama_model_chat_template(self._model, None)
-        self.template = ChatTemplate(
-            source.decode() if source else PLAIN_TEMPLATE,
-            self._piece(lib.llama_vocab_bos(self._vocab)),
-            self._piece(lib.llama_vocab_eos(self._vocab)),
-        )
+        tokens = named_tokens(self._metadata, vocabulary.piece) | vocabulary.named_tokens()
+        self.template = ChatTemplate.from_gguf(self._metadata, tokens)
+        ends = (vocabulary.encode(end) for end in self.template.ends_of_turn(vocabulary.special))
+        self._turn_ends = {ids[0] for ids in ends if len(ids) == 1}
+        self.first_of_thoughts = first_of_thoughts(vocabulary.encode)
 
     def _context_params(self, exact: bool, sequences: int) -> Any:
         params = self._lib.llama_context_default_params()
@@ -102,6 +99,7 @@ class LlamaEngine:
         self.buffers = self.buffers | llama_library.buffers
         self._memory = self._lib.llama_get_memory(self._context)
         self._rows: dict[int, np.ndarray] = {}  # views of llama.cpp's logits, by address
+        self._next_id = (ctypes.c_int32 * 1)()  # what a step's batch points to
 
     def twin(self) -> "LlamaEngine":
         """Another engine on the same weights; see ``Engine``."""
@@ -140,36 +138,22 @@ class LlamaEngine:
         return llama_library.errors[0].partition(": ")[2].removeprefix("error loading model: ").rstrip(".") + "."
 
     def _metadata(self, key: str) -> str:
-        buffer = ctypes.create_string_buffer(256)
-        length = self._lib.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
-        return buffer.value.decode() if length >= 0 else ""
-
-    def _piece(self, token: int) -> str:
-        """Text of one special token; empty where the vocabulary has none (-1)."""
-        if token < 0:
-            return ""
-        buffer = ctypes.create_string_buffer(256)
-        length = self._lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
-        return buffer.raw[: max(length, 0)].decode(errors="replace")
-
-    def encode(self, text: str) -> list[int]:
-        data = (unicodedata.normalize("NFC", text) if self._normalises else text).encode()
-        size = len(data) + 8  # a token has at least one byte
-        buffer = (ctypes.c_int32 * size)()
-        count = self._lib.llama_tokenize(self._vocab, data, len(data), buffer, size, False, True)
-        if count < 0:
-            raise WorkError(f"llama.cpp cannot tokenise a text of {len(data)} bytes.")
-        return buffer[:count]
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        ids = (ctypes.c_int32 * len(token_ids))(*token_ids)
-        size = 16 * len(ids) + 64
+        size = 256
         while True:
             buffer = ctypes.create_string_buffer(size)
-            length = self._lib.llama_detokenize(self._vocab, ids, len(ids), buffer, size, False, False)
-            if length >= 0:  # else minus the size that is needed
-                return buffer.raw[:length].decode(errors="replace")
-            size = -length
+            length = self._lib.llama_model_meta_val_str(self._model, key.encode(), buffer, size)
+            if length < size:
+                return buffer.value.decode() if length >= 0 else ""
+            size = length + 1
+
+    def encode(self, text: str) -> list[int]:
+        return self._vocab.encode(text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self._vocab.decode(token_ids)
+
+    def show(self, token_ids: Sequence[int]) -> str:
+        return self._vocab.decode(token_ids, special=True)
 
     def _evaluate(self, batch: Any) -> None:
         decode = partial(self._lib.llama_decode, self._context, batch)
@@ -238,42 +222,31 @@ class LlamaEngine:
             result[i * BATCH : i * BATCH + batch.n_tokens] = view
         return result
 
-    def _most_likely(self) -> int:
+    def _last_logits(self) -> np.ndarray:
         row = self._lib.llama_get_logits_ith(self._context, -1)
         address = ctypes.c_void_p.from_buffer(row).value or 0
         view = self._rows.get(address)
         if view is None:  # making one takes longer than looking for its maximum
             view = self._rows[address] = np.ctypeslib.as_array(row, (self._vocabulary,))
-        return int(view.argmax())
+        return view
 
-    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
-        """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
-
-        Raises:
-            PromptTooLong: the prompt alone fills the context.
-        """
-        room = self.context - len(prompt_ids)
-        if room < 1:
-            raise PromptTooLong(len(prompt_ids), self.context)
-        limit = min(limit, room)
-        started = time.perf_counter()
-        for batch in self._batches(prompt_ids):
+    def prefill(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Logits [vocabulary] after a new sequence; valid until the next call."""
+        for batch in self._batches(token_ids):
             self._evaluate(batch)
-        token = self._most_likely()
-        prefilled = time.perf_counter()
-        written: list[int] = []
-        next_id = (ctypes.c_int32 * 1)()
-        step = self._lib.llama_batch_get_one(next_id, 1)
-        ends = self._lib.llama_vocab_is_eog if stop else lambda *_: False
-        while not (finished := ends(self._vocab, token)) and len(written) < limit and not self.cancelled:
-            written.append(token)
-            next_id[0] = token
-            self._evaluate(step)
-            token = self._most_likely()
-        decoded = time.perf_counter()
-        return Generation(
-            tuple(written), self.decode(written), finished, len(prompt_ids), prefilled - started, decoded - prefilled
-        )
+        return self._last_logits()
+
+    def step(self, token: int, length: int) -> np.ndarray:
+        """Logits [vocabulary] after one more token, with which the sequence has ``length``."""
+        self._next_id[0] = token
+        self._evaluate(self._lib.llama_batch_get_one(self._next_id, 1))
+        return self._last_logits()
+
+    def is_end(self, token: int) -> bool:
+        return token in self._turn_ends or self._vocab.ends_sequence(token)
+
+    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
+        return decode_greedily(self, prompt_ids, limit, stop, source)
 
     def close(self) -> None:
         """Free the cache, and the model where no twin has it; twice does no harm."""

@@ -5,14 +5,14 @@ mask has the cache's length while decoding: what is not written yet counts as pa
 """
 
 import copy
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime.engines.base import Generation, PromptTooLong
+from runtime.engines.base import Generation
+from runtime.engines.decoding import decode_greedily, first_of_thoughts
 from runtime.engines.onnx_check import run_self_test
 from runtime.engines.onnx_load import empty_cache, load_session, prefill
 from runtime.engines.threads import Threads
@@ -20,7 +20,8 @@ from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import end_ids, graph_file, longest_text, read_json
 from runtime.formats.provenance import read_provenance
 from runtime.machine import usable_cores
-from runtime.text.prompts import ChatTemplate
+from runtime.text.prompts import ChatTemplate, turn_end_ids
+from runtime.text.special_tokens import encode_pieces, special_of, take_apart
 
 _STATES = ("past_conv.", "past_recurrent.")  # of layers that keep a state instead of keys and values
 
@@ -52,12 +53,15 @@ class OnnxEngine:
         provenance = read_provenance(folder)
         self.pruned_for = provenance.pair if provenance else ""
         config = read_json(folder / "config.json")
-        self.ends = frozenset(end_ids(config, read_json(folder / "generation_config.json")))
+        stated = end_ids(config, read_json(folder / "generation_config.json"))
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises no narrower class
             remedy = f"cp DIR/tokenizer.json {folder}   (DIR: the checkpoint it was written from)"
             raise WorkError(f"{folder / 'tokenizer.json'} is damaged: {error}", next_command=remedy) from None
+        self._special = special_of(self._tokenizer)
+        self.ends = frozenset([*stated, *turn_end_ids(self.template, self._tokenizer)])
+        self.first_of_thoughts = first_of_thoughts(self._encode)
         self._session: Any = load_session(path, self.threads)
         inputs = [value.name for value in self._session.get_inputs()]
         past = [name for name in inputs if name.startswith(("past_key_values.", *_STATES))]
@@ -94,7 +98,16 @@ class OnnxEngine:
         return twin
 
     def encode(self, text: str) -> list[int]:
+        return encode_pieces(take_apart(text, self._special), self._encode)
+
+    def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def show(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(token_ids), skip_special_tokens=False)
+
+    def is_end(self, token: int) -> bool:
+        return token in self.ends
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
@@ -111,68 +124,42 @@ class OnnxEngine:
     def _bind_output(self, name: str, values: np.ndarray) -> None:
         self._binding.bind_output(name, "cpu", 0, values.dtype, values.shape, values.ctypes.data)
 
-    def _prefill(self, ids: Sequence[int]) -> int:
-        """The most likely token after a new sequence, with which the cache is filled."""
+    def prefill(self, token_ids: Sequence[int]) -> np.ndarray:
+        """Logits [vocabulary] after a new sequence, with which the cache is filled; valid until the next call."""
         for name, values in self._cache.items():
             if name.startswith(_STATES):  # no mask hides what is left in it
                 values[:] = 0
-        prompt = np.array([ids], np.int64)
+        prompt = np.array([token_ids], np.int64)
         length = prompt.shape[1]
         self._mask[:, :length], self._mask[:, length:] = 1, 0
         self._bind("input_ids", prompt)
         self._bind("attention_mask", self._mask[:, :length])
-        token = self._run()
+        logits = self._run()
         # From here on every step has the same inputs: bound once, and changed in place.
         self._bind("input_ids", self._token)
         self._bind("attention_mask", self._mask)
-        return token
+        return logits
 
-    def _step(self, token: int, length: int) -> int:
-        """The most likely token after ``token``, with which the cache holds ``length`` tokens."""
+    def step(self, token: int, length: int) -> np.ndarray:
+        """Logits [vocabulary] after ``token``, with which the cache holds ``length`` tokens."""
         self._token[0, 0] = token
         self._mask[0, length - 1] = 1
         return self._run()
 
-    def _run(self) -> int:
+    def _run(self) -> np.ndarray:
         self._session.run_with_iobinding(self._binding)
-        return int(self._logits.argmax())
+        return self._logits[0, 0]
 
     def decoded_logits(self, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
         """Logits [N, vocabulary] of the N tokens ``after``, each in a step of its own in the engine's own cache."""
-        self._prefill(before)
+        self.prefill(before)
         rows = []
         for length, token in enumerate(after, len(before) + 1):
-            self._step(token, length)
-            rows.append(self._logits[0, 0].copy())
+            rows.append(self.step(token, length).copy())
         return np.array(rows)
 
-    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True) -> Generation:
-        """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
-
-        Raises:
-            PromptTooLong: the prompt alone fills the context.
-        """
-        length = len(prompt_ids)
-        if not 0 < length < self.context:
-            raise PromptTooLong(length, self.context)
-        limit = min(limit, self.context - length)
-        started = time.perf_counter()
-        token = self._prefill(prompt_ids)
-        prefilled = time.perf_counter()
-        written: list[int] = []
-        ends = self.ends if stop else frozenset()
-        while token not in ends and len(written) < limit and not self.cancelled:
-            written.append(token)
-            token = self._step(token, length + len(written))
-        ended = time.perf_counter()
-        return Generation(
-            token_ids=tuple(written),
-            text=self.decode(written),
-            finished=token in ends,
-            prompt_tokens=length,
-            prefill_seconds=prefilled - started,
-            decode_seconds=ended - prefilled,
-        )
+    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
+        return decode_greedily(self, prompt_ids, limit, stop, source)
 
     def close(self) -> None:
         """Free the cache, and the session where no twin has it; twice does no harm."""

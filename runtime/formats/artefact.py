@@ -54,7 +54,7 @@ def describe(artefact: Path) -> dict[str, Any]:
     else:
         graph = graph_file(artefact)
         kind, provenance = _ONNX_TYPES.get(graph.stem, graph.stem), read_provenance(graph.parent.parent)
-    return {"type": kind, "provenance": provenance.row() if provenance else {}}
+    return {"type": kind, "provenance": provenance.row() if provenance and provenance.is_cut else {}}
 
 
 def pair_of(artefact: Path) -> str:

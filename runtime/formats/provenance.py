@@ -137,6 +137,8 @@ class Provenance:
         ragged: whether each layer has its own number of experts.
         left_out: tensors of the source that were not written.
         recoveries: in the order of time.
+        prompt: how the model is asked, the dictionary of a ``runtime.text.prompt_templates.PromptTemplate``: of a plan what
+            calibration asked; alone in the file of a model that was not cut.
         rest: the plan's other fields: layers, calibration, seed.
     """
 
@@ -152,7 +154,13 @@ class Provenance:
     ragged: bool = False
     left_out: tuple[str, ...] = ()
     recoveries: tuple[Recovery, ...] = ()
+    prompt: Mapping[str, Any] = field(default_factory=dict)
     rest: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a plan or a recovery is told, and not only how an unpruned model is asked."""
+        return bool(self.hash or self.pair or self.ratio or self.recoveries)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Provenance":
@@ -172,6 +180,9 @@ class Provenance:
             raise ValueError("ratio is no share from 0 to 1")
         if known.get("top_k", 0) < 0:
             raise ValueError("top_k is below 0")
+        calibrated = data.get("calibration")
+        if not known.get("prompt") and isinstance(calibrated, Mapping):
+            known["prompt"] = _of_type(calibrated.get("prompt", {}), Mapping, "prompt is no JSON object")
         known["left_out"] = tuple(map(str, known.get("left_out", ())))
         records = _of_type(data.get("recoveries", []), list, "recoveries are no list")
         known["recoveries"] = (*map(Recovery.from_dict, records), *chain(data.get("recovery")))
@@ -181,6 +192,7 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """As ``slimmoe.json`` has it."""
         found: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS} | dict(self.rest)
+        found["prompt"] = dict(self.prompt)
         return found | {"left_out": list(self.left_out), "recoveries": [each.to_dict() for each in self.recoveries]}
 
     def after(self, recovery: Recovery) -> "Provenance":
@@ -192,6 +204,8 @@ class Provenance:
         keys = {f"slimmoe.{name}": value for name in _GGUF_FIELDS if (value := getattr(self, name)) != ""}
         if self.recoveries:
             keys |= {"slimmoe.recovered": True, "slimmoe.recoveries": recovery_text(self.recoveries)}
+        if self.prompt:
+            keys["slimmoe.prompt"] = json.dumps(dict(self.prompt), ensure_ascii=False)
         return keys
 
     def row(self) -> dict[str, Any]:
@@ -206,6 +220,7 @@ _TEXT, _NUMBER, _WHOLE = (str, "text"), (int | float, "a number"), (int, "a whol
 _FIELDS: dict[str, tuple[Any, str]] = {
     "format": _TEXT, "hash": _TEXT, "model": _TEXT, "fingerprint": _TEXT, "pair": _TEXT, "criterion": _TEXT,
     "allocation": _TEXT, "ratio": _NUMBER, "top_k": _WHOLE, "ragged": (bool, "true or false"), "left_out": (list, "a list"),
+    "prompt": (Mapping, "a JSON object"),
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from runtime.measure.memory_limit import Outcome, run
 from runtime.measure.rows import FORMAT, Row
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
+from runtime.text.prompt_templates import PromptTemplate
 from runtime.translate.segments import Translation, translate
 
 SAMPLES = 8  # translations kept in the row, to be read
@@ -34,13 +35,21 @@ def file_size(artefact: Path) -> int:
     return sum(path.stat().st_size for path in files_of(artefact))
 
 
-def translate_all(artefact: Path, pair: Pair, test: Path | None, threads: int, segments: int | None) -> dict[str, Any]:
+def translate_all(
+    artefact: Path,
+    pair: Pair,
+    test: Path | None,
+    threads: int,
+    segments: int | None,
+    prompt: PromptTemplate | None = None,
+) -> dict[str, Any]:
     """Load and translate in this process, whose memory is watched from outside; see ``bench`` for what is added."""
     started = time.perf_counter()
-    with contextlib.closing(open_engine(artefact, threads)) as engine:
+    with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
         row: dict[str, Any] = {
             "engine": engine.name,
             "threads": engine.threads,
+            "prompt": engine.template.asking.to_dict(),
             "load_seconds": round(time.perf_counter() - started, 3),
             **engine.buffers,
         }
@@ -97,12 +106,14 @@ def bench(
     threads: int | None = None,
     segments: int | None = None,
     reference: bool = True,
+    prompt: PromptTemplate | None = None,
 ) -> Row:
     """Measure one artefact in child processes: one for quality and memory, then one for speed.
 
     Args:
         threads: default: all cores that this process may use, whatever else they do: numbers of two runs compare.
         reference: also time fewer threads, loading, and llama-bench (see ``runtime.measure.speed``).
+        prompt: how the model is asked; default: as the artefact says.
 
     Returns:
         one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load
@@ -119,7 +130,9 @@ def bench(
     threads = threads or usable_cores()
     timing = child("runtime.measure.speed", artefact, pair, threads=threads) + ([] if reference else ["--alone"])
     with OtherLoad() as others:
-        translated = run(child("runtime.measure.bench", artefact, pair, threads=threads, test=test, segments=segments))
+        options = {"threads": threads, "test": test, "segments": segments}
+        asked = json.dumps(prompt.to_dict()) if prompt else None
+        translated = run(child("runtime.measure.bench", artefact, pair, **options, prompt=asked))
         told = parse_child_output(translated, artefact)
         timed = parse_child_output(run(timing), artefact)
     translations = told.pop("translations", None)
@@ -154,8 +167,9 @@ if __name__ == "__main__":
     parser.add_argument("--test", type=Path)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--segments", type=int)
+    parser.add_argument("--prompt", type=lambda text: PromptTemplate.from_dict(json.loads(text)))
     chosen = parser.parse_args()
     try:
-        print(json.dumps(translate_all(chosen.artefact, chosen.pair, chosen.test, chosen.threads, chosen.segments)))
+        print(json.dumps(translate_all(**vars(chosen))))
     except SlimmoeError as failure:
         sys.exit(failure.sentence)

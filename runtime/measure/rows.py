@@ -87,6 +87,7 @@ class Row(TypedDict, total=False):
     provenance: RowProvenance
     dense: bool  # a peer without experts (benchmarks/dense.py)
     pair: str
+    prompt: dict[str, Any]  # how the model was asked (runtime/text/prompt_templates.py)
     size_bytes: Count
     # where
     machine: str

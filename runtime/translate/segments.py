@@ -1,5 +1,6 @@
 """Translate segments with a loaded engine: prompt, greedy decoding, text."""
 
+import re
 import threading
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +11,7 @@ from runtime.engines import Engine, Generation, PromptTooLong
 from runtime.errors import RequestError, warn_once
 from runtime.text.lines import one_line
 from runtime.text.pairs import Pair, planned_pair
+from runtime.text.thinking import without_thoughts
 
 LOOK_AHEAD = 4  # segments read for each worker before the first of them is given back
 
@@ -58,10 +60,11 @@ def translate_segment(engine: Engine, pair: Pair, segment: str) -> Translation:
         return Translation(segment, "", None)
     ids = engine.encode(engine.template.prompt(pair, source))
     try:
-        generation = engine.generate(ids, output_limit(len(ids)))
+        generation = engine.generate(ids, output_limit(len(ids)), source=source)
     except PromptTooLong as error:
         return Translation(segment, "", None, error.sentence)
-    return Translation(segment, generation.text.strip(), generation)
+    text = without_thoughts(generation.text, source).strip()
+    return Translation(segment, text if "\n" in source else re.sub(r"\s*[\r\n]\s*", " ", text), generation)
 
 
 def translate(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from runtime.errors import SlimmoeError, as_typed, printable
+from slimmoe.cli.asking import asking
 from slimmoe.cli.device import device
 from slimmoe.cli.doctor import health
 from slimmoe.cli.exporting import exporting
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verbs in (whole, health, planning, cutting, exporting, translating, device):  # in the order of the stages
+for verbs in (whole, health, planning, cutting, exporting, translating, device, asking):  # in the order of the stages
     app.add_typer(verbs)
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number
 EXTRAS = {  # which extra of pyproject.toml brings a package

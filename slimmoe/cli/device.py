@@ -11,6 +11,7 @@ from rich.console import Console
 
 from runtime.errors import as_typed, printable
 from runtime.text.pairs import Pair, parse_pair
+from runtime.text.prompt_templates import PromptTemplate, parse_prompt
 
 device = typer.Typer()
 console = Console()
@@ -29,6 +30,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program t
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="for one line at a time; default: by what is free and by the model's size"),
+]
+Prompt = Annotated[
+    PromptTemplate | None,
+    typer.Option(
+        "--prompt",
+        parser=parse_prompt,
+        metavar="TEXT|FILE",
+        help="how the model is asked, with {text}, {source_name}, {target_name}, {source_code}, {target_code}; default: "
+        "as the model says, or as is known of it (slimmoe prompt MODEL shows it)",
+    ),
 ]
 Corpus = Annotated[
     Path, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)", show_default=False)
@@ -55,6 +66,7 @@ def evaluate(
     pair: KnownPair = None,
     test: Annotated[Path, typer.Option(help=TEST_HELP, show_default=False)] = DATA / "test",
     threads: Threads = None,
+    prompt: Prompt = None,
     as_json: AsJson = False,
 ) -> None:
     """Score an artefact's translations: BLEU, chrF++ and failures."""
@@ -64,7 +76,7 @@ def evaluate(
     from runtime.text.corpus import read_segments
     from runtime.translate.segments import known_pair
 
-    with contextlib.closing(open_engine(find_artefact(artefact), threads)) as engine:
+    with contextlib.closing(open_engine(find_artefact(artefact), threads, prompt=prompt)) as engine:
         pair = pair or known_pair(engine)
         segments = read_segments(test, pair)
         result = evaluate(engine, pair, segments)
@@ -98,6 +110,7 @@ def bench(
     pair: KnownPair = None,
     test: Annotated[Path | None, typer.Option(help=f"also translate and score: {TEST_HELP}")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="and fewer; default: all cores it may use")] = None,
+    prompt: Prompt = None,
     memory_limit: Annotated[
         list[str] | None, typer.Option(help="also time it within so much memory, as 2GiB; may be repeated (Linux)")
     ] = None,
@@ -125,7 +138,7 @@ def bench(
         task = progress.add_task("bench", total=len(artefacts))
         for artefact in artefacts:
             progress.update(task, description=escape(printable(f"bench {artefact}")))
-            row = keep_hypotheses(bench(artefact, pair, test, threads), output.parent)
+            row = keep_hypotheses(bench(artefact, pair, test, threads, prompt=prompt), output.parent)
             rows = [row, *bench_limited(row, limits)]
             join_rows(output, rows)
             measured += rows

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
-from slimmoe.cli.device import DATA, AsJson, Corpus, KnownPair, Output, known_pair_of, say
+from slimmoe.cli.device import DATA, AsJson, Corpus, KnownPair, Output, Prompt, known_pair_of, say
 from slimmoe.cli.models import resolve
 from slimmoe.cli.pruning import CALIBRATION, OwnCorpus
 
@@ -58,6 +58,7 @@ def gguf(
         str | None,
         typer.Option(help="llama.cpp's name of the pre-tokenisation, for a tokenizer that nothing recognises"),
     ] = None,
+    prompt: Prompt = None,
 ) -> None:
     """Write a GGUF file for llama.cpp, LM Studio and Ollama (with a Modelfile beside it where the pair is known).
 
@@ -65,7 +66,7 @@ def gguf(
     --quant, --imatrix and --pre are for checkpoints alone.
     """
     if model.endswith(".gguf") or plan is not None:
-        _cut_gguf(Path(model), plan, output, [quant, imatrix, pre, pair, corpus])
+        _cut_gguf(Path(model), plan, output, [quant, imatrix, pre, pair, corpus, prompt])
         return
     folder = resolve(model)
     from export.gguf import export_gguf
@@ -74,7 +75,7 @@ def gguf(
     matrix = Path(imatrix) if imatrix and imatrix != "none" else None
     path = export_gguf(
         folder, output, quant, "none" if imatrix == "none" else matrix,
-        pair=pair, corpus=corpus or CALIBRATION, pre=pre, tell=say,
+        pair=pair, corpus=corpus or CALIBRATION, pre=pre, prompt=prompt, tell=say,
     )  # fmt: skip
     say(f"GGUF {quant}, {path.stat().st_size / 1e6:.1f} MB: {path}")
 
@@ -92,8 +93,8 @@ def _cut_gguf(model: Path, plan: Path | None, output: str, of_checkpoints: list[
         )
     if any(option is not None for option in of_checkpoints):
         raise RequestError(
-            f"The types and the tokenizer of {model} stay as they are, and the plan tells the pair: --quant, --imatrix, "
-            "--pre, --pair and --corpus are for checkpoints.",
+            f"The types and the tokenizer of {model} stay as they are, and the plan tells the pair and the prompt: --quant, "
+            "--imatrix, --pre, --pair, --prompt and --corpus are for checkpoints.",
             next_command=f"slimmoe gguf {model} --plan {plan} -o {output}",
         )
     from slimmoe import api
@@ -113,6 +114,7 @@ def onnx(
     zero_points: Annotated[
         bool, typer.Option("--zero-points", help="of int4: closer to the original, but larger and slower")
     ] = False,
+    prompt: Prompt = None,
 ) -> None:
     """Write an ONNX folder for ONNX Runtime."""
     folder = resolve(model)
@@ -122,7 +124,7 @@ def onnx(
 
     if (quantisation := Checkpoint(folder).quantisation) is not None:
         say(f"{quantisation.label} weights are dequantised and written as {quant}")
-    path = export_onnx(folder, output, quant, block, zero_points)
+    path = export_onnx(folder, output, quant, block, zero_points, prompt=prompt)
     say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
 
 

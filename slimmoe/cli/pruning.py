@@ -17,6 +17,7 @@ from slimmoe.cli.device import (
     KnownPair,
     Output,
     PairOption,
+    Prompt,
     console,
     known_pair_of,
     say,
@@ -48,6 +49,7 @@ def calibrate(
     imatrix: Annotated[
         Path | None, typer.Option(help="an importance matrix by llama-imatrix: its counts, for frequency alone")
     ] = None,
+    prompt: Prompt = None,
 ) -> None:
     """Sum up what each expert does on a pair's text: one pass over whole conversations.
 
@@ -57,7 +59,7 @@ def calibrate(
 
     Stats.check_output(output)
     if imatrix is not None:
-        if any(option is not None for option in (tokens, stream, corpus, source)):
+        if any(option is not None for option in (tokens, stream, corpus, source, prompt)):
             raise RequestError(
                 "An importance matrix is read as it is: the other options are for running the model.",
                 next_command=f"slimmoe calibrate {model} --pair {pair} --imatrix {imatrix} -o {output}",
@@ -74,7 +76,7 @@ def calibrate(
         from slimmoe.own_translations import own_translations
 
         corpus = output.with_name(f"{output.stem}.own.tsv")
-        own_translations(moe_model(model), pair, source, corpus, say)
+        own_translations(moe_model(model), pair, source, corpus, say, prompt=prompt)
         say(f"own translations: {corpus}")
     corpus = corpus or CALIBRATION
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
@@ -86,13 +88,13 @@ def calibrate(
                 "--stream is for checkpoints: a GGUF file stays on disk anyway.",
                 next_command=f"slimmoe calibrate {model} --pair {pair} -o {output}",
             )
-        stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output), True
+        stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output, prompt=prompt), True
     else:
         folder = resolve(model)
         warn_of_formats(str(folder))
         from prune.calibrate.from_checkpoint import calibrate, is_main_process  # torch
 
-        stats, _ = calibrate(folder, pair, corpus, tokens, stream=stream, output=output)
+        stats, _ = calibrate(folder, pair, corpus, tokens, stream=stream, output=output, prompt=prompt)
         prints = is_main_process()
     used = stats.calibration
     total = used["prompt_tokens"] + used["response_tokens"]
@@ -145,6 +147,7 @@ def recover(
     ] = "full",
     freeze_router: Annotated[bool, typer.Option("--freeze-router", help="leave the routers as they are")] = False,
     rate: Annotated[float | None, typer.Option(help="learning rate; default: by the model's width")] = None,
+    prompt: Prompt = None,
 ) -> None:
     """Recover a pruned checkpoint on the pair's text; the same command goes on where it was stopped."""
     from prune.recovery.settings import Settings
@@ -160,7 +163,7 @@ def recover(
     from prune.checkpoint import Checkpoint
     from prune.recovery.recover import recover
 
-    about = recover(folder, pair, corpus, dev, output, settings, teaching)
+    about = recover(folder, pair, corpus, dev, output, settings, teaching, prompt=prompt)
     if not PartialState().is_main_process:
         return
     if (quantisation := Checkpoint(folder).quantisation) is not None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from runtime.errors import RequestError, WorkError, printable
-from slimmoe.cli.device import ARTEFACT_HELP, KnownPair, Threads, say
+from slimmoe.cli.device import ARTEFACT_HELP, KnownPair, Prompt, Threads, say
 
 translating = typer.Typer()
 NAMED = 5  # lines of each kind of trouble that are named one by one
@@ -107,6 +107,7 @@ def translate(
     texts: Annotated[list[str] | None, typer.Argument(help="text, or text files; standard input when none")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="a new file for the translation")] = None,
     threads: Threads = None,
+    prompt: Prompt = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="let --output replace a file, which is never one that is translated")
     ] = False,
@@ -132,7 +133,7 @@ def translate(
             trouble.tell("unfinished", f"the translation of {place} did not come to an end within {count} tokens.")
         return result.in_place
 
-    with contextlib.closing(open_engine(artefact, threads)) as engine:
+    with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
         pair = pair or known_pair(engine)
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."

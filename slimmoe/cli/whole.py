@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from runtime.text.pairs import Pair, parse_pair
-from slimmoe.cli.device import DEFAULT_PAIR, TEST_HELP, AsJson, Output, PairOption, Threads, console, say
+from slimmoe.cli.device import DEFAULT_PAIR, TEST_HELP, AsJson, Output, PairOption, Prompt, Threads, console, say
 from slimmoe.cli.planning import ALLOCATION_HELP, CRITERIA_HELP
 from slimmoe.variants import CALIBRATION, GGUF_TYPE, ONNX_TYPE, TEST, Request, Texts, Variant, recoveries
 
@@ -62,6 +62,7 @@ def export(
     test: Test = TEST,
     source: Source = None,
     threads: Threads = None,
+    prompt: Prompt = None,
     verify: Annotated[bool, typer.Option(help="compare what was written with what it was written from")] = True,
     again: Annotated[bool, typer.Option("--again", help="measure again what was measured")] = False,
     check: Annotated[bool, typer.Option("--check", help="hold every file against its hash, not only its size")] = False,
@@ -73,7 +74,7 @@ def export(
     from slimmoe.runs import model_folder
 
     variant = Variant(model_folder(model), pair, criterion, ratio, allocation, recoveries(recover or [], steps, teach))
-    request = Request(variant, Texts(corpus, dev, test, source=source), quant, kind, verify, threads)
+    request = Request(variant, Texts(corpus, dev, test, source=source, prompt=prompt), quant, kind, verify, threads)
     tell = (lambda _: None) if as_json else say
     done = run_export(request, model, output, check=check, dry_run=dry_run, again=again, tell=tell)
     if as_json:
@@ -124,6 +125,7 @@ def sweep(
     test: Test = TEST,
     source: Source = None,
     threads: Threads = None,
+    prompt: Prompt = None,
     runs: Annotated[
         Path | None, typer.Option(help="where the runs' folders are, to share them with export  [default: OUTPUT]")
     ] = None,
@@ -140,7 +142,7 @@ def sweep(
     rows = run(
         Sweep(
             output, tuple(models), tuple(pairs), tuple(ratios), tuple(types), tuple(criteria), tuple(allocations), chosen,
-            Texts(corpus, dev, test, source=source), threads, runs,
+            Texts(corpus, dev, test, source=source, prompt=prompt), threads, runs,
         ),
         say, partial(on_cluster, ray) if ray else one_by_one,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from runtime.formats.model_folder import check_side_files
 from runtime.formats.onnx_folder import FILES, graph_file
 from runtime.formats.provenance import read_provenance
 from runtime.text.pairs import Pair
-from runtime.text.prompts import PLAIN_TEMPLATE, ChatTemplate
+from runtime.text.prompts import ChatTemplate
 from slimmoe.doctor.diagnosis import SEGMENT, Notes, asked_pair, layout_text, note_prompt, template_of
 
 _CALIBRATING, _CUTTING = 0.1e9, 30e6  # beside the mapped file: the peaks measured in docs/gguf.md
@@ -39,11 +39,8 @@ def read_gguf(path: Path, pair: Pair, ratio: float, notes: Notes) -> None:
             f"{file.get('tokenizer.ggml.model', 'none')}, {len(tokens)} tokens, split as "
             f"{file.get('tokenizer.ggml.pre', 'by default')}"
         )
-        source = file.get("tokenizer.chat_template")
-        ends = [file.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")]
-        special = [tokens[end] if isinstance(end, int) and 0 <= end < len(tokens) else "" for end in ends]
-        template = ChatTemplate(source if isinstance(source, str) else PLAIN_TEMPLATE, *special)
-        note_prompt(notes, template, "tokenizer.chat_template", pair)
+        with notes.problem_if_refused():
+            note_prompt(notes, ChatTemplate.from_gguf_file(file), "tokenizer.chat_template", pair)
     if "family" in notes.facts:
         with contextlib.suppress(RequestError):  # a model without experts runs all the same
             model = GgufModel(path)

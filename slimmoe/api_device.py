@@ -1,0 +1,124 @@
+"""The part of ``import slimmoe`` that runs an artefact on a device: open, translate, show the prompt, evaluate, bench."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runtime.text.pairs import Pair, parse_pair
+from runtime.text.prompt_templates import PromptTemplate, parse_prompt
+
+if TYPE_CHECKING:  # the rooms behind these names are loaded by the function that is called
+    from runtime.engines.base import Engine
+    from runtime.measure.evaluate import Evaluation
+    from runtime.text.asked import Asked
+
+AnyPath = str | Path
+AnyPair = str | Pair
+AnyPrompt = str | PromptTemplate
+TEST = "data/test"
+
+
+def as_pair(pair: AnyPair) -> Pair:
+    """A pair as it may be given."""
+    return pair if isinstance(pair, Pair) else parse_pair(pair)
+
+
+def as_prompt(prompt: AnyPrompt | None) -> PromptTemplate | None:
+    """A prompt as it may be given: a text, a file's name, or None for the model's own."""
+    return parse_prompt(prompt) if isinstance(prompt, str) else prompt
+
+
+def open_engine(
+    artefact: AnyPath, threads: int | None = None, context: int = 1024, prompt: AnyPrompt | None = None
+) -> "Engine":
+    """Load a GGUF file, an ONNX folder, or what a run's folder holds; ``contextlib.closing`` frees it.
+
+    Args:
+        threads: default: by the model's size and by what is free.
+        context: tokens of prompt and translation together.
+        prompt: how the model is asked, a text with ``{text}`` or a file; default: as the artefact says.
+
+    Raises:
+        RequestError: there is no such artefact.
+        WorkError: it is damaged, or the engine's library is missing.
+    """
+    from runtime.engines import open_engine as load
+    from runtime.formats.artefact import find_artefact
+
+    return load(find_artefact(Path(artefact)), threads, context, prompt=as_prompt(prompt))
+
+
+def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None) -> Iterator[str]:
+    """Translations, one by one, in the white space of their sources; empty text, or one too long for the context, is empty.
+
+    Args:
+        engine: one that is open, or an artefact to be opened.
+        texts: segments, one sentence or so each.
+        pair: default: the one that the model was cut for.
+
+    Raises:
+        RequestError: no such artefact, or no pair is given and none is known.
+    """
+    from runtime.translate.segments import known_pair, translate_texts
+
+    if isinstance(engine, str | Path):
+        with contextlib.closing(open_engine(engine)) as opened:
+            yield from translate(opened, texts, pair)
+        return
+    chosen = as_pair(pair) if pair is not None else known_pair(engine)
+    yield from translate_texts(engine, chosen, texts)
+
+
+def prompt(model: AnyPath, text: str, pair: AnyPair = "en-de", prompt: AnyPrompt | None = None) -> "Asked":
+    """What a checkpoint, GGUF file or ONNX folder is sent for ``text`` (``.prompt``), and where it is stopped (``.stops``).
+
+    Args:
+        prompt: how it is asked; default: as the model says, or as is known of it.
+
+    Raises:
+        RequestError: there is no such model.
+        WorkError: its chat template cannot be rendered.
+    """
+    from runtime.formats.artefact import find_artefact
+    from runtime.text.asked import read_asked
+
+    return read_asked(find_artefact(Path(model)), as_pair(pair), text, as_prompt(prompt))
+
+
+def evaluate(
+    artefact: AnyPath,
+    pair: AnyPair,
+    test: AnyPath = TEST,
+    threads: int | None = None,
+    prompt: AnyPrompt | None = None,
+) -> "Evaluation":
+    """chrF++, BLEU and failures of an artefact on a test set, with their signatures.
+
+    Raises:
+        RequestError: no such artefact or test set.
+    """
+    from runtime.measure.evaluate import evaluate as run
+    from runtime.text.corpus import read_segments
+
+    segments = read_segments(Path(test), as_pair(pair))
+    with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
+        return run(engine, as_pair(pair), segments)
+
+
+def bench(
+    artefact: AnyPath,
+    pair: AnyPair = "en-de",
+    test: AnyPath | None = None,
+    threads: int | None = None,
+    prompt: AnyPrompt | None = None,
+) -> dict[str, Any]:
+    """Speed, memory and size of an artefact in processes of its own, and with ``test`` its quality: a row of bench.jsonl.
+
+    Raises:
+        WorkError: it cannot be measured.
+    """
+    from runtime.measure.bench import bench as run
+
+    where = None if test is None else Path(test)
+    return dict(run(Path(artefact), as_pair(pair), where, threads, prompt=as_prompt(prompt)))

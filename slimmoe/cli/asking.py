@@ -1,0 +1,45 @@
+"""The verb that shows what a model is sent: prompt."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimmoe.cli.device import DEFAULT_PAIR, AsJson, PairOption, Prompt
+
+asking = typer.Typer()
+_SENTENCE = "The file could not be opened."
+
+
+def _find(model: str) -> Path:
+    """A GGUF file, an ONNX folder or a checkpoint's; of an id only the small files are downloaded."""
+    from runtime.formats.artefact import find_artefact
+
+    if Path(model).exists() or model.endswith((".gguf", ".onnx")):
+        return find_artefact(Path(model))
+    from prune.hub import resolve_model
+
+    return resolve_model(model, weights=False)
+
+
+@asking.command()
+def prompt(
+    model: Annotated[str, typer.Argument(help="a GGUF file, an ONNX folder, a checkpoint's folder or Hugging Face id")],
+    text: Annotated[str, typer.Argument(help="the segment to be translated")] = _SENTENCE,
+    pair: PairOption = DEFAULT_PAIR,
+    prompt: Prompt = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show exactly what a model is sent for a segment, special tokens included, and where it is stopped."""
+    from runtime.text.asked import read_asked
+
+    found = read_asked(_find(model), pair, text, prompt)
+    if as_json:
+        print(json.dumps(found.to_dict(), ensure_ascii=False))
+        return
+    print(found.prompt)
+    sys.stdout.flush()
+    for line in found.sentences():
+        print(line, file=sys.stderr)
