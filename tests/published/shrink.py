@@ -62,6 +62,7 @@ def layers_of(config: dict[str, Any]) -> int:
     kinds = config.get("layer_types") or config.get("layers_block_type") or config.get("hybrid_override_pattern") or []
     period = config.get("full_attention_interval") or config.get("no_rope_layer_step") or 0
     first = [kinds.index(kind) + 1 for kind in {*kinds}] + [config.get("attn_layer_offset", 0) + 2, period]
+    first += (config.get("linear_attn_config") or {}).get("full_attn_layers", [])[:1]
     return max(3, config.get("first_k_dense_replace", 0) + 2, config.get("num_dense_layers", 0) + 2, *first)
 
 
