@@ -19,7 +19,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     model_type = str(stored.get("model_type"))
     kind = CONFIG_MAPPING[model_type if model_type in CONFIG_MAPPING else family_of(stored).model_type]
     config = kind.from_pretrained(folder)
-    config.model_type = kind.model_type  # by which transformers finds how tensors are renamed
+    setattr(config, "model_type", kind.model_type)  # noqa: B010  by which transformers finds how tensors are renamed
     return config
 
 

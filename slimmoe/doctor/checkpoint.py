@@ -35,7 +35,7 @@ def read_checkpoint(folder: Path, pair: Pair, ratio: float, notes: Notes) -> Non
         layers, stored = checkpoint.moe_layers, Counter[str]()
         for tensor in checkpoint.tensors.values():
             stored[tensor.dtype] += tensor.stop - tensor.start
-        total = sum(int(checkpoint.config[key]) for key in checkpoint.family.layers.values())
+        total = sum(checkpoint.family.layers_in(checkpoint.config, stack) for stack in checkpoint.family.layers)
         notes.facts |= {
             "layout": layout_text(total, [*layers.values()], checkpoint.top_k, checkpoint.weights),
             "stored": dict(stored.most_common()),
