@@ -18,7 +18,6 @@ _COUNT, _IDS = int | list[int] | None, int | list[int] | None
 _KINDS: dict[str, Any] = {
     "hidden_act": str | None, "dtype": str | None, "torch_dtype": str | None, "transformers_weights": str | None,
     "rope_parameters": dict[str, Any] | None, "rope_scaling": dict[str, Any] | None,
-    "quantization_config": dict[str, Any] | None,
     "layer_types": list[str] | None, "architectures": list[str] | None,
     "eos_token_id": _IDS, "bos_token_id": _IDS, "pad_token_id": _IDS,
     "mamba_dt_rank": int | str | None, "rope_theta": float | None, "max_position_embeddings": int | None, "head_dim": int | None,
