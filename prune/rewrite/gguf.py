@@ -44,8 +44,9 @@ def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes
     entries |= _changed(model, "expert_count", lambda _: shape.experts)
     entries |= _changed(model, "expert_used_count", lambda used: min(used, plan.top_k))
     if shape.groups == 1:
-        # Left out rather than set to 1: llama.cpp wants fewer groups than experts, of which there may be one.
-        entries |= {model.key(name): None for name in ("expert_group_count", "expert_group_used_count")}
+        for name in ("expert_group_count", "expert_group_used_count"):
+            # llama.cpp wants fewer groups than experts: for one expert they are left out, as its converter is made to.
+            entries |= {model.key(name): None} if shape.experts == 1 else _changed(model, name, lambda _: 1)
     entries |= _without_prediction(model, entries)
     return entries | {
         key: encode(key, value) for key, value in Provenance.from_dict(plan.to_dict()).gguf_keys().items()

@@ -62,6 +62,7 @@ def test_llama_cpp_s_own_tool_runs_the_file(mixed_types: dict[int, Path]) -> Non
 def test_provenance_is_in_the_file(cut_gguf: Path) -> None:
     fields = GGUFReader(cut_gguf).fields
     found = {key.removeprefix("slimmoe."): fields[key].contents() for key in fields if key.startswith("slimmoe.")}
+    assert json.loads(found.pop("prompt"))["user"].endswith("{text}")  # what the model is asked
     assert found == PROVENANCE | {"recovered": True, "recoveries": "full:5"}
 
 
