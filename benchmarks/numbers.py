@@ -53,9 +53,17 @@ def _onnx_types(rows: Rows) -> str:
 
 
 def _translators(rows: Rows) -> str:
-    one = next(row for row in rows if row["measured"])
-    signatures = f"chrF++: `{one['chrf_signature']}`; BLEU: `{one['bleu_signature']}`."
-    return f"{translators.table(rows)}\n\n{one['machine']}, 1 thread. {signatures}\n"
+    signatures = dict.fromkeys(row["chrf_signature"] for row in rows if "chrf" in row)
+    return f"{translators.pivot(rows)}\n\nchrF++: `{'`, `'.join(signatures)}`.\n"
+
+
+def _translators_bleu(rows: Rows) -> str:
+    return translators.pivot(rows, "bleu") + "\n"
+
+
+def _translators_costs(rows: Rows) -> str:
+    machines = dict.fromkeys(row["machine"] for row in rows if row["measured"])
+    return f"{translators.costs(rows)}\n\n{', '.join(machines)}, 1 thread.\n"
 
 
 WAYS: dict[str, Callable[[Rows], str]] = {
@@ -66,6 +74,8 @@ WAYS: dict[str, Callable[[Rows], str]] = {
     "onnx-types": _onnx_types,
     "gguf-types": types.table,
     "translators": _translators,
+    "translators-bleu": _translators_bleu,
+    "translators-costs": _translators_costs,
     **{f"reproduction-{name}": table for name, table in reproduction_report.TABLES.items()},
 }
 

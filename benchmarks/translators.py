@@ -1,4 +1,4 @@
-"""Our model beside dense translators, by test set and kind of text: ``make peers`` writes it, docs/quality-peers.md shows it.
+"""Our model beside dense translators, by test set and kind of text: ``make peers`` writes it, docs/translators.md shows it.
 
     python -m benchmarks.translators MODEL.gguf --pair en-pt --test data/test data/daily ../shared/flores/test
     python -m benchmarks.translators MODEL.gguf --pair en-de en-pt --test FLORES/test --outputs FOLDER --published TABLE.tsv
@@ -43,6 +43,10 @@ _MODES = {
     "pt-en": ["por-spa", "spa-eng"],
 }
 Row = dict[str, Any]
+
+
+def _name(test: Path) -> str:
+    return f"{test.absolute().parent.name}/{test.name}"  # data/daily, flores/test
 
 
 def _apertium(pair: Pair) -> list[str]:
@@ -125,7 +129,7 @@ def measure(system: str, place: Path, size: int, pair: Pair, test: Path, segment
     told = parse_child_output(outcome, place)
     text = read_segments(test, pair)[:segments]
     about = {
-        "system": system, "pair": str(pair), "test": test.name, "measured": True, "size_mb": round(size / 1e6, 1),
+        "system": system, "pair": str(pair), "test": _name(test), "measured": True, "size_mb": round(size / 1e6, 1),
         "peak_mb": round(outcome.memory.row()["peak_bytes"] / 1e6, 1), "ms": round(told["ms"], 1), "machine": processor(),
     }  # fmt: skip
     return [about | row for row in scored(told["texts"], text, kinds_of(test, len(text)), pair.target)]
@@ -144,7 +148,7 @@ def systems(artefacts: list[Path], pair: Pair, work: Path) -> list[tuple[str, Pa
 
 def published(pair: Pair, test: Path, outputs: Path | None, table: Path | None, segments: int | None) -> list[Row]:
     """Rows of systems that do not run here: outputs on disk are scored, other scores are told as published."""
-    about: Row = {"pair": str(pair), "test": test.name, "measured": False}
+    about: Row = {"pair": str(pair), "test": _name(test), "measured": False}
     rows = []
     path = outputs / f"{pair}.{pair.target}" if outputs else None
     if path and path.exists():
@@ -175,6 +179,28 @@ def table(rows: list[Row]) -> str:
         told = [f"{row[key]:.1f}" if row.get(key) else "" for key in ("chrf", "bleu", "ms", "size_mb", "peak_mb")]
         name = row["system"] if row["measured"] else f"*{row['system']}*"
         lines.append(f"| {row['pair']} | {row['test']} | {row['kind']} | {name} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def pivot(rows: list[Row], value: str = "chrf") -> str:
+    """A Markdown table with a line for each pair, test set and kind of text, and a column for each system."""
+    rows = [row for row in rows if value in row]
+    names = list(dict.fromkeys(row["system"] for row in rows))
+    cells = {((r["pair"], r["test"], r["kind"]), r["system"]): r[value] for r in rows}
+    lines = [f"| pair | test set | text | {' | '.join(names)} |", "|---|---|---|" + "---:|" * len(names)]
+    for place in dict.fromkeys(place for place, _ in cells):
+        told = (f"{cells[place, name]:.1f}" if (place, name) in cells else "" for name in names)
+        lines.append(f"| {' | '.join(place)} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def costs(rows: list[Row]) -> str:
+    """A Markdown table of what the systems that ran here took: the least of all runs, which other work cannot make less."""
+    lines = ["| system | MB on disk | peak MB | CPU ms a sentence |", "|---|---:|---:|---:|"]
+    for name in dict.fromkeys(row["system"] for row in rows if row["measured"]):
+        own = [row for row in rows if row["system"] == name]
+        size, peak, ms = (min(row[key] for row in own) for key in ("size_mb", "peak_mb", "ms"))
+        lines.append(f"| {name} | {size:.1f} | {peak:.0f} | {ms:.0f} |")
     return "\n".join(lines)
 
 

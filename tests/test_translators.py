@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.translators import kinds_of, measure, published, scored, table
+from benchmarks.translators import kinds_of, measure, pivot, published, scored, table
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 
@@ -37,3 +37,5 @@ def test_published_systems_are_told_as_such(tmp_path) -> None:
         ("tiny (its outputs)", 100.0, False), ("big", None, False),
     ]  # fmt: skip
     assert "| *big* |  | 42.3 |" in table(rows)
+    assert pivot(rows).splitlines()[2:] == [f"| en-de | {tmp_path.name}/x | all | 100.0 |"]
+    assert pivot(rows, "bleu").splitlines()[3] == f"| en-de | {tmp_path.name}/x | whole |  | 42.3 |"

@@ -162,7 +162,8 @@ def train(
     plan = schedule(seen, tokens, finish, saved)
     if start and not saved and not same_vocabulary(start, work / "model"):
         plan = plan._replace(wait=WAIT)
-    print(f"the learning rate falls from {plan.begin / 1e6:.1f} to {plan.end / 1e6:.1f} M tokens", flush=True)
+    if not minutes:
+        print(f"the learning rate falls from {plan.begin / 1e6:.1f} to {plan.end / 1e6:.1f} M tokens", flush=True)
     usage = new_usage(model)  # of some hundred thousand tokens: a resumed run has it again within seconds
     # a resumed run draws anew instead of replaying
     stream = batches(work / "tokens", size, seed + step)
