@@ -225,16 +225,15 @@ def main() -> None:
     for pair in chosen.pair:
         for test in chosen.test:
             found = [
-                measure(*system, pair, test, chosen.segments) for system in systems(chosen.artefacts, pair, chosen.work)
+                row
+                for system in systems(chosen.artefacts, pair, chosen.work)
+                for row in measure(*system, pair, test, chosen.segments)
             ]
-            more = (
-                published(pair, test, chosen.outputs, chosen.published, chosen.segments)
-                if test == chosen.test[-1]
-                else []
-            )
-            rows += [*(row for each in found for row in each), *more]
-    for row in rows if chosen.output else ():
-        append_row(chosen.output, row)  # type: ignore[arg-type]
+            if test == chosen.test[-1]:
+                found += published(pair, test, chosen.outputs, chosen.published, chosen.segments)
+            for row in found if chosen.output else ():
+                append_row(chosen.output, row)  # type: ignore[arg-type]
+            rows += found
     print(table(rows))
 
 
