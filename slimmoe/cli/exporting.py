@@ -12,7 +12,7 @@ from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import DATA, AsJson, Corpus, KnownPair, Output, Prompt, known_pair_of, say
 from slimmoe.cli.models import resolve
-from slimmoe.cli.pruning import CALIBRATION, OwnCorpus
+from slimmoe.cli.planning import CALIBRATION, OwnCorpus
 
 exporting = typer.Typer()
 DEFAULT_QUANT = "Q4_K_M"

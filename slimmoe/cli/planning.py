@@ -1,4 +1,4 @@
-"""The verb that decides which experts stay: plan."""
+"""The verbs that see what experts do and decide which of them stay: calibrate, plan."""
 
 import json
 import math
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runtime.errors import RequestError
-from slimmoe.cli.device import DATA, Output, console, say
-from slimmoe.cli.models import resolve, warn_of_formats
+from runtime.text.corpus import read_segments
+from slimmoe.cli.device import DATA, Output, PairOption, Prompt, console, say
+from slimmoe.cli.models import moe_model, resolve, warn_of_formats
 
 if TYPE_CHECKING:
     from prune.calibrate.stats import Stats
@@ -25,7 +26,82 @@ CRITERIA_HELP = (
 ALLOCATION_HELP = (
     "how many experts each layer keeps: uniform, layerwise, coverage, jsd, inverse-jsd or search (docs/pruning.md)"
 )
+CALIBRATION = DATA / "calibration"
+OwnCorpus = Annotated[  # None: CALIBRATION, for verbs that refuse a corpus where they make no use of it
+    Path | None, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)")
+]
 BAR = 20  # characters for a layer that keeps all its experts
+
+
+@planning.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint, or a GGUF file")],
+    pair: PairOption,
+    output: Output,
+    corpus: OwnCorpus = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="sentences, one a line, for the model to translate itself; kept as OUTPUT.own.tsv, a corpus"),
+    ] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="stop after so many tokens")] = None,
+    stream: Annotated[
+        bool | None,
+        typer.Option(help="layer by layer, on disk between layers (default: where the model does not fit into memory)"),
+    ] = None,
+    imatrix: Annotated[
+        Path | None, typer.Option(help="an importance matrix by llama-imatrix: its counts, for frequency alone")
+    ] = None,
+    prompt: Prompt = None,
+) -> None:
+    """Sum up what each expert does on a pair's text: one pass over whole conversations.
+
+    An interrupted run goes on where it was when the same command is given again. A GGUF file needs no torch.
+    """
+    from prune.calibrate.stats import Stats
+
+    Stats.check_output(output)
+    if imatrix is not None:
+        if any(option is not None for option in (tokens, stream, corpus, source, prompt)):
+            raise RequestError(
+                "An importance matrix is read as it is: the other options are for running the model.",
+                next_command=f"slimmoe calibrate {model} --pair {pair} --imatrix {imatrix} -o {output}",
+            )
+        from prune.calibrate.imatrix import read_counts
+
+        stats = read_counts(imatrix, moe_model(model), pair)
+        stats.save(output)
+        say(f"counts of {stats.calibration['prompt_tokens']} tokens, for the criterion frequency: {output}")
+        return
+    if source is not None:
+        if corpus is not None:
+            raise RequestError("--source is text without translations and --corpus has them: give one of the two.")
+        from slimmoe.own_translations import own_translations
+
+        corpus = output.with_name(f"{output.stem}.own.tsv")
+        own_translations(moe_model(model), pair, source, corpus, say, prompt=prompt)
+        say(f"own translations: {corpus}")
+    corpus = corpus or CALIBRATION
+    read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
+    if model.endswith(".gguf"):
+        from prune.calibrate.from_gguf import calibrate_gguf
+
+        if stream:
+            raise RequestError(
+                "--stream is for checkpoints: a GGUF file stays on disk anyway.",
+                next_command=f"slimmoe calibrate {model} --pair {pair} -o {output}",
+            )
+        stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output, prompt=prompt), True
+    else:
+        folder = resolve(model)
+        warn_of_formats(str(folder))
+        from prune.calibrate.from_checkpoint import calibrate, is_main_process  # torch
+
+        stats, _ = calibrate(folder, pair, corpus, tokens, stream=stream, output=output, prompt=prompt)
+        prints = is_main_process()
+    used = stats.calibration
+    total = used["prompt_tokens"] + used["response_tokens"]
+    if prints:
+        say(f"calibrated on {used['segments']} segments ({total} tokens) in {used['seconds']:.1f} s: {output}")
 
 
 @planning.command()
