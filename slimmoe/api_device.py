@@ -83,7 +83,7 @@ def prompt(model: AnyPath, text: str, pair: AnyPair = "en-de", prompt: AnyPrompt
     from runtime.formats.artefact import find_artefact
     from runtime.text.asked import read_asked
 
-    return read_asked(find_artefact(Path(model)), as_pair(pair), text, as_prompt(prompt))
+    return read_asked(find_artefact(Path(model), checkpoint=True), as_pair(pair), text, as_prompt(prompt))
 
 
 def evaluate(

@@ -15,8 +15,7 @@ class Residuals:
     """
 
     def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint) -> None:
-        key = getattr(checkpoint.family.decoder, "residual_multiplier", None)
-        self._factor = float(checkpoint.config.get(key, 1.0)) if key else 1.0
+        self._factor = float(checkpoint.config.get("residual_multiplier") or 1)
         self._layers: dict[int, Any] = {}
         self._seen: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         self._handles: list[Any] = []

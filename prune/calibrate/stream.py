@@ -179,7 +179,9 @@ def stream_sums(
         RequestError, WorkError: see LayerwiseModel; a weight that is not a number.
     """
     _give_freed_memory_back()
-    model = LayerwiseModel(checkpoint, device, dtype, lean=lacks_memory_for_layers(checkpoint, device, dtype))
+    # Experts that take all tokens at once cannot be computed one by one.
+    lean = not checkpoint.family.modules.scaled_inputs and lacks_memory_for_layers(checkpoint, device, dtype)
+    model = LayerwiseModel(checkpoint, device, dtype, lean)
     partial_sums, count = Partial(folder / "sums", key), len(model.layers)
     width = checkpoint.config.get("hidden_size") or model.model.get_input_embeddings().embedding_dim
     shapes = [(*batch.ids.shape, width) for batch in batches]

@@ -18,7 +18,7 @@ def _find(model: str) -> Path:
     from runtime.formats.artefact import find_artefact
 
     if Path(model).exists() or model.endswith((".gguf", ".onnx")):
-        return find_artefact(Path(model))
+        return find_artefact(Path(model), checkpoint=True)
     from prune.hub import resolve_model
 
     return resolve_model(model, weights=False)

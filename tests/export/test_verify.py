@@ -23,6 +23,7 @@ from prune.rewrite import prune
 from runtime.errors import RequestError, WorkError
 from runtime.report import markdown, read_run
 from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
 from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
 from tests.prune.test_gguf_cut import plan_of
@@ -260,7 +261,7 @@ def test_a_checkpoint_leaves_memory_when_its_run_ends(tiny_checkpoint) -> None:
 def test_a_corpus_that_changes_meanwhile_does_not_change_what_is_recorded(tmp_path) -> None:
     corpus = tmp_path / "corpus.tsv"
     corpus.write_text("Open it.\tÖffnen.\n")
-    text = _Text(corpus, PAIR)
+    text = _Text(corpus, PAIR, PromptTemplate("{text}"))
     before = text.segments
     corpus.write_text("Close it.\tSchließen.\n")
     assert text.segments == before == [("Open it.", "Öffnen.")]

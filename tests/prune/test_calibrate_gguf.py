@@ -48,23 +48,30 @@ def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
 calibrate_gguf = partial(prune.calibrate.from_gguf.calibrate_gguf, quiet=True, threads=1)
 
 
-def assert_close(found: Stats, expected: Stats, tolerance: float) -> None:
+def assert_close(found: Stats, expected: Stats, tolerance: float, names: set[str] | None = None) -> None:
     """Every sum within ``tolerance`` of its largest value: additions in another order."""
     assert found.layers.keys() == expected.layers.keys()
     unseen = set(expected.known) - set(found.known)
     assert unseen <= {"easy_ep"}  # where llama.cpp's graph does not name the hidden states
     for i, layer in expected.layers.items():
-        for name in set(expected.known) - unseen:
+        for name in (names or set(expected.known)) - unseen:
             a, b = getattr(found.layers[i], name), getattr(layer, name)
             assert np.abs(a - b).max() <= tolerance * np.abs(b).max(), (i, name)
 
 
-@pytest.mark.parametrize("family", RUNNABLE)
+UNLIKE = (
+    "gemma4_text",  # transformers scales its gates and llama.cpp its outputs
+    "llama4_text",  # gates weight the experts' inputs: refused, see below
+)
+
+
+@pytest.mark.parametrize("family", [name for name in RUNNABLE if name not in UNLIKE])
 def test_statistics_equal_those_of_the_checkpoint(family: str, corpus: Path, tmp_path: Path) -> None:
     folder = write_subject(tmp_path / "model", family, **CHANGES.get(family, {})).folder
     file = export_gguf(folder, tmp_path / "model.gguf", "F32")
     found, (expected, _) = calibrate_gguf(file, EN_DE, corpus), calibrate(folder, EN_DE, corpus, quiet=True)
-    assert_close(found, expected, 1e-3)
+    # Jamba's hidden states are not where llama.cpp's graph has this name in the other families.
+    assert_close(found, expected, 1e-3, set(expected.known) - ({"easy_ep"} if family == "jamba" else set()))
     assert (found.fingerprint, found.top_k, found.pair) == (expected.fingerprint, expected.top_k, expected.pair)
     told = ("sha256", "segments", "prompt_tokens", "response_tokens")
     assert [found.calibration[name] for name in told] == [expected.calibration[name] for name in told]

