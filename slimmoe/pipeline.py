@@ -89,9 +89,7 @@ class Pipeline:
             else:
                 made = make_plan(stats, variant.ratio, variant.criterion, allocation=variant.allocation)
             made.save(output)
-            counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
-            kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-            self.tell(f"{kept} of {experts} experts stay in each of {len(made.layers)} layers (plan {made.hash})")
+            self.tell(f"{made.kept} (plan {made.hash})")
 
         inputs: dict[str, Stage | Files] = {"statistics": before}
         if searches:

@@ -73,6 +73,13 @@ class Plan:
         cut = {"fingerprint": self.fingerprint, "layers": [asdict(layer) for layer in self.layers]}
         return hashlib.sha256(json.dumps(cut, sort_keys=True).encode()).hexdigest()[:12]
 
+    @property
+    def kept(self) -> str:
+        """For people: ``8 of 32 experts stay in each of 6 layers``, or ``7 to 10 of 32 ...``."""
+        counts, experts = sorted({len(layer.keep) for layer in self.layers}), self.layers[0].experts
+        kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        return f"{kept} of {experts} experts stay in each of {len(self.layers)} layers"
+
     def to_dict(self) -> dict[str, Any]:
         return {"format": FORMAT, "hash": self.hash} | asdict(self)
 
@@ -200,9 +207,7 @@ def make_plan(
     """
     scores = score_layers(stats, criterion, against, seed)
     even = [kept_count(len(values), ratio) for values in scores.values()]
-    apart = divergences(stats, against)
-    layers = [LayerScores(shares_of(values), apart[i]) for i, values in scores.items()]
-    counts = find_allocation(allocation)(layers, even, stats.top_k)
+    counts = find_allocation(allocation)(layer_scores(stats, scores, against), even, stats.top_k)
     return plan_of_counts(stats, scores, counts, ratio, criterion, allocation, seed)
 
 
@@ -219,7 +224,13 @@ def divergences(stats: Stats, other: Stats | None = None) -> dict[int, float]:
     return {i: divergence(one.tolist(), two.tolist()) for i, (one, two) in sides.items()}
 
 
-def shares_of(values: np.ndarray) -> list[float]:
+def layer_scores(stats: Stats, scores: dict[int, np.ndarray], against: Stats | None = None) -> list[LayerScores]:
+    """What a budget may look at, by layer: shares of the ``scores``, and ``divergences``."""
+    apart = divergences(stats, against)
+    return [LayerScores(_shares(values), apart[i]) for i, values in scores.items()]
+
+
+def _shares(values: np.ndarray) -> list[float]:
     """Scores of a layer's experts as shares of their sum, what is negative counted as nothing; equal where all are."""
     positive = np.maximum(values, 0)
     return (positive / positive.sum() if positive.any() else np.full(len(values), 1 / len(values))).tolist()
@@ -254,46 +265,3 @@ def plan_of_counts(
     return Plan(
         stats.model, stats.fingerprint, stats.pair, criterion, allocation, ratio, seed, top_k, layers, stats.calibration
     )
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """One layer of a plan: how concentrated its routing is, and how much of it the kept experts carry."""
-
-    layer: int
-    experts: int
-    kept: int
-    effective: float  # exp of the entropy of the gate mass: as many equally used experts would be as concentrated
-    mass_kept: float  # share of the gate mass that kept experts had before the cut
-    busiest_dropped: float  # the largest share of gate mass among dropped experts; 0 where none is dropped
-    never_chosen: int  # experts that no token chose
-    divergence: float  # of the routing of source and target language; NaN where it is not known
-
-
-def explain(plan: Plan, stats: Stats) -> list[Explanation]:
-    """Per layer, what the plan keeps and how concentrated the routing was.
-
-    Raises:
-        RequestError: statistics without gate weights.
-    """
-    if "gate" not in stats.known:
-        raise RequestError("These statistics hold no gate weights, which an explanation is about.")
-    found, apart = [], divergences(stats)
-    for layer in plan.layers:
-        mass = stats.layers[layer.layer].gate.sum(0)
-        share = mass / max(mass.sum(), np.finfo(float).tiny)
-        used = share[share > 0]
-        dropped = np.delete(share, layer.keep)
-        found.append(
-            Explanation(
-                layer.layer,
-                layer.experts,
-                len(layer.keep),
-                float(np.exp(-(used * np.log(used)).sum())),
-                float(share[layer.keep].sum()),
-                float(dropped.max(initial=0.0)),
-                int((share == 0).sum()),
-                apart[layer.layer],
-            )
-        )
-    return found

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from prune.calibrate.stats import Stats
-from prune.plan.budget import ALLOCATIONS, LayerScores, kept_count
-from prune.plan.plan import Plan, divergences, plan_of_counts, score_layers, shares_of
+from prune.plan.budget import ALLOCATIONS, SEARCH, LayerScores, kept_count
+from prune.plan.plan import Plan, layer_scores, plan_of_counts, score_layers
 from prune.trials.trial import Trial, progress
 from runtime.errors import RequestError
 from runtime.formats.files import new_file
@@ -54,16 +54,14 @@ def search_plan(
         RequestError: ratio out of range, unknown criterion, or statistics without the sums that it reads.
     """
     scores = score_layers(stats, criterion, against, seed)
-    layers = [
-        LayerScores(shares_of(values), apart) for values, apart in zip(scores.values(), divergences(stats).values())
-    ]
+    layers = layer_scores(stats, scores)
     even = [kept_count(len(values), ratio) for values in scores.values()]
     least = max(stats.routing.layer_floor, min(stats.top_k, *even))
     rng, started = np.random.default_rng(seed), time.monotonic()
     found: dict[Counts, float] = {}
 
     def plan(counts: Sequence[int]) -> Plan:
-        return plan_of_counts(stats, scores, counts, ratio, criterion, "search", seed)
+        return plan_of_counts(stats, scores, counts, ratio, criterion, SEARCH, seed)
 
     ranked = hashlib.sha256(b"".join(values.tobytes() for values in scores.values())).hexdigest()[:16]
     key = {"model": stats.fingerprint, "scores": ranked, "ratio": ratio, "trial": trial}
@@ -112,10 +110,12 @@ def search_by_overlap(
     Raises:
         RequestError: see ``search_plan``.
     """
-    journal = output.parent / f".{output.name}.search"
+    journal, overlap = output.parent / f".{output.name}.search", 0.0
     with progress(evaluations, "search", quiet) as bar:
 
         def tell(done: int, best: float) -> None:
+            nonlocal overlap
+            overlap = best
             bar.update(done - bar.n)
             bar.set_postfix(overlap=f"{best:.4f}")
 
@@ -123,7 +123,6 @@ def search_by_overlap(
             stats, ratio, criterion, trial.overlap, evaluations=evaluations, seconds=seconds, seed=seed, journal=journal,
             trial=trial.about, against=against, tell=tell,
         )  # fmt: skip
-    overlap = trial.overlap(found)
     journal.unlink()
     return found, overlap
 

@@ -14,7 +14,7 @@ from slimmoe.cli.models import moe_model, resolve, warn_of_formats
 
 if TYPE_CHECKING:
     from prune.calibrate.stats import Stats
-    from prune.plan.plan import Explanation
+    from prune.plan.explanation import Explanation
     from prune.trials.audit import Audit
     from prune.trials.trial import Trial
 
@@ -131,8 +131,8 @@ def plan(
 ) -> None:
     """Choose which experts stay. A search runs the model, and goes on where it was stopped."""
     from prune.calibrate.stats import Stats
+    from prune.plan.explanation import explain as explain_plan
     from prune.plan.plan import Plan, make_plan
-    from prune.plan.plan import explain as explain_plan
 
     Plan.check_output(output)
     known = Stats.load(stats)
@@ -150,9 +150,7 @@ def plan(
         made = make_plan(known, ratio, criterion, seed, allocation, other)
     explanation = explain_plan(made, known) if explain else None
     made.save(output)
-    counts, experts = sorted({len(layer.keep) for layer in made.layers}), made.layers[0].experts
-    kept = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    say(f"plan {made.hash}: {kept} of {experts} experts stay in each of {len(made.layers)} layers: {output}")
+    say(f"plan {made.hash}: {made.kept}: {output}")
     if explanation is not None:
         _print_explanation(explanation, allocation)
     if made.top_k < known.top_k:

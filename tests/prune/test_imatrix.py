@@ -15,7 +15,8 @@ from prune.calibrate.imatrix import read_counts
 from prune.calibrate.observe_gguf import GgufObserver, Listing
 from prune.calibrate.stats import Stats
 from prune.gguf_model import GgufModel
-from prune.plan.plan import explain, make_plan
+from prune.plan.explanation import explain
+from prune.plan.plan import make_plan
 from runtime import llama_paths
 from runtime.engines.llama import LlamaEngine
 from runtime.errors import RequestError, WorkError

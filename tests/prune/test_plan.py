@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from prune.calibrate.stats import SUMS, LayerStats, Routing, Stats
 from prune.plan.budget import ALLOCATIONS, LayerScores, apportion, divergence, kept_count
 from prune.plan.criteria import CRITERIA, SUMS_READ
-from prune.plan.plan import Plan, explain, make_plan, score_layers
+from prune.plan.explanation import explain
+from prune.plan.plan import Plan, make_plan, score_layers
 from runtime.errors import RequestError, WorkError
 
 
