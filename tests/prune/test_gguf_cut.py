@@ -286,12 +286,12 @@ def test_top_k_by_layer_is_lowered_layer_by_layer(tmp_path: Path) -> None:
     assert GgufFile(tmp_path / "cut.gguf").get("tiny.expert_used_count") == [2, 3]
 
 
-def test_groups_that_fall_together_are_no_longer_in_the_file(tmp_path: Path) -> None:
+def test_groups_that_fall_together_are_one_and_none_where_one_expert_is_left(tmp_path: Path) -> None:
     groups = {"tiny.expert_group_count": 4, "tiny.expert_group_used_count": 2}
     source = write_moe(tmp_path / "x.gguf", groups)
-    for keep in ([0, 3, 5], [3]):
+    for keep, left in (([0, 3, 5], dict.fromkeys(groups, 1)), ([3], {})):
         cut = GgufFile(prune(source, plan_of(source, keep), tmp_path / "cut.gguf"))
-        assert not groups.keys() & cut.metadata.keys()
+        assert {key: cut.get(key) for key in groups if key in cut.metadata} == left
 
 
 def test_layers_of_multi_token_prediction_are_left_out(tmp_path: Path) -> None:
