@@ -6,6 +6,25 @@ from typing import Any
 
 import pytest
 
+from prune.families import families
+
+# Families that differ in all that matters to a cut and a file: softmax and sigmoid routers, groups, selection biases,
+# shared experts, stacked and single experts, MXFP4, latent attention, delta nets, Mamba2, a vision wrapper.
+REPRESENTATIVES = {
+    *("deepseek_v2", "deepseek_v3", "gemma4_text", "gpt_oss", "granitemoe", "hy_v3", "mixtral", "nemotron_h"),
+    *("qwen3_5_moe_text", "qwen3_moe"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that goes over the families is slow for all but REPRESENTATIVES, unless it is marked ``every_family``."""
+    others = {*families()} - REPRESENTATIVES
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and not item.get_closest_marker("every_family"):
+            if not others.isdisjoint(value for value in item.callspec.params.values() if isinstance(value, str)):
+                item.add_marker("slow")
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -131,6 +131,7 @@ def assert_export_computes_the_cut(subject: Subject, plan: Plan, folder: Path) -
     return file
 
 
+@pytest.mark.every_family
 def test_half_of_the_experts(subject: Subject, tmp_path: Path) -> None:
     file = assert_export_computes_the_cut(subject, subject.plan(*HALF), tmp_path)
     tokenizer = Tokenizer.from_file(str(subject.folder / "tokenizer.json"))

@@ -176,6 +176,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Subject(folder, graph, torch_logits(load(folder)))
 
 
+@pytest.mark.every_family
 def test_a_prompt_at_once(subject: Subject) -> None:
     assert differences(subject.graph.logits(ROWS[:1]), subject.expected[:1]).max() <= subject.bar
 

@@ -87,6 +87,7 @@ def test_every_family_has_a_tiny_config() -> None:
     assert [path.stem for path in sorted(CONFIGS.glob("*.json"))] == families()
 
 
+@pytest.mark.every_family
 def test_half_of_the_experts_cut_equals_them_masked(subject: Subject, tmp_path: Path) -> None:
     cut = assert_cut_equals_masked(subject, subject.plan(*HALF), tmp_path / "cut")
     assert_config_says(cut, 4)
