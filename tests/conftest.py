@@ -21,9 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that goes over the families is slow for all but REPRESENTATIVES, unless it is marked ``every_family``."""
     others = {*families()} - REPRESENTATIVES
     for item in items:
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and not item.get_closest_marker("every_family"):
-            if not others.isdisjoint(value for value in item.callspec.params.values() if isinstance(value, str)):
-                item.add_marker("slow")
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()  # type: ignore[reportAttributeAccessIssue]
+        of_another = not others.isdisjoint(value for value in parameters if isinstance(value, str))
+        if of_another and not item.get_closest_marker("every_family"):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
