@@ -1,12 +1,14 @@
 """The paper's experiment on one model, in several directions: ``python -m benchmarks.reproduction CORPUS -o FOLDER``.
 
 CORPUS is what ``python -m models.recipe.corpus`` wrote: calibration and SFT take training text, scores are of the
-held-out test documents. Five parts, of which ``--part`` chooses:
+held-out test documents. Seven parts, of which ``--part`` chooses:
 
-    curve      chrF++ against the ratio by criterion, without SFT (the random criterion with three seeds)
+    curve      chrF++ against the ratio, without SFT: the first criterion at the paper's ratios and ours, the others at ours
     recovered  the same after a short SFT, for the first criterion, and the unpruned model after it
     methods    other ways to recover the first direction: least squares alone, and before a longer SFT
+    own        the first direction from source text alone, beside the same text with references
     shared     one plan for several directions, scored in each of them
+    transfer   one plan for two directions, scored in their reverses and in languages that it never saw
     segments   plans of fewer calibration segments, three draws of them
 
 Keep-lists are in every row, so their overlap needs no part of its own.
@@ -23,7 +25,7 @@ import json
 import random
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +46,13 @@ from runtime.formats.files import new_file
 from runtime.formats.provenance import read_provenance
 from runtime.machine import processor, usable_cores
 from runtime.measure.compare import keep_hypotheses
-from runtime.measure.evaluate import evaluate
+from runtime.measure.evaluate import assess
+from runtime.measure.failures import find_failures
 from runtime.measure.rows import FORMAT, append_row, finished_rows, write_rows
+from runtime.measure.scores import score
+from runtime.text.corpus import read_tsv
 from runtime.text.pairs import Pair, parse_pair
+from runtime.translate.segments import translate
 from slimmoe.pipeline import Pipeline
 from slimmoe.runs import alone_in, runner_in
 from slimmoe.stages import Stage
@@ -55,12 +61,16 @@ from slimmoe.variants import Recovery, Texts, Variant
 PAIRS = ("en-de", "de-en", "en-fr", "en-ru")
 CRITERIA = ("gate", "frequency", "random")  # the best one by docs/pruning.md, and two to compare it with
 RATIOS = (0.25, 0.5, 0.7, 0.75, 0.9)
+PAPERS_RATIOS = (0.5, 0.625, 0.6875, 0.75, 0.8125, 0.875)
+RECOVERED_RATIOS = (0.9, 0.75, 0.0, 0.875, 0.6875, 0.7, 0.5, 0.25)  # where it matters most comes first
 SEEDS = (0, 1, 2)  # of the random criterion, and of the samples of few calibration segments
 SHARED_RATIOS = (0.5, 0.75)  # of plans for several directions, and of fewer calibration segments
+TRANSFER = ("en-de", "en-fr"), ("en-de", "en-fr", "de-en", "fr-en", "en-es", "en-ru")  # planned on, and scored in
 SIZES = (3, 10, 30, 100, 300, 1000)  # calibration segments
 SEGMENTS = 2000  # calibration segments otherwise
 SFT_SEGMENTS, DEV_SEGMENTS = 60_000, 100  # that SFT draws from, and that choose its best step
-PARTS = ("curve", "recovered", "methods", "shared", "segments")
+OWN_SEGMENTS, OWN_RATIO = 10_000, 0.75  # sentences that the model translates itself, as many as the paper's
+PARTS = ("curve", "recovered", "methods", "own", "shared", "transfer", "segments")
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,7 @@ class Trial:
     plan: Plan
     sample: int = 0  # which draw of calibration segments
     stages: tuple[Step, ...] = ()  # of recovery, in this order
+    pipeline: Pipeline | None = None  # where it is cut and recovered; None: in the usual one of its direction
 
     @property
     def name(self) -> str:
@@ -104,7 +115,7 @@ class Trial:
         text = f"{self.pair} {self.plan.criterion} {self.plan.ratio:g}"
         if self.plan.criterion == "random":
             text += f" seed {self.plan.seed}"
-        if self.part in ("shared", "segments"):
+        if self.part in ("own", "shared", "transfer", "segments"):
             text += f" by {self.plan.calibration['corpus']}"
         if self.part == "segments":
             text += f", sample {self.sample}"
@@ -199,8 +210,8 @@ class Reproduction:
         for pair in self.pairs:
             stats = self.stats(pair)
             yield Trial("curve", pair, make_plan(stats, 0.0))
-            for ratio in RATIOS:
-                for criterion in CRITERIA:
+            for ratio in sorted({*RATIOS, *PAPERS_RATIOS}):
+                for criterion in CRITERIA if ratio in RATIOS else CRITERIA[:1]:
                     for seed in SEEDS if criterion == "random" else SEEDS[:1]:
                         yield Trial("curve", pair, make_plan(stats, ratio, criterion, seed))
 
@@ -211,8 +222,7 @@ class Reproduction:
         """
         for pair in self.pairs:
             yield Trial("curve", pair, make_plan(self.stats(pair), 0.0))
-        ratios = RATIOS[::-1]  # where it matters most comes first
-        for ratio in (*ratios[:2], 0.0, *ratios[2:]):
+        for ratio in RECOVERED_RATIOS:
             for pair in self.pairs:
                 yield Trial("recovered", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), stages=(SFT,))
 
@@ -224,17 +234,48 @@ class Reproduction:
             for stages in ways:
                 yield Trial("methods", pair, make_plan(self.stats(pair), ratio, CRITERIA[0]), stages=stages)
 
+    def own(self) -> Iterator[Trial]:
+        """The first direction, planned and recovered on sentences that the model translates itself, and on references."""
+        pair = self.pairs[0]
+        yield Trial("curve", pair, make_plan(self.stats(pair), 0.0))
+        (references,) = self._samples({f"{pair}-own": ("train", OWN_SEGMENTS)}, pair, 7)
+        source = references.with_suffix(".txt")
+        if not source.exists():
+            with new_file(source) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line, _ in read_tsv(references)), encoding="utf-8")
+        dev = self._pipeline(pair).texts.dev
+        for name, texts in {"references": Texts(references, dev), "own translations": Texts(source=source)}.items():
+            pipeline = Pipeline(self.folder / "runs" / name.replace(" ", "-"), self.model.name, texts)
+            stats = Stats.load(self._done(pipeline, pipeline.statistics(Variant(self.model, pair))))
+            stats.calibration["corpus"] = name
+            for stages in ((), (SFT,)):
+                yield Trial("own", pair, make_plan(stats, OWN_RATIO, CRITERIA[0]), stages=stages, pipeline=pipeline)
+
+    def _summed(self, pairs: Sequence[Pair]) -> Stats:
+        """Statistics of several directions together."""
+        first, *others = (self.stats(pair) for pair in pairs)
+        stats = sum(others, first)
+        stats.calibration["corpus"] = " + ".join(map(str, pairs))
+        return stats
+
     def shared(self) -> Iterator[Trial]:
         """One plan for the first two directions, and one for all of them."""
         for pairs in dict.fromkeys((tuple(self.pairs[:2]), tuple(self.pairs))):
-            stats = self.stats(pairs[0])
-            for pair in pairs[1:]:
-                stats = stats + self.stats(pair)
-            stats.calibration["corpus"] = " + ".join(map(str, pairs))
+            stats = self._summed(pairs)
             for ratio in SHARED_RATIOS:
                 plan = make_plan(stats, ratio, CRITERIA[0])
                 for pair in pairs:
                     yield Trial("shared", pair, plan)
+
+    def transfer(self) -> Iterator[Trial]:
+        """One plan for two directions, scored in these, in their reverses and in directions of other languages."""
+        planned, scored = ([parse_pair(name) for name in names] for names in TRANSFER)
+        stats = self._summed(planned)
+        for pair in scored:
+            base = "curve" if pair in self.pairs else "transfer"
+            yield Trial(base, pair, make_plan(stats, 0.0))
+            for ratio in SHARED_RATIOS:
+                yield Trial("transfer", pair, make_plan(stats, ratio, CRITERIA[0]))
 
     def segments(self) -> Iterator[Trial]:
         """Fewer calibration segments, several draws of them, in the first direction."""
@@ -251,7 +292,7 @@ class Reproduction:
 
     def recovered_gguf(self, trial: Trial) -> tuple[Path, list[dict[str, Any]]]:
         """The trial cut, recovered and exported; and what is to be said of its recoveries."""
-        pipeline = self._pipeline(trial.pair)
+        pipeline = trial.pipeline or self._pipeline(trial.pair)
         recoveries = tuple(
             Recovery(stage.method, None if stage.method == LEAST_SQUARES else self.steps * stage.length)
             for stage in trial.stages
@@ -261,15 +302,22 @@ class Reproduction:
         return path, _records(pipeline.recovered(variant).output)
 
     def measure(self, trial: Trial, work: Path) -> dict[str, Any]:
-        """One row: as those of bench.jsonl, without speed and memory. ``work`` is for what is made on the way."""
+        """One row: as those of bench.jsonl, without speed and memory, and with the score where failures count as empty.
+
+        ``work`` is for what is made on the way.
+        """
         artefact, records, plan = self.unpruned_gguf(), [], trial.plan
         if trial.stages:
             artefact, records = self.recovered_gguf(trial)
         elif plan.ratio:
             artefact = prune(artefact, plan, work / "cut.gguf")
         with contextlib.closing(open_engine(artefact, threads=self.threads)) as engine:
-            result = evaluate(engine, trial.pair, corpus_segments(self.corpus, trial.pair, "test"), neural=False)
+            sources, references = zip(*corpus_segments(self.corpus, trial.pair, "test"))
+            written = list(translate(engine, trial.pair, sources))
             name = engine.name
+        result, target = assess(written, list(references), trial.pair, neural=False), trial.pair.target
+        failed = [bool(find_failures(one, reference, target)) for one, reference in zip(written, references)]
+        without = ["" if fails else hypothesis for fails, hypothesis in zip(failed, result.hypotheses)]
         provenance: dict[str, Any] = {}
         if plan.ratio or trial.stages:
             provenance = {"criterion": plan.criterion, "ratio": plan.ratio, "seed": plan.seed, "plan": plan.hash}
@@ -280,7 +328,9 @@ class Reproduction:
             "keep": [layer.keep for layer in plan.layers], "calibration": plan.calibration, "sample": trial.sample,
             "test": f"{trial.pair}.test", "segments": result.segments, "chrf": result.chrf, "bleu": result.bleu,
             "chrf_signature": result.chrf_signature, "bleu_signature": result.bleu_signature,
-            "failures": result.failures, "engine": name, "machine": processor(), "threads": self.threads,
+            "failures": result.failures, "failed": result.failed,
+            "chrf_failures_empty": round(score(without, result.references, target)[0], 2),
+            "engine": name, "machine": processor(), "threads": self.threads,
             "hypotheses": result.hypotheses, "references": result.references,
         }  # fmt: skip
 

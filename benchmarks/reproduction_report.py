@@ -23,6 +23,12 @@ from runtime.report.verdict import CLAIMS
 
 Rows = list[Row]
 LEVEL = 0.05  # of significance
+# arXiv 2605.28042, GPT-OSS-20B, FLORES devtest, English into German, Japanese, Egyptian Arabic and Bengali: mean xCOMET as a
+# share of the unpruned model's .942, by ratio; as cut, and after sequence distillation (SFT on its own translations).
+PAPER = {
+    **{0.5: ("98.7%", "-"), 0.625: ("-", "-"), 0.6875: ("91.2%", "96.0%")},
+    **{0.75: ("-", "95.8%"), 0.8125: ("-", "-"), 0.875: ("0%, all fail", "92.5%")},
+}
 NUMBERS = Path(__file__).parents[1] / "docs" / "numbers" / "reproduction.jsonl"
 
 
@@ -52,6 +58,11 @@ def _ratios(rows: Rows) -> list[float]:
 def _criteria(rows: Rows) -> list[str]:
     """Criteria in the order they were measured: the first is the one that SFT and shared plans start from."""
     return list(dict.fromkeys(provenance(row, "criterion") for row in _of(rows, "curve") if ratio(row)))
+
+
+def _cut(share: float) -> str:
+    """A ratio in percent, with the digits that it has: 70%, 68.75%."""
+    return f"{100 * share:.4g}%"
 
 
 def _table(header: Iterable[str], lines: Iterable[Iterable[str]], texts: int = 1) -> str:
@@ -99,9 +110,7 @@ def curve(rows: Rows) -> str:
             first = [pair, f"{base['chrf']:.1f} / {base['bleu']:.1f}"] if not number else ["", ""]
             lines.append([*first, name, *(_cell(_at(found, share)) for share in ratios)])
     note = f"chrF++ / BLEU; ° no significant loss of chrF++ (paired bootstrap, p >= {LEVEL}). {_facts(rows)}"
-    return (
-        _table(["direction", "unpruned", "criterion", *(f"{share:.0%}" for share in ratios)], lines, 3) + f"\n\n{note}"
-    )
+    return _table(["direction", "unpruned", "criterion", *map(_cut, ratios)], lines, 3) + f"\n\n{note}"
 
 
 def claims(rows: Rows) -> str:
@@ -126,6 +135,35 @@ def claims(rows: Rows) -> str:
     return _table(["the paper", "bar", *pairs, "met in"], lines, 2)
 
 
+def paper(rows: Rows) -> str:
+    """The paper's ratios: its shares of the unpruned score beside ours, the mean of the directions and their range."""
+
+    def kept(part: str, share: float) -> str:
+        found = [row["against_unpruned"]["share"] for row in _at(_of(rows, part, criterion=_criteria(rows)[0]), share)]
+        return f"{statistics.mean(found):.1%} ({min(found):.1%} to {max(found):.1%})" if found else "-"
+
+    lines = [[_cut(share), *theirs, kept("curve", share), kept("recovered", share)] for share, theirs in PAPER.items()]
+    return _table(["cut", "paper, as cut", "paper, distilled", "ours, as cut", "ours, after SFT"], lines)
+
+
+def failures(rows: Rows) -> str:
+    """Segments that failed, by ratio, and chrF++ with these counted as empty, without SFT and after it."""
+    lines = []
+    for part, name in (("curve", "as cut"), ("recovered", "after SFT")):
+        found = [row for row in _of(rows, part, criterion=_criteria(rows)[0]) if "failed" in row]
+        for share in _ratios(found):
+            cells = {row["pair"]: row for row in _at(found, share)}
+            told = [cells.get(pair) for pair in _unpruned(rows)]
+            texts = [
+                f"{row['failed'] / row['segments']:.1%}, {row['chrf']:.1f} → {row['chrf_failures_empty']:.1f}"
+                if row
+                else "-"
+                for row in told
+            ]
+            lines.append([_cut(share), name, *texts])
+    return _table(["cut", "", *_unpruned(rows)], lines, 2)
+
+
 def methods(rows: Rows) -> str:
     """Ways to recover, one line for each: chrF++ and BLEU, share of unpruned chrF++, processor time; by ratio."""
     lines: dict[str, dict[float, str]] = {}
@@ -141,7 +179,7 @@ def methods(rows: Rows) -> str:
             share = row["against_unpruned"]["share"]
             cell = f"{_cell([row])}, {share:.1%}" + (f", {minutes:.0f} min" if chain else "")
             lines.setdefault(" + ".join(names) or "nothing", {})[ratio(row)] = cell
-    header = [f"recovered by ({', '.join(pairs)})", *(f"{share:.0%} cut" for share in ratios)]
+    header = [f"recovered by ({', '.join(pairs)})", *(f"{_cut(share)} cut" for share in ratios)]
     return _table(header, [[name, *(cells.get(share, "-") for share in ratios)] for name, cells in lines.items()])
 
 
@@ -150,17 +188,22 @@ def _common(a: Row, b: Row) -> float:
     return statistics.mean(len({*x} & {*y}) / len(x) for x, y in zip(a["keep"], b["keep"], strict=True))
 
 
+def _iou(a: Row, b: Row) -> float:
+    """Intersection over union of two keep-lists, mean over layers."""
+    return statistics.mean(len({*x} & {*y}) / len({*x} | {*y}) for x, y in zip(a["keep"], b["keep"], strict=True))
+
+
 def overlap(rows: Rows) -> str:
-    """Share of experts that the plans of two directions both keep, without SFT, for each ratio; and chance."""
-    ratios, lines = _ratios(rows), []
+    """How much the plans of two directions have in common, without SFT, for each ratio; and by chance."""
+    ratios, lines = _ratios(_of(rows, "curve")), []
     plans = {(row["pair"], ratio(row)): row for row in _of(rows, "curve", criterion=_criteria(rows)[0])}
     for a, b in itertools.combinations(_unpruned(rows), 2):
         both = [(plans.get((a, share)), plans.get((b, share))) for share in ratios]
-        lines.append([f"{a} and {b}", *(f"{_common(x, y):.0%}" if x and y else "-" for x, y in both)])
+        lines.append([f"{a} and {b}", *(f"{_iou(x, y):.2f}" if x and y else "-" for x, y in both)])
     experts = len(next(iter(_unpruned(rows).values()))["keep"][0])
-    chance = [next((len(row["keep"][0]) / experts for row in _at(rows, share)), 0.0) for share in ratios]
-    lines.append(["by chance", *(f"{share:.0%}" for share in chance)])
-    return _table(["kept by both", *(f"{share:.0%} cut" for share in ratios)], lines)
+    kept = [next((len(row["keep"][0]) / experts for row in _at(_of(rows, "curve"), share)), 0.0) for share in ratios]
+    lines.append(["by chance", *(f"{share / (2 - share):.2f}" for share in kept)])
+    return _table(["intersection over union", *(f"{_cut(share)} cut" for share in ratios)], lines)
 
 
 def shared(rows: Rows) -> str:
@@ -171,8 +214,40 @@ def shared(rows: Rows) -> str:
         own = _at(_of(rows, "curve", pair=pair, criterion=_criteria(rows)[0]), share)
         mine = _at(_of(rows, "shared", pair=pair), share)
         by_plan = [[row for row in mine if row["calibration"]["corpus"] == corpus] for corpus in plans]
-        lines.append([pair, f"{share:.0%}", *(_spread([row["chrf"] for row in each]) for each in (own, *by_plan))])
+        lines.append([pair, _cut(share), *(_spread([row["chrf"] for row in each]) for each in (own, *by_plan))])
     return _table(["direction", "cut", "its own plan", *plans], lines, 2)
+
+
+def transfer(rows: Rows) -> str:
+    """One plan of two directions in these, in their reverses and in other languages: share of the unpruned chrF++."""
+    found, lines = _of(rows, "transfer"), []
+    planned = {pair for row in found for pair in row["calibration"]["corpus"].split(" + ")}
+    bases = _unpruned(rows) | {row["pair"]: row for row in _at(found, 0)}
+    ratios = [share for share in _ratios(found) if share]
+    for pair in dict.fromkeys(row["pair"] for row in found):
+        reverse = "-".join(reversed(pair.split("-")))
+        known = "planned on" if pair in planned else "its reverse was" if reverse in planned else "never seen"
+        cells = [_at([row for row in found if row["pair"] == pair], share) for share in ratios]
+        shares = [
+            f"{row['against_unpruned']['share']:.1%}" if row else "-"
+            for row in (next(iter(cell), None) for cell in cells)
+        ]
+        lines.append([pair, known, f"{bases[pair]['chrf']:.1f}" if pair in bases else "-", *shares])
+    return _table(["direction", "", "unpruned", *(f"{_cut(share)} cut" for share in ratios)], lines, 2)
+
+
+def own(rows: Rows) -> str:
+    """Planned and recovered on the model's own translations, and on references for the same sentences."""
+    ways = {"as cut": False, "after SFT": True}
+    found = _of(rows, "own")
+    lines = []
+    for corpus in dict.fromkeys(row["calibration"]["corpus"] for row in found):
+        mine = [row for row in found if row["calibration"]["corpus"] == corpus]
+        lines.append([corpus, *(_cell([row for row in mine if bool(recoveries(row)) == sft]) for sft in ways.values())])
+    cuts = ", ".join(f"{_cut(share)} cut" for share in _ratios(found))
+    return _table(
+        [f"planned and recovered on ({', '.join(dict.fromkeys(row['pair'] for row in found))}, {cuts})", *ways], lines
+    )
 
 
 def segments(rows: Rows) -> str:
@@ -189,16 +264,20 @@ def segments(rows: Rows) -> str:
             overlaps = [100 * _common(row, each) for row in same for each in reference]
             cells += [_spread([row["chrf"] for row in same]), f"{statistics.mean(overlaps):.0f} %" if overlaps else "-"]
         lines.append([f"{size:,}", *cells])
-    header = itertools.chain.from_iterable((f"chrF++, {share:.0%} cut", "same experts") for share in ratios)
+    header = itertools.chain.from_iterable((f"chrF++, {_cut(share)} cut", "same experts") for share in ratios)
     return _table([f"calibration segments ({', '.join(pairs)})", *header], lines)
 
 
 TABLES = {
     "claims": claims,
+    "paper": paper,
+    "failures": failures,
     "curve": curve,
     "methods": methods,
     "overlap": overlap,
     "shared": shared,
+    "transfer": transfer,
+    "own": own,
     "segments": segments,
 }
 

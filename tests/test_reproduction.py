@@ -27,18 +27,23 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path, monkeypatch) -> None:
-    for name, few in {"RATIOS": (0.5, 0.75), "CRITERIA": ("gate", "random"), "SEEDS": (0, 1), "SIZES": (3,)}.items():
-        monkeypatch.setattr(reproduction, name, few)
-    monkeypatch.setattr(reproduction, "SHARED_RATIOS", (0.5,))
+    few = {"RATIOS": (0.5, 0.75), "CRITERIA": ("gate", "random"), "SEEDS": (0, 1), "SIZES": (3,)}
+    few |= {"PAPERS_RATIOS": (0.5, 0.875), "RECOVERED_RATIOS": (0.75, 0.0, 0.5), "SHARED_RATIOS": (0.5,)}
+    few |= {"TRANSFER": (("de-en", "en-de"), ("en-de", "de-en"))}  # another order is another plan
+    for name, value in few.items():
+        monkeypatch.setattr(reproduction, name, value)
     monkeypatch.setattr(reproduction, "METHODS", {0.75: reproduction.METHODS[0.75], 0.5: reproduction.METHODS[0.5]})
     trials = reproduction.Reproduction(tiny_checkpoint, corpus, tmp_path / "out", PAIRS, steps=1, threads=1)
     trials.run(["curve"])
     before = trials.rows.read_text()
-    trials.run(list(reproduction.PARTS))
+    trials.run([part for part in reproduction.PARTS if part != "own"])  # a random model is no teacher
     assert trials.rows.read_text().startswith(before)
     rows = [json.loads(line) for line in trials.rows.read_text().splitlines()]
     count = {part: sum(row["part"] == part for row in rows) for part in reproduction.PARTS}
-    assert count == {"curve": 2 * (1 + 2 * 3), "recovered": 6, "methods": 3, "shared": 2, "segments": 2}
+    assert count == {
+        "curve": 2 * (1 + 2 * 3 + 1), "recovered": 6, "methods": 3, "own": 0, "shared": 2, "transfer": 2, "segments": 2,
+    }  # fmt: skip
+    assert all(row["failed"] <= row["segments"] and row["chrf_failures_empty"] <= row["chrf"] + 1 for row in rows)
 
     assert not any(str(tmp_path / "out") in json.dumps(row["provenance"]) for row in rows)
     compared = compare(rows, trials.folder)
@@ -46,8 +51,8 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     curve = reproduction_report.curve(compared).splitlines()
     assert f"{sum(random) / 2:.1f} ± " in curve[4] and curve[4].split(" | ")[2] == "random"
     keeps = [row["keep"] for row in compared if row["artefact"] in ("en-de gate 0.5", "de-en gate 0.5")]
-    both = sum(len({*a} & {*b}) for a, b in zip(*keeps)) / sum(map(len, keeps[0]))
-    assert f"| en-de and de-en | {both:.0%} |" in reproduction_report.overlap(compared)
+    both = sum(len({*a} & {*b}) / len({*a} | {*b}) for a, b in zip(*keeps)) / len(keeps[0])
+    assert f"| en-de and de-en | {both:.2f} |" in reproduction_report.overlap(compared)
     assert reproduction_report.segments(compared).splitlines()[2].startswith("| 3 | ")
     ways = [line.split(" | ")[0] for line in reproduction_report.methods(compared).splitlines()[2:]]
     assert ways == ["| nothing", "| SFT", "| least squares + 4 x SFT", "| least squares"]
@@ -66,6 +71,25 @@ def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path,
     reproduction_report.draw(part, tmp_path / "curve.png")
     reproduction_report.draw(compared, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_plan_from_source_text_alone_is_told_beside_one_from_references(corpus, tmp_path) -> None:
+    trials = reproduction.Reproduction(Path("models/default"), corpus, tmp_path / "out", PAIRS[:1], steps=1, threads=1)
+    trials.run(["own"])
+    rows = compare([json.loads(line) for line in trials.rows.read_text().splitlines()], trials.folder)
+    assert [row["artefact"] for row in rows] == [
+        "en-de unpruned",
+        "en-de gate 0.75 by references",
+        "en-de gate 0.75 by references + SFT",
+        "en-de gate 0.75 by own translations",
+        "en-de gate 0.75 by own translations + SFT",
+    ]
+    assert rows[4]["provenance"]["recoveries"][0]["corpus"] == "own.tsv"
+    told = reproduction_report.own(rows).splitlines()
+    assert [line.split(" | ")[0] for line in told[2:]] == ["| references", "| own translations"] and "-" not in told[3][
+        20:
+    ]
 
 
 def test_rows_of_another_model_are_not_mixed(corpus, tiny_checkpoint, tmp_path) -> None:

@@ -142,6 +142,13 @@ def shape(evidence: Evidence) -> np.ndarray:
     return mass * np.where(times > 0, dependence, 1)  # a top-k of 1 knows no partners
 
 
+@criterion("count", "gate")
+def inverse_gate(evidence: Evidence) -> np.ndarray:
+    """A control: the ranking of ``gate`` upside down, which ought to be far worse than chance (arXiv 2605.28042)."""
+    mass = gate(evidence)
+    return mass.max() - mass
+
+
 @criterion("count")
 def random(evidence: Evidence) -> np.ndarray:
     """The control that every other criterion must beat."""

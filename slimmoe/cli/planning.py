@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 planning = typer.Typer()
 CRITERIA_HELP = (
-    "gate, frequency, activation-norm, reap, saliency, nllb, easy-ep, shape, contrast, reconstruction or random "
+    "gate, frequency, activation-norm, reap, saliency, nllb, easy-ep, shape, contrast, reconstruction, inverse-gate or random "
     "(docs/pruning.md)"
 )
 ALLOCATION_HELP = (
