@@ -93,7 +93,7 @@ class Checkpoint:
         for stack, (first, end) in self._stacks.items():
             if first <= layer < end:
                 return f"{stack}.{layer - first}."
-        raise ValueError(f"{self.folder} has no layer {layer}")
+        return self._draft_prefixes[layer]
 
     @cached_property
     def layout(self) -> Layout:
@@ -135,6 +135,31 @@ class Checkpoint:
         values = math.prod((self.tensors.get(name) or self.floats[name]).shape)
         return self._place_in_layer(layer, rest, values) if layer in self.moe_layers else TensorPlace("other")
 
+    @cached_property
+    def _draft_prefixes(self) -> dict[int, str]:
+        """What the tensors of routed layers of multi-token prediction begin with, where llama.cpp drafts with them."""
+        end = f".{self.layout.router}"
+        routers = [name for name in self.tensors if name.endswith(end) and self.place(name).tensor_role == "unloaded"]
+        prefixes = sorted(name.removesuffix(self.layout.router) for name in routers if self.family.gguf.drafts)
+        return dict(enumerate(prefixes, self.layer_count))
+
+    @cached_property
+    def draft_layers(self) -> dict[int, int]:
+        """Number of experts by layer of multi-token prediction that a cut keeps, numbered after the model's own layers."""
+        return {i: self.tensors[p + self.layout.router].shape[0] for i, p in self._draft_prefixes.items()}
+
+    def draft_places(self) -> dict[str, TensorPlace]:
+        """What the tensors are that ``place`` calls unloaded and a cut keeps, because llama.cpp drafts with them."""
+        places = {}
+        for name in self.tensors if self.family.gguf.drafts else ():
+            if self.place(name).tensor_role == "unloaded":
+                found = (each for each in self._draft_prefixes.items() if name.startswith(each[1]))
+                layer, prefix = next(found, (-1, ""))
+                values = math.prod(self.tensors[name].shape)
+                inside = self._place_in_layer(layer, name.removeprefix(prefix), values)
+                places[name] = inside if prefix else TensorPlace("other")
+        return places
+
     def split_layer(self, name: str) -> tuple[int, str]:
         """The number of the decoder layer that a tensor belongs to, -1 outside them, and its name within the layer."""
         for stack, (first, end) in self._stacks.items():
@@ -154,7 +179,8 @@ class Checkpoint:
                 return TensorPlace("expert", layer, int(found[1]), name[found.end() :])
         if any(name.startswith(prefix) for prefix in self.layout.experts if "{expert}" not in prefix):
             return TensorPlace("stacked", layer)
-        suspect = name.startswith(self.layout.block) and values == self.moe_layers[layer]
+        experts = self.moe_layers.get(layer) or self.draft_layers.get(layer)
+        suspect = name.startswith(self.layout.block) and values == experts
         suspect |= name.startswith(f"{self.layout.router}_")  # scales of a quantised router
         return TensorPlace("suspect" if suspect else "other", layer)
 

@@ -71,6 +71,7 @@ class Gguf:
     input_first: bool = False  # its converter wants stacked experts with input features before output features
     nearly: str = ""  # in what its code computes the family otherwise, too little to matter
     separate_output: bool = False  # its code wants output weights of their own where the embedding serves as them
+    drafts: bool = False  # it drafts with the family's layers of multi-token prediction, so cuts keep them
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ def _check_experts(checkpoint: Checkpoint, places: dict[str, TensorPlace]) -> No
             parts[place.layer][place.expert].add(place.part)
     wrong = []
     for layer, found in parts.items():
-        experts, expected = range(checkpoint.moe_layers[layer]), set().union(*found.values())
+        count = checkpoint.moe_layers.get(layer) or checkpoint.draft_layers[layer]
+        experts, expected = range(count), set().union(*found.values())
         prefix = f"{checkpoint.prefix(layer)} expert"
         wrong += (f"{prefix} {i}: {part}" for i in experts for part in sorted(expected - found[i]))
         wrong += (f"{prefix} {i} is one too many" for i in found if i not in experts)
@@ -121,12 +122,13 @@ def _new_names(checkpoint: Checkpoint, shape: Shape, name: str) -> list[str]:
 def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = False) -> Path:
     """``prune.rewrite.prune`` for a checkpoint: an ordinary Hugging Face folder, with the plan as ``slimmoe.json``.
 
-    Tensors that transformers does not load (multi-token prediction) are left out, and named in ``slimmoe.json``.
+    Layers of multi-token prediction stay where llama.cpp drafts with them, though transformers does not load them. Others
+    are left out, and named in ``slimmoe.json``.
     """
     checkpoint = Checkpoint(folder)
     check_plan(checkpoint, plan)
     shape = cut_shape(checkpoint, plan, ragged)
-    places = {name: checkpoint.place(name) for name in checkpoint.tensors}
+    places = {name: checkpoint.place(name) for name in checkpoint.tensors} | checkpoint.draft_places()
     left_out = sorted(name for name, place in places.items() if place.tensor_role == "unloaded")
     pieces = cut(checkpoint, places, shape)
     _check_experts(checkpoint, places)

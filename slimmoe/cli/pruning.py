@@ -37,7 +37,7 @@ def prune(
     ] = False,
 ) -> None:
     """Cut the other experts out of a checkpoint, or out of a GGUF file as it is: all types are kept, without torch."""
-    from runtime.formats.provenance import read_provenance
+    from prune.gguf_model import GgufModel
     from slimmoe import api
 
     is_gguf = model.endswith(".gguf")
@@ -45,13 +45,27 @@ def prune(
     if not is_gguf:
         warn_of_formats(str(source))
     path = api.prune(source, plan, output, ragged=ragged)
+    cut = moe_model(str(path))
+    if cut.draft_places():
+        say(
+            "the layer of multi-token prediction stays for llama.cpp to draft with; no statistics are of its experts: it keeps "
+            f"those of the same numbers as layer {max(cut.moe_layers)}, and its drafts may be taken less often"
+        )
     if is_gguf:
+        if GgufModel(source).has_unloaded and not cut.draft_places():
+            say("layers of multi-token prediction are left out: llama.cpp does not draft with this architecture's")
         say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
         return
-    if (written := read_provenance(path)) and (left_out := written.left_out):
-        say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
+    _say_what_is_left_out(path)
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {path}")
+
+
+def _say_what_is_left_out(folder: Path) -> None:
+    from runtime.formats.provenance import read_provenance
+
+    if (written := read_provenance(folder)) and (left_out := written.left_out):
+        say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
 
 
 @cutting.command()
@@ -92,6 +106,7 @@ def recover(
         return
     if (quantisation := Checkpoint(folder).quantisation) is not None:
         say(f"{quantisation.label} weights of {folder} are dequantised: what is written is an unquantised checkpoint")
+    _say_what_is_left_out(output)
     before, after = about["dev_loss_before"], about["dev_loss_after"]
     say(
         f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} "

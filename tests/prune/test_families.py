@@ -21,6 +21,7 @@ from prune.rewrite.masked import masked
 from runtime.errors import RequestError
 from tests.prune.test_cut import plan_for
 from tests.tiny import CONFIGS, add_mtp_layer, write_tiny_checkpoint
+from tests.warm_command import run_command
 
 CPU = torch.device("cpu")
 HALF = [1, 2, 5, 7], [0, 3, 4, 6]
@@ -188,15 +189,26 @@ WITH_MTP = [name for name in families() if load_family(name).unloaded]
 
 
 @pytest.mark.parametrize("family", WITH_MTP)
-def test_layers_of_multi_token_prediction_are_left_out_and_said_so(family: str, tmp_path: Path) -> None:
+def test_layers_of_multi_token_prediction_stay_for_llama_cpp_or_are_left_out_and_told(
+    family: str, tmp_path: Path
+) -> None:
     source = write_tiny_checkpoint(tmp_path / "source", family)
     extra = add_mtp_layer(source)
-    prune(source, plan_for(source, *HALF), tmp_path / "cut")
+    plan_for(source, *HALF).save(tmp_path / "plan.json")
+    plan, output = str(tmp_path / "plan.json"), str(tmp_path / "cut")
+    done = run_command("prune", str(source), "--plan", plan, "-o", output, seconds=60)
     about = json.loads((tmp_path / "cut" / "slimmoe.json").read_text())
+    cut, counted = Checkpoint(tmp_path / "cut"), load_family(family).config.mtp_layers
+    told = " ".join(done.output.split())
+    if load_family(family).gguf.drafts:
+        assert about["left_out"] == [] and "layer of multi-token prediction stays" in told
+        assert {*cut.draft_layers.values()} == {4} and len(cut.draft_places()) < len(extra)
+        assert not counted or cut.config[counted] == 1
+        return
     assert extra and about["left_out"] == extra
-    cut = Checkpoint(tmp_path / "cut")
+    assert f"{len(extra)} tensors of multi-token prediction are left out" in told
     assert not set(extra) & set(cut.tensors)
-    assert not cut.config.get(cut.family.config.mtp_layers or "")
+    assert not cut.config.get(counted or "")
 
 
 def test_the_repaired_nllb_runs_every_expert_its_router_chose(tmp_path: Path) -> None:
