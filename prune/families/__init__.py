@@ -87,6 +87,7 @@ class Family:
     prefixes: dict[str, str] = field(default_factory=dict)  # others in the files: what modules begin with then
     architectures: tuple[str, ...] = ()  # names by which models of other types are of this family, too
     beside: tuple[str, ...] = ()  # prefixes of tensors of other parts than the decoder, such as vision
+    text_class: str = ""  # transformers' causal language model of the decoder alone, where it has one
     padding: bool = (
         True  # false: a selection bias does not keep an expert out of the others' scores (softmax before it)
     )
