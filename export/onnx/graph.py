@@ -21,15 +21,24 @@ from export.onnx.convolution import Convolution
 from export.onnx.delta_net import DeltaNet
 from export.onnx.experts import FeedForward
 from export.onnx.gated_attention import GatedAttention
+from export.onnx.kimi_delta import KimiDelta
 from export.onnx.latent_attention import LatentAttention
 from export.onnx.positions import Positions
 from export.onnx.quantise import Storage
+from export.onnx.selective_state import SelectiveState
+from export.onnx.state_space import StateSpace
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
 from prune.families.decoder import Decoder
 
 # What layers have instead of attention, by a role of which they alone have a tensor; the first that fits.
-_MIXERS: dict[str, type[Convolution]] = {"delta_decay": DeltaNet, "convolution_input": Convolution}
+_MIXERS: dict[str, type[Convolution]] = {
+    "delta_decay": DeltaNet,
+    "state_decay": StateSpace,
+    "channel_decay": SelectiveState,
+    "kimi_decay": KimiDelta,
+    "convolution_input": Convolution,
+}
 KEEP = "num_logits_to_keep"
 
 

@@ -27,6 +27,14 @@ LAYER_ROLES = (
     ),  # of queries, keys, values and gates, and of rates and steps, head by head of keys
     *("delta_input", "delta_gate", "delta_rate", "delta_step"),  # the same apart: queries, keys and values in turn
     *("delta_step_bias", "delta_decay", "delta_norm", "delta_output"),
+    # Of state spaces, which have a convolution, too: gates, values, keys, queries and steps in turn.
+    *("state_input", "state_step_bias", "state_decay", "state_skip", "state_norm", "state_output"),
+    # Of those whose decay is by channel: gates and channels, then steps, keys and queries in turn, each with a norm.
+    *("channel_decay", "state_parts", "state_step", "state_step_norm", "state_key_norm", "state_query_norm"),
+    # Of Kimi's delta nets: queries, keys and values as of attention, each with a convolution, or all with one.
+    *("convolution_query", "convolution_key", "convolution_value"),
+    *("kimi_decay", "kimi_step_down", "kimi_step_up", "kimi_step_bias", "kimi_rate"),
+    *("kimi_gate_down", "kimi_gate_up", "kimi_norm"),
     *("expert_gate", "expert_up", "expert_down"),  # of one {expert}
     *("stacked_up", "stacked_down"),  # of all experts; stacked_up has the rows of gate and up projection
     *("shared_gate", "shared_up", "shared_down"),  # of the expert that every token takes
@@ -67,6 +75,8 @@ class Decoder:
     rotary_interleaved: bool = False  # neighbours are rotated together, not the first half with the second
     rotary_in_windows_only: bool = False  # layers that see everything have no positions, where others have windows
     norm_after_rotary: bool = False  # of queries and keys
+    rotary: bool | dict[str, str] = True  # whether there is such an embedding, or the key and value that say so
+    state_space: dict[str, str] = field(default_factory=dict)  # of Mamba2: keys of heads, size (of a state), groups
 
     gated_query: bool = False  # the query projection's rows of a head are its query, and then a gate of its output
 
