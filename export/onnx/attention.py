@@ -24,7 +24,7 @@ class Attention:
         self.head = config.get("head_dim") or config["hidden_size"] // self.heads
         multiplier = builder.decoder.attention_multiplier
         self.scale = builder.factor(multiplier) if multiplier else self.head**-0.5
-        self.positioned = self._has_positions(builder)
+        self.positioned = builder.decoder.rotates(config)
         self.rotary = rotary(config, self.head) if self.positioned else Rotary(np.zeros(0, np.float32), 1.0, 0)
         self._windows = [self._window(layer) for layer in range(config["num_hidden_layers"])]
 
@@ -77,11 +77,6 @@ class Attention:
     def values_of(self, mixed: str) -> str:
         """The operator's output as the output projection takes it."""
         return mixed
-
-    @staticmethod
-    def _has_positions(builder: Builder) -> bool:
-        says = builder.decoder.rotary
-        return says if isinstance(says, bool) else all(builder.config.get(key) == value for key, value in says.items())
 
     def _window(self, layer: int) -> int:
         """How many tokens a position sees, itself included; 0: all of them."""

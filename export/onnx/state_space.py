@@ -9,7 +9,6 @@ import numpy as np
 from export.onnx.builder import Builder
 from export.onnx.positions import Positions
 from export.onnx.recurrent import Recurrent
-from runtime.errors import RequestError
 
 
 class StateSpace(Recurrent):
@@ -25,11 +24,9 @@ class StateSpace(Recurrent):
         self.inner = builder.tensors.values("convolution", layer=layer).shape[0] - 2 * self.shared
         self.head = self.inner // self.heads
         self.state = self.heads, self.size, self.head
-        lowest, highest = config.get("time_step_limit") or (0.0, float("inf"))
-        if isinstance(highest, dict):  # transformers writes infinity as {"__float__": "Infinity"}
-            highest = float(highest.get("__float__", 0))
-        if lowest > 0 or highest < float("inf"):
-            raise RequestError("The ONNX export does not know limits of the steps of Mamba2 layers (time_step_limit).")
+        limits = [config[names["least_step"]]] if "least_step" in names else config.get("time_step_limit") or [0.0]
+        # transformers writes infinity as {"__float__": "Infinity"}
+        self.limits = [float(each["__float__"] if isinstance(each, dict) else each) for each in limits]
 
     def mix(self, x: str, layer: int) -> str:
         builder, graph, label = self.builder, self.builder.graph, f"{layer}.state"
@@ -39,6 +36,9 @@ class StateSpace(Recurrent):
         mixed = self._silu(self._causal(inner, layer), f"{label}.mixed")
         value, key, query = builder.split(mixed, [self.inner, self.shared, self.shared], "value", "key", "query")
         step = graph.node("Softplus", [builder.biased(step, self._values("state_step_bias", layer))], f"{label}.step")
+        if self.limits not in ([0.0], [0.0, float("inf")]):
+            bounds = [graph.constant(f"state.limit.{n}", np.array(v, np.float32)) for n, v in enumerate(self.limits)]
+            step = graph.node("Clip", [step, *bounds], f"{label}.step.clipped")
         step = graph.node("Mul", [step, self._used], f"{label}.step.used")
         rate = graph.constant(f"{label}.rate", -np.exp(self._values("state_decay", layer)))
         decay = graph.node("Mul", [step, rate], f"{label}.decay")
