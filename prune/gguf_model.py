@@ -7,12 +7,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from prune.fingerprint import fingerprint
 from prune.moe_model import TensorPlace
 from runtime.errors import RequestError, WorkError
+from runtime.formats.floats import as_float32
 from runtime.formats.gguf_file import MOST_EXPERTS, GgufFile
 from runtime.formats.gguf_header import GgufTensor
-from runtime.formats.gguf_names import DRAFTING, PREDICTION, ROUTER, in_layer, split_layer, tensor_role
+from runtime.formats.gguf_names import (
+    DRAFTING,
+    OUTPUT_SCALE,
+    PREDICTION,
+    ROUTER,
+    SCALED_GATES,
+    in_layer,
+    split_layer,
+    tensor_role,
+)
 
 _BY_ITSELF = (2, 4)  # gating functions that score each expert apart from the others: sigmoid, square root of softplus
 
@@ -188,6 +200,21 @@ class GgufModel:
     def fingerprint(self) -> str:
         """See ``prune.fingerprint``: the same for every GGUF file of a model, and for its checkpoint."""
         return fingerprint(self._routers())
+
+    def gate_scales(self) -> dict[int, np.ndarray]:
+        """By layer, the numbers [experts] (float32) by which a router scales its gates and llama.cpp the experts' outputs.
+
+        Raises:
+            WorkError: they are no floats.
+        """
+        found = {}
+        for layer in self.moe_layers if self.architecture in SCALED_GATES else ():
+            if (name := in_layer(layer, OUTPUT_SCALE)) in self.tensors:
+                values = as_float32(memoryview(self.file.read(name)), self.tensors[name].type.name)
+                if values is None or values.size != self.moe_layers[layer]:
+                    raise WorkError(f"{self.source} is damaged: {name} is not one float for each expert.")
+                found[layer] = values
+        return found
 
     def _routers(self) -> Iterator[tuple[int, str, tuple[int, ...], bytes]]:
         for layer in self.moe_layers:

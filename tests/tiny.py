@@ -48,6 +48,8 @@ def write_tiny_checkpoint(
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "bias" in name:  # they start at zero, where forgetting one would go unnoticed
             torch.nn.init.normal_(tensor, std=0.3)
+        elif name.endswith("per_expert_scale"):  # at one, likewise
+            torch.nn.init.normal_(tensor, mean=1, std=0.3)
     model.to(dtype).save_pretrained(folder, max_shard_size="3MB", save_original_format=as_published)
     if as_published and family in TRANSPOSED:
         turn_stacked_experts(folder)

@@ -1,7 +1,7 @@
 """Observing a GGUF model's experts in llama.cpp's graph: the sums of ``prune.calibrate.observe``, in numpy."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class GgufObserver:
         names: of a graph, as ``Listing`` has them.
         residual_scale: what the experts' sum is multiplied by before it is added to the hidden state.
         misnamed: as ``Listing`` has them.
+        gate_scales: as ``GgufModel`` has them: what is part of the gates, and of the graph's outputs.
 
     Raises:
         RequestError: a graph that weights its experts in a way that is not known here.
@@ -62,9 +63,10 @@ class GgufObserver:
         names: Iterable[tuple[str, int]],
         residual_scale: float = 1.0,
         misnamed: Collection[int] = (),
+        gate_scales: Mapping[int, np.ndarray] | None = None,
     ) -> None:
         self.sums = {i: np.zeros((len(ROLES), rows(n), n)) for i, n in moe_layers.items()}
-        self._scale = residual_scale
+        self._scale, self._gate_scales = residual_scale, gate_scales or {}
         self._last = max(moe_layers)
         names = list(names)
         place, times = {name: i for i, name in enumerate(names)}, Counter(names)
@@ -105,6 +107,10 @@ class GgufObserver:
         values = tensor.read()
         if stage == "output":
             outputs = values[0].astype(np.float32, copy=False)
+            if tensor.layer in self._gate_scales:
+                scales = self._gate_scales[tensor.layer][self._chosen]
+                self._gate = self._gate * scales
+                outputs = outputs / np.where(scales == 0, 1, scales)[..., None]
             self._add(tensor.layer, outputs @ outputs.swapaxes(1, 2), self._turn(outputs))
             return tensor.layer != self._last
         # Copies, since the graph goes on to use its memory for other tensors; ``_add`` counts their tokens.

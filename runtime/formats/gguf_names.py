@@ -16,6 +16,11 @@ DRAFTING = frozenset({
     "nemotron_h_moe", "qwen35moe", "qwen3next", "step35",
 })  # fmt: skip
 
+# One number for each expert by which its output is multiplied: of these architectures the router's, and part of the gates.
+# Of others it belongs to the type of the weights.
+OUTPUT_SCALE = "ffn_down_exps.scale"
+SCALED_GATES = frozenset({"gemma4"})
+
 _IN_LAYER = re.compile(r"blk\.(0|[1-9][0-9]*)\.(.*)", re.DOTALL)
 _EXPERT_WEIGHTS = re.compile(EXPERT_WEIGHTS)
 _ROLES: tuple[tuple[Literal["router", "router_bias", "selection_bias", "stacked"], re.Pattern[str]], ...] = (

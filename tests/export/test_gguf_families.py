@@ -195,7 +195,14 @@ def test_a_config_may_count_layers_of_multi_token_prediction_that_are_not_there(
     assert_equal(logits(file, subject.ids), subject.reference(subject.folder), subject.nearly)
 
 
-@pytest.mark.parametrize("family", [name for name in RUNNABLE if load_family(name).gguf.drafts])
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=() if name in ("glm4_moe", "nemotron_h") else pytest.mark.slow)
+        for name in RUNNABLE
+        if load_family(name).gguf.drafts
+    ],
+)
 def test_the_layer_that_llama_cpp_drafts_with_is_cut_with_the_rest(family: str, tmp_path: Path) -> None:
     groups = load_family(family).config
     alone = {key: 1 for key in (groups.groups, groups.topk_groups) if key}  # masked means the same routing then
