@@ -14,6 +14,7 @@ from export.sizes import (
     compute_bytes,
     fallback,
     metadata_bytes,
+    onnx_copies,
     read_weights,
     rotary_bytes,
     sizes_of,
@@ -65,7 +66,7 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choi
     able = formats_of(checkpoint)
     metadata = {
         "GGUF": metadata_bytes(checkpoint, "GGUF"),
-        "ONNX": metadata_bytes(checkpoint, "ONNX") + rotary_bytes(config),
+        "ONNX": metadata_bytes(checkpoint, "ONNX") + rotary_bytes(checkpoint, config),
     }
     tied = bool(config.get("tie_word_embeddings")) or not any(item.role == "output" for item in weights)
     weights = [item for item in weights if not (tied and item.role == "output")]
@@ -82,7 +83,7 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choi
             choose = type_in(name, layers, tied and not copies)
             stored = total = 0.0
             for item in [*weights, *copied] if copies else weights:
-                count = item.count
+                count = item.count * (onnx_copies(checkpoint, item) if format == "ONNX" else 1)
                 if item.routed:
                     experts = checkpoint.moe_layers[item.layer]
                     count = count * kept_count(experts, ratio) / experts

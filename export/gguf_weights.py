@@ -31,6 +31,8 @@ def byte_mismatch(artefact: GgufModel, source: GgufModel, plan: Plan) -> str:
     the same throughout and no importance matrix was used, so that cutting and quantising may have come in any order.
     """
     file, whole, rows = artefact.file, source.file, cut_shape(source, plan).rows
+    places = {name: source.place(name) for name in whole.tensors} | source.draft_places()
+    experts = source.moe_layers | source.draft_layers
     there = {name: whole.tensors[name] for name in file.tensors if name in whole.tensors}
     if missing := file.tensors.keys() - there.keys():
         return f"its source has no tensor {min(missing)}"
@@ -39,9 +41,9 @@ def byte_mismatch(artefact: GgufModel, source: GgufModel, plan: Plan) -> str:
     for name, tensor in there.items():
         if file.tensors[name].type != tensor.type or not (same or tensor.type.name == "F32"):
             continue
-        place, data, expected = source.place(name), file.read(name), whole.read(name)
+        place, data, expected = places[name], file.read(name), whole.read(name)
         if place.layer in rows and place.tensor_role != "other":
-            size = len(expected) // source.moe_layers[place.layer]
+            size = len(expected) // experts[place.layer]
             kept = [(at, row) for at, row in enumerate(rows[place.layer]) if row != PADDED_EXPERT]
             data = b"".join(data[at * size : (at + 1) * size] for at, _ in kept)
             expected = b"".join(expected[row * size : (row + 1) * size] for _, row in kept)

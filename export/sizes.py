@@ -153,8 +153,16 @@ def compute_bytes(config: dict[str, Any]) -> int:
     return 4 * (512 * 10 * config["hidden_size"] + config["vocab_size"])
 
 
-def rotary_bytes(config: dict[str, Any]) -> int:
+def onnx_copies(checkpoint: Checkpoint, weights: Weights) -> int:
+    """How often an ONNX file has them: experts' up projections stand in the place of a gate's, too, where relu is squared."""
+    decoder = checkpoint.family.decoder
+    return 2 if decoder and decoder.activation == "relu2" and weights.routed and weights.role == "other" else 1
+
+
+def rotary_bytes(checkpoint: Checkpoint, config: dict[str, Any]) -> int:
     """Bytes of an ONNX graph's tables of cosines and sines, float32."""
+    if (decoder := checkpoint.family.decoder) and not decoder.rotates(config):
+        return 0
     head = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
     rope = config.get("rope_parameters") or {}
     share = rope.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0

@@ -2,30 +2,24 @@
 
 import hashlib
 import math
-import mmap
 import re
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from prune.families import Family, Layout, decoder_config, families, family_of, load_family
 from prune.families.sanity import check_config, check_tensors
 from prune.fingerprint import fingerprint
 from prune.moe_model import TensorPlace
+from prune.stored_tensors import StoredTensors
 from runtime.errors import RequestError, WorkError
-from runtime.formats.floats import StoredArray, as_float32
 from runtime.formats.model_folder import CONFIG, check_side_files, read_checkpoint, read_config
-from runtime.formats.quantised import FloatTensor, Quantisation, float_tensors, quantisation_of, read_slices
-from runtime.formats.safetensors import SafetensorsTensor
+from runtime.formats.quantised import quantisation_of
 
-READ_BYTES = 1 << 24  # of a file at a time, where a tensor is read by rows
 HASHED_BYTES = 4096  # of each tensor's start go into the hash of the weights
 
 
-class Checkpoint:
+class Checkpoint(StoredTensors):
     """An MoE checkpoint folder. ``tensors`` are as stored; ``floats`` as they are where nothing is quantised.
 
     Raises:
@@ -35,27 +29,16 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
-        self.stored_config: dict[str, Any] = read_config(self.folder)
+        folder = Path(folder)
+        self.stored_config: dict[str, Any] = read_config(folder)
         self.family: Family = family_of(self.stored_config)
         self.config = decoder_config(self.stored_config)
-        check_config(self.config, self.family, self.folder / CONFIG)
-        check_side_files(self.folder)
-        self.quantisation: Quantisation | None = quantisation_of(self.config, self.folder)
-        self.tensors: dict[str, SafetensorsTensor] = read_checkpoint(self.folder, self.config)
+        check_config(self.config, self.family, folder / CONFIG)
+        check_side_files(folder)
+        quantisation = quantisation_of(self.config, folder)
+        super().__init__(folder, read_checkpoint(folder, self.config), quantisation)
         shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in self.tensors.items()}
-        check_tensors(shapes, self.config, self.family, self.folder)
-        self._maps: dict[Path, mmap.mmap] = {}
-
-    @property
-    def weights(self) -> int:
-        """How many numbers the tensors are, quantised or not."""
-        return sum(math.prod(tensor.shape) for tensor in self.floats.values())
-
-    @cached_property
-    def floats(self) -> dict[str, FloatTensor]:
-        """The tensors that this checkpoint would have unquantised; ``read``, ``read_rows`` and ``read_slices`` know them."""
-        return float_tensors(self.tensors, self.quantisation, self.folder)
+        check_tensors(shapes, self.config, self.family, folder)
 
     def require_decoder(self) -> None:
         """Refuse what cannot be calibrated.
@@ -93,7 +76,7 @@ class Checkpoint:
         for stack, (first, end) in self._stacks.items():
             if first <= layer < end:
                 return f"{stack}.{layer - first}."
-        raise ValueError(f"{self.folder} has no layer {layer}")
+        return self._draft_prefixes[layer]
 
     @cached_property
     def layout(self) -> Layout:
@@ -135,6 +118,31 @@ class Checkpoint:
         values = math.prod((self.tensors.get(name) or self.floats[name]).shape)
         return self._place_in_layer(layer, rest, values) if layer in self.moe_layers else TensorPlace("other")
 
+    @cached_property
+    def _draft_prefixes(self) -> dict[int, str]:
+        """What the tensors of routed layers of multi-token prediction begin with, where llama.cpp drafts with them."""
+        end = f".{self.layout.router}"
+        routers = [name for name in self.tensors if name.endswith(end) and self.place(name).tensor_role == "unloaded"]
+        prefixes = sorted(name.removesuffix(self.layout.router) for name in routers if self.family.gguf.drafts)
+        return dict(enumerate(prefixes, self.layer_count))
+
+    @cached_property
+    def draft_layers(self) -> dict[int, int]:
+        """Number of experts by layer of multi-token prediction that a cut keeps, numbered after the model's own layers."""
+        return {i: self.tensors[p + self.layout.router].shape[0] for i, p in self._draft_prefixes.items()}
+
+    def draft_places(self) -> dict[str, TensorPlace]:
+        """What the tensors are that ``place`` calls unloaded and a cut keeps, because llama.cpp drafts with them."""
+        places = {}
+        for name in self.tensors if self.family.gguf.drafts else ():
+            if self.place(name).tensor_role == "unloaded":
+                found = (each for each in self._draft_prefixes.items() if name.startswith(each[1]))
+                layer, prefix = next(found, (-1, ""))
+                values = math.prod(self.tensors[name].shape)
+                inside = self._place_in_layer(layer, name.removeprefix(prefix), values)
+                places[name] = inside if prefix else TensorPlace("other")
+        return places
+
     def split_layer(self, name: str) -> tuple[int, str]:
         """The number of the decoder layer that a tensor belongs to, -1 outside them, and its name within the layer."""
         for stack, (first, end) in self._stacks.items():
@@ -154,7 +162,8 @@ class Checkpoint:
                 return TensorPlace("expert", layer, int(found[1]), name[found.end() :])
         if any(name.startswith(prefix) for prefix in self.layout.experts if "{expert}" not in prefix):
             return TensorPlace("stacked", layer)
-        suspect = name.startswith(self.layout.block) and values == self.moe_layers[layer]
+        experts = self.moe_layers.get(layer) or self.draft_layers.get(layer)
+        suspect = name.startswith(self.layout.block) and values == experts
         suspect |= name.startswith(f"{self.layout.router}_")  # scales of a quantised router
         return TensorPlace("suspect" if suspect else "other", layer)
 
@@ -239,62 +248,3 @@ class Checkpoint:
             digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
             digest.update(self.raw(name)[:HASHED_BYTES])
         return digest.hexdigest()[:32]
-
-    def raw(self, name: str) -> memoryview:
-        """The tensor's bytes, mapped from its shard."""
-        tensor = self.tensors[name]
-        if tensor.path not in self._maps:
-            with tensor.path.open("rb") as file:
-                self._maps[tensor.path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return memoryview(self._maps[tensor.path])[tensor.start : tensor.stop]
-
-    def read(self, name: str) -> np.ndarray:
-        """One of ``floats`` as float32.
-
-        Raises:
-            WorkError: stored in a type that has no float32 value.
-        """
-        tensor = self.floats[name]
-        if tensor.format is None:
-            return self._as_float32(name, self.raw(name)).reshape(tensor.shape)
-        slices = list(self.read_slices(name))
-        return slices[0] if len(slices) == 1 and slices[0].shape == tensor.shape else np.stack(slices)
-
-    def read_slices(self, name: str) -> Iterator[np.ndarray]:
-        """The same, along the outermost axis one at a time; a quantised tensor of two axes at once."""
-        tensor = self.floats[name]
-        if tensor.format is None:
-            data = self.raw(name)
-            size = len(data) // tensor.shape[0]
-            for start in range(0, len(data), size):
-                yield self._as_float32(name, data[start : start + size]).reshape(tensor.shape[1:])
-            return
-        assert self.quantisation
-        yield from read_slices(
-            tensor, {end: self._stored(part) for end, part in tensor.parts.items()}, self.quantisation.settings, name
-        )
-
-    def _stored(self, name: str) -> StoredArray:
-        tensor = self.tensors[name]
-        found = StoredArray.of(self.raw(name), tensor.dtype, tensor.shape)
-        if found is None:
-            raise WorkError(f"{name} is stored as {tensor.dtype}, which is not read.")
-        return found
-
-    def read_rows(self, name: str) -> Iterator[np.ndarray]:
-        """The same, a few rows [n, columns] at a time, for tensors that are larger than memory allows: vocabularies."""
-        if self.floats[name].format:
-            yield from self.read_slices(name)
-            return
-        data, columns = self.raw(name), self.tensors[name].shape[-1]
-        size = len(data) * columns // math.prod(self.tensors[name].shape)  # bytes of a row
-        step = max(1, READ_BYTES // size) * size
-        for start in range(0, len(data), step):
-            yield self._as_float32(name, data[start : start + step]).reshape(-1, columns)
-
-    def _as_float32(self, name: str, data: memoryview) -> np.ndarray:
-        dtype = self.tensors[name].dtype
-        values = as_float32(data, dtype)
-        if values is None:
-            raise WorkError(f"{name} is stored as {dtype}; a bf16, f16 or f32 checkpoint is needed.")
-        return values

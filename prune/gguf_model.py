@@ -7,12 +7,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from prune.fingerprint import fingerprint
 from prune.moe_model import TensorPlace
 from runtime.errors import RequestError, WorkError
+from runtime.formats.floats import as_float32
 from runtime.formats.gguf_file import MOST_EXPERTS, GgufFile
 from runtime.formats.gguf_header import GgufTensor
-from runtime.formats.gguf_names import ROUTER, in_layer, split_layer, tensor_role
+from runtime.formats.gguf_names import (
+    DRAFTING,
+    OUTPUT_SCALE,
+    PREDICTION,
+    ROUTER,
+    SCALED_GATES,
+    in_layer,
+    split_layer,
+    tensor_role,
+)
 
 _BY_ITSELF = (2, 4)  # gating functions that score each expert apart from the others: sigmoid, square root of softplus
 
@@ -60,19 +72,41 @@ class GgufModel:
         return first is not None and any(layer is not None and layer >= first for layer in layers)
 
     @cached_property
+    def drafts(self) -> bool:
+        """Whether llama.cpp drafts with the layers of multi-token prediction, so that cuts keep them."""
+        first = self.first_unloaded
+        return first is not None and self.architecture in DRAFTING and in_layer(first, PREDICTION) in self.tensors
+
+    @cached_property
+    def draft_layers(self) -> dict[int, int]:
+        """Number of experts by layer of multi-token prediction that a cut keeps."""
+        return {layer: count for layer, count in self._routed.items() if self.drafts and layer not in self.moe_layers}
+
+    def draft_places(self) -> dict[str, TensorPlace]:
+        """What the tensors are that ``place`` calls unloaded and a cut keeps."""
+        if not self.drafts:
+            return {}
+        return {name: self._place(name) for name in self.tensors if self.place(name).tensor_role == "unloaded"}
+
+    @cached_property
     def moe_layers(self) -> dict[int, int]:
         """Number of experts by layer, from the router tensors that are there."""
+        end = float("inf") if self.first_unloaded is None else self.first_unloaded
+        found = {layer: count for layer, count in self._routed.items() if layer < end}
+        if not found:
+            raise RequestError(f"{self.source} has no routed layers: there are no experts to prune.")
+        return found
+
+    @cached_property
+    def _routed(self) -> dict[int, int]:
+        """The same with layers of multi-token prediction."""
         found = {}
         for name, tensor in self.tensors.items():
             layer, rest = split_layer(name)
             if layer is not None and rest == ROUTER:
-                if self.first_unloaded is not None and layer >= self.first_unloaded:
-                    continue
                 if len(tensor.shape) != 2 or tensor.shape[0] > MOST_EXPERTS:
                     raise WorkError(f"{self.source} is damaged: {name} has the shape {list(tensor.shape)}.")
                 found[layer] = tensor.shape[0]
-        if not found:
-            raise RequestError(f"{self.source} has no routed layers: there are no experts to prune.")
         return dict(sorted(found.items()))
 
     @property
@@ -95,12 +129,18 @@ class GgufModel:
 
     def place(self, name: str) -> TensorPlace:
         """What a tensor is, by its name and shape."""
-        layer, rest = split_layer(name)
+        layer, _ = split_layer(name)
         if layer is None:
             return TensorPlace("other")
         if self.first_unloaded is not None and layer >= self.first_unloaded:
             return TensorPlace("unloaded")
-        return TensorPlace(tensor_role(rest, self.tensors[name].shape, self.moe_layers.get(layer)), layer)
+        return self._place(name)
+
+    def _place(self, name: str) -> TensorPlace:
+        layer, rest = split_layer(name)
+        return TensorPlace(
+            tensor_role(rest, self.tensors[name].shape, self._routed.get(-1 if layer is None else layer)), layer
+        )
 
     @property
     def top_k(self) -> int:
@@ -160,6 +200,21 @@ class GgufModel:
     def fingerprint(self) -> str:
         """See ``prune.fingerprint``: the same for every GGUF file of a model, and for its checkpoint."""
         return fingerprint(self._routers())
+
+    def gate_scales(self) -> dict[int, np.ndarray]:
+        """By layer, the numbers [experts] (float32) by which a router scales its gates and llama.cpp the experts' outputs.
+
+        Raises:
+            WorkError: they are no floats.
+        """
+        found = {}
+        for layer in self.moe_layers if self.architecture in SCALED_GATES else ():
+            if (name := in_layer(layer, OUTPUT_SCALE)) in self.tensors:
+                values = as_float32(memoryview(self.file.read(name)), self.tensors[name].type.name)
+                if values is None or values.size != self.moe_layers[layer]:
+                    raise WorkError(f"{self.source} is damaged: {name} is not one float for each expert.")
+                found[layer] = values
+        return found
 
     def _routers(self) -> Iterator[tuple[int, str, tuple[int, ...], bytes]]:
         for layer in self.moe_layers:

@@ -71,6 +71,15 @@ class MoeModel(Protocol):
         """Number of experts by layer."""
         ...
 
+    @cached_property
+    def draft_layers(self) -> dict[int, int]:
+        """Number of experts by layer of multi-token prediction that a cut keeps, numbered after the model's own layers."""
+        ...
+
+    def draft_places(self) -> dict[str, TensorPlace]:
+        """What the tensors are that ``place`` calls unloaded and a cut keeps."""
+        ...
+
     @property
     def top_k(self) -> int:
         """Experts of a token (the most in any layer)."""

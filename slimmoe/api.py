@@ -73,13 +73,16 @@ def make_plan(
     return plan
 
 
-def prune(model: AnyPath, plan: "Plan | AnyPath", output: AnyPath, *, ragged: bool = False) -> Path:
+def prune(
+    model: AnyPath, plan: "Plan | AnyPath", output: AnyPath, *, ragged: bool = False, text_only: bool = False
+) -> Path:
     """Write a checkpoint folder or a GGUF file without the experts that the plan drops; all other bytes stay.
 
     Args:
         output: a new folder; for a GGUF file a file, or a folder with a slash at its end. A GGUF file gets a Modelfile for
             Ollama beside it where the plan is of one pair.
         ragged: write each layer of a checkpoint with its own count, which only ONNX can hold.
+        text_only: leave vision and audio parts of a checkpoint out: a causal language model is written.
 
     Raises:
         RequestError: the plan does not fit the model, or ``output`` is there already.
@@ -89,7 +92,7 @@ def prune(model: AnyPath, plan: "Plan | AnyPath", output: AnyPath, *, ragged: bo
     from prune.rewrite import prune as rewrite
 
     chosen = Plan.load(Path(plan)) if isinstance(plan, str | Path) else plan
-    path = rewrite(Path(model), chosen, output, ragged)
+    path = rewrite(Path(model), chosen, output, ragged, text_only)
     if path.suffix == ".gguf":
         from export.gguf.modelfile import add_for_cut
 

@@ -49,6 +49,7 @@ def write_moe(
     extra: dict[str, np.ndarray | None] | None = None,
     parts: int = 1,
     layers: int = 2,
+    architecture: str = "tiny",
 ) -> Path:
     """A small MoE of 8 experts by the gguf package's own writer, in one file or several; returns the (first) file.
 
@@ -65,11 +66,11 @@ def write_moe(
         for name in ("gate", "up", "down"):
             tensors[at + f"ffn_{name}_exps.weight"] = rng.random((8, 4, 32), np.float32).astype(np.float16)
     metadata: dict[str, Any] = {
-        "tiny.block_count": layers, "tiny.expert_count": 8, "tiny.expert_used_count": 2,
-        "tokenizer.ggml.tokens": ["a", "b", "ü"], "tiny.rope.freq_base": 10000.0,
+        f"{architecture}.block_count": layers, f"{architecture}.expert_count": 8, f"{architecture}.expert_used_count": 2,
+        "tokenizer.ggml.tokens": ["a", "b", "ü"], f"{architecture}.rope.freq_base": 10000.0,
     }  # fmt: skip
     metadata |= change or {}
-    writer = GGUFWriter(path, "tiny", split_max_tensors=0 if parts == 1 else -(-len(tensors) // parts))
+    writer = GGUFWriter(path, architecture, split_max_tensors=0 if parts == 1 else -(-len(tensors) // parts))
     for key, value in metadata.items():
         if value is not None:
             kind = T.UINT32 if type(value) is int and value >= 0 else T.get_type(value)

@@ -48,6 +48,8 @@ def write_tiny_checkpoint(
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "bias" in name:  # they start at zero, where forgetting one would go unnoticed
             torch.nn.init.normal_(tensor, std=0.3)
+        elif name.endswith("per_expert_scale"):  # at one, likewise
+            torch.nn.init.normal_(tensor, mean=1, std=0.3)
     model.to(dtype).save_pretrained(folder, max_shard_size="3MB", save_original_format=as_published)
     if as_published and family in TRANSPOSED:
         turn_stacked_experts(folder)
@@ -65,7 +67,7 @@ def turn_stacked_experts(folder: Path) -> None:
 
 
 def add_mtp_layer(folder: Path, tensors: bool = True) -> list[str]:
-    """Give a checkpoint a layer of multi-token prediction, a twin of its last one; returns the names of its tensors.
+    """Give a checkpoint a layer of multi-token prediction, with its last layer's weights; returns the names of its tensors.
 
     Args:
         tensors: false: config.json says that there is one, as of models that transformers saved, and there is none.
@@ -79,17 +81,32 @@ def add_mtp_layer(folder: Path, tensors: bool = True) -> list[str]:
         path.write_text(json.dumps(stored | counted))
     if not tensors:
         return []
-    count, last = checkpoint.layer_count, checkpoint.prefix(checkpoint.layer_count - 1)
-    name = checkpoint.family.unloaded[0].format(beyond=count)
+    count, family = checkpoint.layer_count, checkpoint.family
+    name = family.unloaded[0].format(beyond=count)
     prefix = name if re.search(r"\d", name) else f"{name}layers.0."
-    twins = {
-        prefix + key.removeprefix(last): tensor
+    twins = {prefix: checkpoint.prefix(count - 1)}
+    if "layers_block_type" in checkpoint.config:  # attention and experts are layers of their own
+        kinds = checkpoint.config["layers_block_type"]
+        attention = next(i for i, kind in enumerate(kinds) if kind in ("attention", "full_attention"))
+        twins = {prefix: checkpoint.prefix(attention), f"{name}layers.1.": checkpoint.prefix(count - 1)}
+    found = {
+        new + key.removeprefix(old): tensor
         for shard in folder.glob("*.safetensors")
         for key, tensor in load_file(shard).items()
-        if key.startswith(last)
+        for new, old in twins.items()
+        if key.startswith(old)
     }
-    save_file(twins, folder / "mtp.safetensors", {"format": "pt"})
+    width = checkpoint.config["hidden_size"]
+    last = "final_layernorm" if family.model_type in ("hy_v3", "nemotron_h") else "shared_head.norm"
+    inside = {"eh_proj": prefix, "enorm": prefix, "hnorm": prefix, last: [*twins][-1]}
+    names = [f"{before}{each}.weight" for each, before in inside.items()]
+    if prefix != name and len(twins) == 1:
+        names = [f"{name}{each}.weight" for each in ("fc", "pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm")]
+    joined, *norms = names
+    found[joined] = (torch.randn(width, 2 * width) * 0.15).to(torch.bfloat16)
+    found |= {norm: (1 + torch.randn(width) * 0.1).to(torch.bfloat16) for norm in norms}
+    save_file(found, folder / "mtp.safetensors", {"format": "pt"})
     index = folder / "model.safetensors.index.json"
     known = {name: tensor.path.name for name, tensor in checkpoint.tensors.items()}
-    index.write_text(json.dumps({"metadata": {}, "weight_map": known | dict.fromkeys(twins, "mtp.safetensors")}))
-    return sorted(twins)
+    index.write_text(json.dumps({"metadata": {}, "weight_map": known | dict.fromkeys(found, "mtp.safetensors")}))
+    return sorted(found)

@@ -167,7 +167,8 @@ def export_onnx(
         generation |= {"eos_token_id": ends} if ends else {}
         assert decoder  # or there is no graph
         kind = decoder.genai_type
-        genai = genai_config(checkpoint.config, generation, kind, f"onnx/{smallest}", inputs, outputs)
+        config = {"num_hidden_layers": checkpoint.layer_count} | checkpoint.config
+        genai = genai_config(config, generation, kind, f"onnx/{smallest}", inputs, outputs)
         _write_json(target / "genai_config.json", genai)
 
     if (output / "onnx").is_dir():

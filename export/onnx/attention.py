@@ -9,7 +9,7 @@ from onnx import TensorProto
 from export.onnx.builder import Builder
 from export.onnx.nodes import MICROSOFT
 from export.onnx.positions import Positions
-from export.onnx.rotary import rotary
+from export.onnx.rotary import Rotary, rotary
 from runtime.errors import RequestError
 
 
@@ -24,7 +24,8 @@ class Attention:
         self.head = config.get("head_dim") or config["hidden_size"] // self.heads
         multiplier = builder.decoder.attention_multiplier
         self.scale = builder.factor(multiplier) if multiplier else self.head**-0.5
-        self.rotary = rotary(config, self.head)
+        self.positioned = builder.decoder.rotates(config)
+        self.rotary = rotary(config, self.head) if self.positioned else Rotary(np.zeros(0, np.float32), 1.0, 0)
         self._windows = [self._window(layer) for layer in range(config["num_hidden_layers"])]
 
     def cache(self, layer: int, side: str) -> dict[str, tuple[int, list]]:
@@ -91,6 +92,8 @@ class Attention:
         return (config.get(key) or 0) if types is None or types[layer] == "sliding_attention" else 0
 
     def _rotates(self, layer: int) -> bool:
+        if not self.positioned:
+            return False
         return not self.builder.decoder.rotary_in_windows_only or not any(self._windows) or self._windows[layer] > 0
 
     def _tables(self) -> list[str]:

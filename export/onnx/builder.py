@@ -45,7 +45,7 @@ class Builder:
         self.decoder = decoder = _decoder_of(checkpoint)
         self.checkpoint, self.storage, self.weights = checkpoint, storage, weights
         given = {key: value for key, value in checkpoint.config.items() if value is not None}
-        self.config = _Config(decoder.defaults | given)
+        self.config = _Config({"num_hidden_layers": checkpoint.layer_count} | decoder.defaults | given)
         self.tensors, self.graph = tensors or Tensors(checkpoint, decoder), Graph(weights)
         self.epsilon = float(self.config[decoder.epsilon])
         for key, expected in ({"hidden_act": "silu"} | decoder.fixed).items():

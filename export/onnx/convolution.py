@@ -19,7 +19,7 @@ class Convolution:
 
     def cache(self, layer: int, side: str) -> dict[str, tuple[int, list]]:
         """Inputs (side ``past``) or outputs (``present``) of a layer, with data type and shape."""
-        channels, _, kernel = self.builder.tensors.values("convolution", layer=layer).shape
+        channels, _, kernel = self._kernel(layer).shape
         return {f"{side}_conv.{layer}": (TensorProto.FLOAT, ["batch_size", channels, kernel])}
 
     def mix(self, x: str, layer: int) -> str:
@@ -34,6 +34,10 @@ class Convolution:
     def output(self, mixed: str, layer: int) -> str:
         return self.builder.linear("convolution_output", mixed, layer)
 
+    def _kernel(self, layer: int) -> np.ndarray:
+        """The weights [channels, 1, kernel]."""
+        return self.builder.tensors.values("convolution", layer=layer)
+
     def _causal(self, x: str, layer: int) -> str:
         """Each channel of [B, S, channels] convolved with what came before, which the cache keeps."""
         graph = self.builder.graph
@@ -46,7 +50,7 @@ class Convolution:
     def _convolved(self, rows: str, layer: int) -> str:
         """Of [B, kernel + S, hidden] the sum of shifted products: for one token ORT's Conv takes many times longer."""
         builder, graph, label = self.builder, self.builder.graph, f"{layer}.convolution"
-        weight = builder.tensors.values("convolution", layer=layer)  # [hidden, 1, kernel]
+        weight = self._kernel(layer)
         kernel, total = weight.shape[-1], ""
         axis = graph.constant("convolution.axis", np.array([1]))
         for tap in range(kernel):
@@ -60,7 +64,7 @@ class Convolution:
 
     def _keep(self, rows: str, present: str, layer: int) -> None:
         """The last inputs of each sequence, which in a padded batch are not the last rows."""
-        graph, kernel = self.builder.graph, self.builder.tensors.values("convolution", layer=layer).shape[-1]
+        graph, kernel = self.builder.graph, self._kernel(layer).shape[-1]
         steps = graph.constant("convolution.steps", np.arange(kernel))
         last = graph.node("Add", [self.positions.new, steps], f"{present}.steps")
         last = graph.node("Unsqueeze", [last, graph.constant("convolution.each", np.array([2]))], f"{present}.where")

@@ -8,6 +8,8 @@ from export.onnx.routing import Router
 _ACTIVATIONS: dict[str, dict[str, float | str]] = {
     "swiglu": {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1.0, "activation_beta": 0.0},
     "relu": {"activation_type": "relu"},
+    # There is none for the square of relu: where gate and up projection are the same and alpha is large, the above is one.
+    "relu2": {"activation_type": "swiglu", "swiglu_fusion": 1, "activation_alpha": 1e4, "activation_beta": 0.0},
 }
 
 
@@ -64,10 +66,12 @@ class FeedForward:
         return builder.scaled(routed, self.scaling)
 
     def _network(self, kind: str, x: str, layer: int) -> str:
-        """silu(gate) * up, then down; or relu(up), then down."""
+        """silu(gate) * up, then down; or relu(up) or its square, then down."""
         builder, graph = self.builder, self.builder.graph
         if not self.gated:
             inner = graph.node("Relu", [builder.linear(f"{kind}_up", x, layer)], f"{layer}.{kind}.inner")
+            if builder.decoder.activation == "relu2":
+                inner = graph.node("Mul", [inner, inner], f"{inner}.square")
             return builder.linear(f"{kind}_down", inner, layer)
         if builder.tensors.has(f"{kind}_gate_up", layer=layer):
             both = builder.linear(f"{kind}_gate_up", x, layer)

@@ -21,15 +21,24 @@ from export.onnx.convolution import Convolution
 from export.onnx.delta_net import DeltaNet
 from export.onnx.experts import FeedForward
 from export.onnx.gated_attention import GatedAttention
+from export.onnx.kimi_delta import KimiDelta
 from export.onnx.latent_attention import LatentAttention
 from export.onnx.positions import Positions
 from export.onnx.quantise import Storage
+from export.onnx.selective_state import SelectiveState
+from export.onnx.state_space import StateSpace
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
 from prune.families.decoder import Decoder
 
 # What layers have instead of attention, by a role of which they alone have a tensor; the first that fits.
-_MIXERS: dict[str, type[Convolution]] = {"delta_decay": DeltaNet, "convolution_input": Convolution}
+_MIXERS: dict[str, type[Convolution]] = {
+    "delta_decay": DeltaNet,
+    "state_decay": StateSpace,
+    "channel_decay": SelectiveState,
+    "kimi_decay": KimiDelta,
+    "convolution_input": Convolution,
+}
 KEEP = "num_logits_to_keep"
 
 
@@ -38,7 +47,7 @@ class _Decoder:
 
     def __init__(self, builder: Builder) -> None:
         self.builder, self.graph = builder, builder.graph
-        self.layers = builder.config["num_hidden_layers"]
+        self.parts = self._parts(builder)
         self.positions = positions = Positions(builder.graph)
         self.attention = self._attention(builder.decoder)(builder, positions)
         self.others = {
@@ -51,6 +60,15 @@ class _Decoder:
         if "latent" in decoder.layer:
             return LatentAttention
         return GatedAttention if decoder.gated_query else Attention
+
+    @staticmethod
+    def _parts(builder: Builder) -> list[tuple[int, str, bool]]:
+        """What follows each other: number of the layer, role of the norm before it, and whether tokens see each other."""
+        layers = range(builder.config["num_hidden_layers"])
+        if not builder.decoder.one_part:
+            return [(n, role, role == "input_norm") for n in layers for role in ("input_norm", "post_norm")]
+        routed, has = builder.checkpoint.moe_layers, builder.tensors.has
+        return [(n, "input_norm", not (n in routed or has("dense_up", layer=n))) for n in layers]
 
     def mixer(self, layer: int) -> Attention | Convolution:
         """What lets a layer's tokens see each other."""
@@ -78,16 +96,19 @@ class _Decoder:
         residual = builder.factor(decoder.residual_multiplier)
         x, embedding = builder.embedding(self.positions.padded_right("input_ids"))
         normed = builder.norm("input_norm", x, 0) if "input_norm" in decoder.layer else x
-        for layer in range(self.layers):
-            mixer = self.mixer(layer)
-            mixed = mixer.mix(normed, layer)
-            if layer + 1 == self.layers:  # nothing after the last attention looks at other positions
-                x, mixed = self.keep(x, mixed)
-            mixed = builder.scaled(self.normed("mixed_norm", mixer.output(mixed, layer), layer), residual)
-            normed, x = builder.add_norm("post_norm", x, mixed, layer)
-            mixed = builder.scaled(self.normed("fed_norm", self.feed_forward(normed, layer), layer), residual)
-            role, of = ("input_norm", layer + 1) if layer + 1 < self.layers else ("final_norm", None)
-            normed, x = builder.add_norm(role, x, mixed, of)
+        last = max(place for place, (_, _, mixes) in enumerate(self.parts) if mixes)
+        following = [(role, layer) for layer, role, _ in self.parts[1:]] + [("final_norm", None)]
+        for place, (layer, _, mixes) in enumerate(self.parts):
+            if mixes:
+                mixer = self.mixer(layer)
+                added = mixer.mix(normed, layer)
+                if place == last:  # nothing after the last attention looks at other positions
+                    x, added = self.keep(x, added)
+                added = self.normed("mixed_norm", mixer.output(added, layer), layer)
+            else:
+                added = self.normed("fed_norm", self.feed_forward(normed, layer), layer)
+            role, of = following[place]
+            normed, x = builder.add_norm(role, x, builder.scaled(added, residual), of)
         vocabulary = builder.logits(normed, embedding)
         builder.tensors.check()
         # transformers.js knows batch_size by that name
@@ -99,7 +120,8 @@ class _Decoder:
         )
 
     def caches(self, side: str) -> dict[str, tuple[int, list]]:
-        return {name: kind for n in range(self.layers) for name, kind in self.mixer(n).cache(n, side).items()}
+        layers = [layer for layer, _, mixes in self.parts if mixes]
+        return {name: kind for n in layers for name, kind in self.mixer(n).cache(n, side).items()}
 
 
 def build_graph(checkpoint: Checkpoint, storage: Storage, weights: Weights) -> ModelProto:

@@ -25,7 +25,8 @@ class LatentAttention(Attention):
         self.head, self.kv_heads = self.rotated + self.plain, self.heads
         if self.value > self.head:
             raise RequestError(f"The ONNX graph needs values of a head no larger than its keys ({self.head}).")
-        self.rotary = rotary(config, self.rotated, whole=True)
+        if self.positioned:
+            self.rotary = rotary(config, self.rotated, whole=True)
         self.scale = self.head**-0.5 * self.rotary.sharpness
 
     def projections(self, x: str, layer: int) -> tuple[str, str, str]:

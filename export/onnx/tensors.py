@@ -118,7 +118,8 @@ class Tensors:
     def experts(self, layer: int, count: int) -> Experts:
         """The experts of a layer: each in tensors of its own, or all of them stacked."""
         if "expert_down" in self._roles and not self.has("stacked_down", layer=layer):
-            sides = {"up": ["expert_gate", "expert_up"], "down": ["expert_down"]}
+            first = "expert_up" if self._squares else "expert_gate"
+            sides = {"up": [first, "expert_up"], "down": ["expert_down"]}
             sides = {side: [role for role in roles if role in self._roles] for side, roles in sides.items()}
             up, down = (self._each(f"{layer}.experts.{side}.weight", sides[side], layer, count) for side in sides)
             return Experts(up, down, *(self._each_bias(sides[side], layer, count) for side in sides))
@@ -130,6 +131,11 @@ class Tensors:
             self._stacked(f"{layer}.experts.down.weight", "stacked_down", layer, count, lambda rows: rows),
             *biases,
         )
+
+    @property
+    def _squares(self) -> bool:
+        """Whether experts have no gate and their up projection is written twice, in the gate's place as well."""
+        return self._decoder.activation == "relu2"
 
     def _each(self, label: str, roles: list[str], layer: int, count: int) -> Matrix:
         """One weight of all experts; of several roles the rows come in turn."""
@@ -157,6 +163,8 @@ class Tensors:
 
     def _in_turn(self, rows: np.ndarray) -> np.ndarray:
         """Rows of gate and up projection in turn."""
+        if self._squares:
+            return np.repeat(rows, 2, axis=0)
         if self._decoder.stacked_interleaved:
             return rows
         return np.stack(np.split(rows, 2), axis=1).reshape(rows.shape)
@@ -176,7 +184,8 @@ class Tensors:
             for values in self._checkpoint.read_slices(name):
                 yield order(values.T if turned else values)
 
-        return Matrix(label, (count, *(reversed(shape) if turned else shape)), pieces)
+        rows, columns = reversed(shape) if turned else shape
+        return Matrix(label, (count, rows * (2 if self._squares and role == "stacked_up" else 1), columns), pieces)
 
     def check(self) -> None:
         """Raise unless all that was asked for is there, and all that is there was asked for."""

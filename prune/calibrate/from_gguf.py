@@ -63,7 +63,8 @@ def calibrate_gguf(
         listing = Listing()
         with engine.watch(listing):
             engine.evaluate([conversations[0].ids[:1]])
-        observer = GgufObserver(moe_layers, listing.names, float(model.file.get(model.key("residual_scale")) or 1))
+        scale = float(model.file.get(model.key("residual_scale")) or 1)
+        observer = GgufObserver(moe_layers, listing.names, scale, listing.misnamed, model.gate_scales())
         work = list(_batches(conversations, SEQUENCES if engine.joins_sequences else 1))
         key = {"files": _identity(model), "work": _hash_of(work), "engine": engine.name}
         with tempfile.TemporaryDirectory() as scratch:

@@ -1,29 +1,43 @@
 """Observing a GGUF model's experts in llama.cpp's graph: the sums of ``prune.calibrate.observe``, in numpy."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
 from prune.calibrate.resume import Partial
 from prune.calibrate.stats import ROLES, SUMS, rows
-from runtime.engines.llama_graph import BEFORE, CHOSEN, GATES, OUTPUTS, WEIGHTED, GraphTensor
+from runtime.engines.llama_graph import BEFORE, CHOSEN, GATES, NORMED, OUTPUTS, WEIGHTED, GraphTensor
 from runtime.errors import RequestError, WorkError
 
 EASY_EP = SUMS.index("easy_ep")
 
 
+def _normed_states(normed: GraphTensor) -> GraphTensor | None:
+    """The hidden states that a norm was given, of its result: a product of the norm proper with its scales."""
+    norm = normed.source()
+    return norm and norm.source()
+
+
 class Listing:
-    """A watcher that only notes the names in a graph, in the order of their evaluation."""
+    """A watcher that notes the names in a graph, in the order of their evaluation.
+
+    ``misnamed``: layers whose norm before the experts is given others than the hidden states that are called so. Of Jamba
+    llama.cpp gives that name to what attention adds to them.
+    """
 
     def __init__(self) -> None:
         self.names: list[tuple[str, int]] = []
+        self.misnamed: set[int] = set()
 
     def wants(self, name: str, layer: int) -> bool:
         self.names.append((name, layer))
-        return False
+        return name == NORMED and (BEFORE, layer) in self.names
 
     def see(self, tensor: GraphTensor) -> bool:
+        before = _normed_states(tensor)
+        if before and before.name != BEFORE:
+            self.misnamed.add(tensor.layer)
         return True
 
 
@@ -36,16 +50,23 @@ class GgufObserver:
         moe_layers: number of experts by layer.
         names: of a graph, as ``Listing`` has them.
         residual_scale: what the experts' sum is multiplied by before it is added to the hidden state.
+        misnamed: as ``Listing`` has them.
+        gate_scales: as ``GgufModel`` has them: what is part of the gates, and of the graph's outputs.
 
     Raises:
         RequestError: a graph that weights its experts in a way that is not known here.
     """
 
     def __init__(
-        self, moe_layers: dict[int, int], names: Iterable[tuple[str, int]], residual_scale: float = 1.0
+        self,
+        moe_layers: dict[int, int],
+        names: Iterable[tuple[str, int]],
+        residual_scale: float = 1.0,
+        misnamed: Collection[int] = (),
+        gate_scales: Mapping[int, np.ndarray] | None = None,
     ) -> None:
         self.sums = {i: np.zeros((len(ROLES), rows(n), n)) for i, n in moe_layers.items()}
-        self._scale = residual_scale
+        self._scale, self._gate_scales = residual_scale, gate_scales or {}
         self._last = max(moe_layers)
         names = list(names)
         place, times = {name: i for i, name in enumerate(names)}, Counter(names)
@@ -65,8 +86,9 @@ class GgufObserver:
                     next_command="slimmoe calibrate DIR --pair en-de -o stats.safetensors",
                 )
             self._stages |= dict(zip(used, ("chosen", "gate", "output")))
-            if times[BEFORE, layer] == 1 and place[BEFORE, layer] < order[0]:
-                self._stages[BEFORE, layer] = "before"
+            before = NORMED if layer in misnamed else BEFORE
+            if times[before, layer] == 1 and place[before, layer] < order[0]:
+                self._stages[before, layer] = "before"
         self._role = np.empty(0, np.int64)  # of each token of the graph: 0 prompt, 1 response
         self._chosen = self._gate = np.empty((0, 0))
         self._before: np.ndarray | None = None  # the hidden states [T, H] that the layer's experts add to
@@ -79,9 +101,16 @@ class GgufObserver:
         return (name, layer) in self._stages
 
     def see(self, tensor: GraphTensor) -> bool:
-        stage, values = self._stages[tensor.name, tensor.layer], tensor.read()
+        stage = self._stages[tensor.name, tensor.layer]
+        if tensor.name == NORMED:  # the hidden states are there still, for the experts' sum to be added to
+            tensor = _normed_states(tensor) or tensor
+        values = tensor.read()
         if stage == "output":
             outputs = values[0].astype(np.float32, copy=False)
+            if tensor.layer in self._gate_scales:
+                scales = self._gate_scales[tensor.layer][self._chosen]
+                self._gate = self._gate * scales
+                outputs = outputs / np.where(scales == 0, 1, scales)[..., None]
             self._add(tensor.layer, outputs @ outputs.swapaxes(1, 2), self._turn(outputs))
             return tensor.layer != self._last
         # Copies, since the graph goes on to use its memory for other tensors; ``_add`` counts their tokens.

@@ -71,6 +71,7 @@ class Gguf:
     input_first: bool = False  # its converter wants stacked experts with input features before output features
     nearly: str = ""  # in what its code computes the family otherwise, too little to matter
     separate_output: bool = False  # its code wants output weights of their own where the embedding serves as them
+    drafts: bool = False  # it drafts with the family's layers of multi-token prediction, so cuts keep them
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Family:
     prefixes: dict[str, str] = field(default_factory=dict)  # others in the files: what modules begin with then
     architectures: tuple[str, ...] = ()  # names by which models of other types are of this family, too
     beside: tuple[str, ...] = ()  # prefixes of tensors of other parts than the decoder, such as vision
+    text_class: str = ""  # transformers' causal language model of the decoder alone, where it has one
     padding: bool = (
         True  # false: a selection bias does not keep an expert out of the others' scores (softmax before it)
     )

@@ -7,6 +7,7 @@ What tensors tell is not repeated there: layers without experts, shared experts,
 and keys are normalised as a whole or head by head.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,14 @@ LAYER_ROLES = (
     ),  # of queries, keys, values and gates, and of rates and steps, head by head of keys
     *("delta_input", "delta_gate", "delta_rate", "delta_step"),  # the same apart: queries, keys and values in turn
     *("delta_step_bias", "delta_decay", "delta_norm", "delta_output"),
+    # Of state spaces, which have a convolution, too: gates, values, keys, queries and steps in turn.
+    *("state_input", "state_step_bias", "state_decay", "state_skip", "state_norm", "state_output"),
+    # Of those whose decay is by channel: gates and channels, then steps, keys and queries in turn, each with a norm.
+    *("channel_decay", "state_parts", "state_step", "state_step_norm", "state_key_norm", "state_query_norm"),
+    # Of Kimi's delta nets: queries, keys and values as of attention, each with a convolution, or all with one.
+    *("convolution_query", "convolution_key", "convolution_value"),
+    *("kimi_decay", "kimi_step_down", "kimi_step_up", "kimi_step_bias", "kimi_rate"),
+    *("kimi_gate_down", "kimi_gate_up", "kimi_norm"),
     *("expert_gate", "expert_up", "expert_down"),  # of one {expert}
     *("stacked_up", "stacked_down"),  # of all experts; stacked_up has the rows of gate and up projection
     *("shared_gate", "shared_up", "shared_down"),  # of the expert that every token takes
@@ -34,7 +43,7 @@ LAYER_ROLES = (
     "shared_sigmoid",  # one row: the shared expert's gate
     *("dense_gate", "dense_up", "dense_down"),  # in layers without a router
 )
-ACTIVATIONS = ("swiglu", "relu")
+ACTIVATIONS = ("swiglu", "relu", "relu2")
 SCORES = ("softmax", "sigmoid", "sparsemixer")
 
 
@@ -67,14 +76,20 @@ class Decoder:
     rotary_interleaved: bool = False  # neighbours are rotated together, not the first half with the second
     rotary_in_windows_only: bool = False  # layers that see everything have no positions, where others have windows
     norm_after_rotary: bool = False  # of queries and keys
+    rotary: bool | dict[str, str] = True  # whether there is such an embedding, or the key and value that say so
+    state_space: dict[str, str] = field(
+        default_factory=dict
+    )  # of Mamba2: keys of heads, size (of a state), groups, least_step
 
     gated_query: bool = False  # the query projection's rows of a head are its query, and then a gate of its output
+
+    one_part: bool = False  # a layer is attention, a state or a network alone, after a norm of its own
 
     score: str = "softmax"  # how the router's logits become gates: one of SCORES
     normalise_gates: bool | str = True  # whether the gates of a token's experts sum to 1, or the key that says so
     routed_scaling: str | None = None  # key of a factor of what the routed experts add
     routed_dropout: str | None = None  # key of the share of it that training drops: what is left is the factor
-    activation: str = "swiglu"  # or relu, of networks that have no gate
+    activation: str = "swiglu"  # or, of networks that have no gate, relu and its square, relu2
     swiglu: dict[str, str | float] = field(default_factory=dict)  # alpha, beta, limit: a number or a key
     stacked_interleaved: bool = False  # rows of gate and up projection in turn, instead of one after the other
     stacked_transposed: bool | str = False  # input features before output features; "by_shape": in some checkpoints
@@ -86,6 +101,11 @@ class Decoder:
             raise TypeError(f"[decoder] has no role {', '.join(sorted(unknown))}")
         if self.score not in SCORES or self.norm not in ("rms", "layer") or self.activation not in ACTIVATIONS:
             raise TypeError(f"[decoder] knows no {self.score!r}, no {self.norm!r} or no {self.activation!r}")
+
+    def rotates(self, config: Mapping[str, Any]) -> bool:
+        """Whether queries and keys are rotated by their positions."""
+        says = self.rotary
+        return says if isinstance(says, bool) else all(config.get(key) == value for key, value in says.items())
 
     @property
     def has_encoder(self) -> bool:

@@ -97,7 +97,8 @@ def _write(
         config = json.dumps(plain_config(checkpoint.config), indent=2) + "\n"
         (temporary / "config.json").write_text(config, encoding="utf-8")
         load_model(temporary, torch.device("meta"), dtype)
-        write_provenance(temporary, provenance.after(Recovery.from_dict(about)))
+        left_out = (*provenance.left_out, *sorted(checkpoint.draft_places()))  # layers that transformers does not load
+        write_provenance(temporary, replace(provenance, left_out=left_out).after(Recovery.from_dict(about)))
 
 
 def recover(

@@ -8,7 +8,7 @@ from prune.rewrite.gguf import prune_gguf
 from runtime.errors import RequestError
 
 
-def prune(source: Path, plan: Plan, output: Path | str, ragged: bool = False) -> Path:
+def prune(source: Path, plan: Plan, output: Path | str, ragged: bool = False, text_only: bool = False) -> Path:
     """Write a checkpoint folder or a GGUF file without the experts that ``plan`` drops; returns what is written.
 
     All else stays byte for byte, and the types of all tensors stay. A plan with different counts by layer is padded to
@@ -19,16 +19,19 @@ def prune(source: Path, plan: Plan, output: Path | str, ragged: bool = False) ->
             slash at its end) for a file that is named by the source, the pair and the share that is cut.
         ragged: do not pad: write each layer with its own count, for ONNX and ``prune.loading.load_model`` alone.
 
+        text_only: leave vision and audio parts of a checkpoint out: a causal language model is written.
+
     Raises:
         RequestError: there is no such model, the plan does not fit it, or ``output`` holds something already.
         WorkError: the source is damaged or holds tensors that no rule describes, or the disk is full.
     """
     source = Path(source)
     if source.is_dir() or (source.suffix != ".gguf" and not source.exists()):
-        return prune_checkpoint(source, plan, Path(output), ragged)
-    if ragged:
+        return prune_checkpoint(source, plan, Path(output), ragged, text_only)
+    if ragged or text_only:
+        option = "has one count of experts for all layers: --ragged" if ragged else "holds no other part: --text-only"
         raise RequestError(
-            f"{source} is a GGUF file, which has one count of experts for all layers: --ragged is for checkpoints.",
+            f"{source} is a GGUF file, which {option} is for checkpoints.",
             next_command=f"slimmoe prune {source} --plan plan.json -o FILE.gguf",
         )
     return prune_gguf(source, plan, output)

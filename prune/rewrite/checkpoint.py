@@ -5,6 +5,7 @@ import re
 import shutil
 import struct
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from prune.moe_model import TensorPlace
 from prune.plan.plan import Plan
 from prune.rewrite.pieces import Piece, cut, write_data
 from prune.rewrite.shape import Shape, check_plan, cut_shape
+from prune.rewrite.text_only import beside, check_text_only, is_of_others, own_name, text_config
 from runtime.errors import WorkError
 from runtime.formats.copying import write_all
 from runtime.formats.files import new_folder, require_space
@@ -33,7 +35,8 @@ def _check_experts(checkpoint: Checkpoint, places: dict[str, TensorPlace]) -> No
             parts[place.layer][place.expert].add(place.part)
     wrong = []
     for layer, found in parts.items():
-        experts, expected = range(checkpoint.moe_layers[layer]), set().union(*found.values())
+        count = checkpoint.moe_layers.get(layer) or checkpoint.draft_layers[layer]
+        experts, expected = range(count), set().union(*found.values())
         prefix = f"{checkpoint.prefix(layer)} expert"
         wrong += (f"{prefix} {i}: {part}" for i in experts for part in sorted(expected - found[i]))
         wrong += (f"{prefix} {i} is one too many" for i in found if i not in experts)
@@ -118,24 +121,32 @@ def _new_names(checkpoint: Checkpoint, shape: Shape, name: str) -> list[str]:
     return [name]
 
 
-def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = False) -> Path:
+def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = False, text_only: bool = False) -> Path:
     """``prune.rewrite.prune`` for a checkpoint: an ordinary Hugging Face folder, with the plan as ``slimmoe.json``.
 
-    Tensors that transformers does not load (multi-token prediction) are left out, and named in ``slimmoe.json``.
+    Layers of multi-token prediction stay where llama.cpp drafts with them, though transformers does not load them. Others
+    are left out, and named in ``slimmoe.json``, and so are parts beside the decoder with ``text_only``.
     """
     checkpoint = Checkpoint(folder)
+    if text_only:
+        check_text_only(checkpoint)
     check_plan(checkpoint, plan)
     shape = cut_shape(checkpoint, plan, ragged)
-    places = {name: checkpoint.place(name) for name in checkpoint.tensors}
+    places = {name: checkpoint.place(name) for name in checkpoint.tensors} | checkpoint.draft_places()
+    without_mtp = any(place.tensor_role == "unloaded" for place in places.values())
+    if text_only:
+        places |= dict.fromkeys(beside(checkpoint), TensorPlace("unloaded"))
     left_out = sorted(name for name, place in places.items() if place.tensor_role == "unloaded")
     pieces = cut(checkpoint, places, shape)
+    if text_only:
+        pieces = [replace(piece, name=own_name(piece.name)) for piece in pieces]
     _check_experts(checkpoint, places)
     shards: dict[Path, list[Piece]] = defaultdict(list)
     for piece in sorted(pieces, key=lambda piece: piece.content.source.start):
         shards[piece.content.source.path].append(piece)
     total = sum(piece.content.size for piece in pieces)
     require_space(output, total)
-    copied = side_files(checkpoint.folder)
+    copied = [path for path in side_files(checkpoint.folder) if not (text_only and is_of_others(path.name))]
     with new_folder(output) as temporary:
         for path in copied:
             shutil.copyfile(path, temporary / path.name)
@@ -148,7 +159,8 @@ def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = Fals
             (temporary / INDEX).write_text(
                 json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1)
             )
-        config = _new_config(checkpoint, plan, shape, bool(left_out))
+        config = _new_config(checkpoint, plan, shape, without_mtp)
+        config = text_config(checkpoint, config) if text_only else config
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         about = plan.to_dict() | {"ragged": shape.ragged, "left_out": left_out}
         write_provenance(temporary, Provenance.from_dict(about))

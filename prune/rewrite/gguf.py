@@ -26,7 +26,7 @@ def _check_experts(model: GgufModel) -> None:
     """Every router must have its experts."""
     lacking = [
         in_layer(layer, names[0])
-        for layer in model.moe_layers
+        for layer in model.moe_layers | model.draft_layers
         for names in NEEDED_EXPERTS
         if not any(in_layer(layer, name) in model.tensors for name in names)
     ]
@@ -70,12 +70,12 @@ def _stay(model: GgufModel, key: str) -> int | None:
     if not key.startswith(model.key("")) or key.endswith("_sections"):
         return None
     by_layer = model.file.metadata[key].count == max(model.numbers("block_count"), default=0)
-    return model.first_unloaded if by_layer and model.has_unloaded else None
+    return model.first_unloaded if by_layer and model.has_unloaded and not model.drafts else None
 
 
 def _without_prediction(model: GgufModel, entries: dict[str, bytes | None]) -> dict[str, bytes | None]:
     """Metadata for a model whose layers of multi-token prediction are left out: a plan knows nothing of their experts."""
-    if not model.has_unloaded:
+    if not model.has_unloaded or model.drafts:
         return {}
     layers = model.first_unloaded or 0
     changed = _changed(model, "block_count", lambda _: layers) | _changed(model, "nextn_predict_layers", lambda _: 0)
@@ -106,7 +106,8 @@ def _file_name(source: Path, plan: Plan) -> str:
 def prune_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
     """``prune.rewrite.prune`` for a GGUF file, which a split one becomes.
 
-    Layers of multi-token prediction, which no plan knows, are left out. The plan goes into the file as keys ``slimmoe.*``.
+    Layers of multi-token prediction stay where llama.cpp drafts with them, and are left out otherwise. The plan
+    goes into the file as keys ``slimmoe.*``.
     """
     model = GgufModel(source)
     output = output_path(output, _file_name(model.source, plan), f"slimmoe prune {source} --plan plan.json")
@@ -114,7 +115,7 @@ def prune_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
         raise RequestError(f"{output} is the file to be cut: choose another name for the result.")
     check_plan(model, plan)
     shape = cut_shape(model, plan)
-    places = {name: model.place(name) for name in model.tensors}
+    places = {name: model.place(name) for name in model.tensors} | model.draft_places()
     pieces = cut(model, places, shape)
     _check_experts(model)
     metadata = _new_metadata(model, plan, shape)

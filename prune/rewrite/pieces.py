@@ -105,10 +105,11 @@ def cut(model: MoeModel, places: dict[str, TensorPlace], shape: Shape) -> list[P
     """
     pieces: list[Piece] = []
     wrong: list[str] = []
-    numbers = {layer: _numbers(rows, model.moe_layers[layer]) for layer, rows in shape.rows.items()}
+    layers = model.moe_layers | model.draft_layers
+    numbers = {layer: _numbers(rows, layers[layer]) for layer, rows in shape.rows.items()}
     for name, place in places.items():
         tensor, role = model.tensors[name], place.tensor_role
-        experts = model.moe_layers.get(-1 if place.layer is None else place.layer)
+        experts = layers.get(-1 if place.layer is None else place.layer)
         if role == "unloaded":
             continue
         if role == "other":

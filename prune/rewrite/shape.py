@@ -7,7 +7,7 @@ import numpy as np
 
 from prune.moe_model import MoeModel
 from prune.plan.plan import Plan
-from runtime.errors import RequestError
+from runtime.errors import RequestError, WorkError
 
 PADDED_EXPERT = -1  # in rows: a place of the cut that the router must never choose
 # By type: a selection bias so low that no score can outweigh it, finite because some engines refuse infinities.
@@ -24,7 +24,8 @@ class Shape:
     """The cut model.
 
     Attributes:
-        rows: by layer, the source expert of each place in the cut, or PADDED_EXPERT.
+        rows: by layer, the source expert of each place in the cut, or PADDED_EXPERT. No plan knows layers of multi-token
+            prediction: those that stay keep the experts of the same numbers as the model's last routed layer.
         groups: expert groups of the router; 1 means plain top-k.
     """
 
@@ -105,7 +106,18 @@ def cut_shape(model: MoeModel, plan: Plan, ragged: bool = False) -> Shape:
 
     Raises:
         RequestError: the layers differ and the router has no bias that makes padding exact.
+        WorkError: a layer of multi-token prediction has not as many experts as the model's last routed layer.
     """
+    last = max(model.moe_layers)
+    if {*model.draft_layers.values()} - {model.moe_layers[last]}:
+        raise WorkError(
+            f"{model.source} is damaged: its layers of multi-token prediction have other counts of experts."
+        )
+    shape = _own_layers(model, plan, ragged)
+    return Shape(shape.rows | dict.fromkeys(model.draft_layers, shape.rows[last]), shape.groups)
+
+
+def _own_layers(model: MoeModel, plan: Plan, ragged: bool) -> Shape:
     groups = groups_after(model, plan)
     rows = {layer.layer: layer.keep for layer in plan.layers}
     counts = {len(keep) for keep in rows.values()}

@@ -28,6 +28,7 @@ from runtime.llama_paths import GET_LIBRARY
 
 ROUTER_STAGES = ("ffn_moe_logits", "ffn_moe_logits_biased", "ffn_moe_probs", "ffn_moe_probs_biased")
 BEFORE = "ffn_inp"  # [1, 1, T, H]: the hidden states, before the norm and the experts
+NORMED = "ffn_norm"  # the same after it
 CHOSEN, WEIGHTED = "ffn_moe_topk", "ffn_moe_weighted"
 # Stages of the gate weight and of the experts' outputs: the last one that a graph has is what it goes on with.
 GATES = ("ffn_moe_weights", "ffn_moe_weights_softmax", "ffn_moe_weights_norm", "ffn_moe_weights_scaled")
@@ -136,6 +137,11 @@ class GraphTensor:
         data = self._copy()
         self._array(data)[...] = values
         self._ggml.ggml_backend_tensor_set(self._pointer, data, 0, len(data))
+
+    def source(self) -> "GraphTensor | None":
+        """What it was computed from first; None where that is nothing. Its memory may have been given to others since."""
+        pointer = self._tensor.src[0]
+        return GraphTensor(self._ggml, pointer, *_parse(_Tensor.from_address(pointer).name)) if pointer else None
 
     def _copy(self) -> Any:
         """The tensor's bytes, gaps between strides included."""

@@ -8,6 +8,19 @@ EXPERT_WEIGHTS = r"ffn_.*_exps\.weight"  # a pattern: the weights of all experts
 # Of each group, experts have at least one.
 NEEDED_EXPERTS = (("ffn_down_exps.weight",), ("ffn_up_exps.weight", "ffn_gate_up_exps.weight"))
 
+# Where a layer predicts the token after the next, with which llama.cpp drafts: architectures that have a graph for it
+# (``graph_mtp`` of src/models, as of llama-cpp-python 0.3.36). Others skip these layers when they load a file.
+PREDICTION = "nextn.eh_proj.weight"
+DRAFTING = frozenset({
+    "bailingmoe3", "cohere2moe", "deepseek2", "deepseek32", "deepseek4", "glm-dsa", "glm4moe", "hy_v3", "mimo2",
+    "nemotron_h_moe", "qwen35moe", "qwen3next", "step35",
+})  # fmt: skip
+
+# One number for each expert by which its output is multiplied: of these architectures the router's, and part of the gates.
+# Of others it belongs to the type of the weights.
+OUTPUT_SCALE = "ffn_down_exps.scale"
+SCALED_GATES = frozenset({"gemma4"})
+
 _IN_LAYER = re.compile(r"blk\.(0|[1-9][0-9]*)\.(.*)", re.DOTALL)
 _EXPERT_WEIGHTS = re.compile(EXPERT_WEIGHTS)
 _ROLES: tuple[tuple[Literal["router", "router_bias", "selection_bias", "stacked"], re.Pattern[str]], ...] = (

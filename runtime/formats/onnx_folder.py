@@ -62,7 +62,7 @@ def longest_text(config: Mapping[str, Any]) -> int:
     know the part before.
     """
     rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    names = ["max_position_embeddings"]
+    names = ["max_position_embeddings" if "max_position_embeddings" in config else "model_max_length"]
     if "longrope" in (rope.get("rope_type"), rope.get("type")):
         names.append("original_max_position_embeddings")
     known = [values[name] for name in names for values in (rope, config) if values.get(name)]

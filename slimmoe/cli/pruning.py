@@ -1,6 +1,7 @@
 """The verbs that cut experts out, recover what is left, and tell what fits: prune, recover, fit."""
 
 import json
+from collections.abc import Container
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -35,23 +36,51 @@ def prune(
         bool,
         typer.Option("--ragged", help="write a layerwise plan with each layer's own count, which only ONNX can hold"),
     ] = False,
+    text_only: Annotated[
+        bool,
+        typer.Option(
+            "--text-only", help="leave out vision and audio parts: the decoder alone, a causal language model"
+        ),
+    ] = False,
 ) -> None:
     """Cut the other experts out of a checkpoint, or out of a GGUF file as it is: all types are kept, without torch."""
-    from runtime.formats.provenance import read_provenance
+    from prune.checkpoint import Checkpoint
+    from prune.gguf_model import GgufModel
+    from prune.rewrite.text_only import beside
     from slimmoe import api
 
     is_gguf = model.endswith(".gguf")
     source = Path(model) if is_gguf else resolve(model)
     if not is_gguf:
         warn_of_formats(str(source))
-    path = api.prune(source, plan, output, ragged=ragged)
+    path = api.prune(source, plan, output, ragged=ragged, text_only=text_only)
+    cut = moe_model(str(path))
+    if cut.draft_places():
+        say(
+            "the layer of multi-token prediction stays for llama.cpp to draft with; no statistics are of its experts: it keeps "
+            f"those of the same numbers as layer {max(cut.moe_layers)}, and its drafts may be taken less often"
+        )
     if is_gguf:
+        if GgufModel(source).has_unloaded and not cut.draft_places():
+            say("layers of multi-token prediction are left out: llama.cpp does not draft with this architecture's")
         say(f"pruned GGUF, {path.stat().st_size / 1e6:.1f} MB: {path}")
         return
-    if (written := read_provenance(path)) and (left_out := written.left_out):
-        say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
+    others = beside(Checkpoint(source)) if text_only else []
+    _say_what_is_left_out(path, {*others})
+    if others:
+        tensors = Checkpoint(source).tensors
+        gone = sum(tensors[name].stop - tensors[name].start for name in others)
+        say(f"vision and audio parts are left out: {len(others)} tensors, {gone / 1e6:.1f} MB")
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {path}")
+
+
+def _say_what_is_left_out(folder: Path, others: Container[str] = ()) -> None:
+    from runtime.formats.provenance import read_provenance
+
+    written = read_provenance(folder)
+    if left_out := [name for name in (written.left_out if written else ()) if name not in others]:
+        say(f"{len(left_out)} tensors of multi-token prediction are left out, which transformers does not load")
 
 
 @cutting.command()
@@ -92,6 +121,7 @@ def recover(
         return
     if (quantisation := Checkpoint(folder).quantisation) is not None:
         say(f"{quantisation.label} weights of {folder} are dequantised: what is written is an unquantised checkpoint")
+    _say_what_is_left_out(output)
     before, after = about["dev_loss_before"], about["dev_loss_after"]
     say(
         f"recovered in {about['seconds']:.0f} s: dev loss {before:.3f} -> {after:.3f} "

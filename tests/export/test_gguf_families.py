@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from runtime.engines.llama import LlamaEngine
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from tests.drafting import draft_logits
 from tests.export.warm_converter import WarmConverter
 from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, add_mtp_layer, write_tiny_checkpoint
@@ -193,6 +194,38 @@ def test_a_config_may_count_layers_of_multi_token_prediction_that_are_not_there(
     add_mtp_layer(subject.folder, tensors=False)
     file = export_gguf(subject.folder, tmp_path / "x.gguf", "F32")
     assert_equal(logits(file, subject.ids), subject.reference(subject.folder), subject.nearly)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=() if name in ("glm4_moe", "nemotron_h") else pytest.mark.slow)
+        for name in RUNNABLE
+        if load_family(name).gguf.drafts
+    ],
+)
+def test_the_layer_that_llama_cpp_drafts_with_is_cut_with_the_rest(family: str, tmp_path: Path) -> None:
+    groups = load_family(family).config
+    alone = {key: 1 for key in (groups.groups, groups.topk_groups) if key}  # masked means the same routing then
+    subject = write_subject(tmp_path / "source", family, **alone)
+    extra = add_mtp_layer(subject.folder)
+    plan = subject.plan(*HALF)
+    whole = export_gguf(subject.folder, tmp_path / "whole.gguf", "F32")
+    file = assert_export_computes_the_cut(subject, plan, tmp_path)
+    sliced = prune(whole, replace(plan, model=str(whole)), tmp_path / "sliced.gguf")
+
+    (layer,) = GgufModel(whole).draft_layers
+    last = plan.layers[-1]
+    dropped = {layer: {*range(last.experts)} - {*last.keep}}
+    hidden = np.random.default_rng(0).normal(size=(40, 64)).astype(np.float32)
+    ids = subject.ids[:40]
+    masked, unmasked = draft_logits(whole, ids, hidden, dropped), draft_logits(whole, ids, hidden)
+    assert np.abs(masked - unmasked).max() > 1e-2
+    for cut in (file, sliced):
+        assert_equal(draft_logits(cut, ids, hidden), masked)
+        assert GgufModel(cut).draft_layers == {layer: len(last.keep)}
+    assert_equal(logits(sliced, subject.ids), logits(file, subject.ids))
+    assert extra and json.loads((tmp_path / "cut" / "slimmoe.json").read_text())["left_out"] == []
 
 
 @pytest.mark.parametrize("family", sorted(set(families()) - set(RUNNABLE)))

@@ -35,7 +35,20 @@ from tests.prune.test_cut import plan_for
 from tests.tiny import CONFIGS, VOCABULARY, write_tiny_checkpoint
 
 KNOWN = [name for name in families() if (known := load_family(name).decoder) and not known.has_encoder]
-EXACT = "shared_expert_gate", "conv.conv", "conv1d", "in_proj_ba", "in_proj_b", "in_proj_a"  # never quantised
+EXACT = (
+    *(
+        "shared_expert_gate",
+        "conv.conv",
+        "conv1d",
+        "in_proj_ba",
+        "in_proj_b",
+        "in_proj_a",
+        "x_proj",
+        "dt_proj",
+        "A_log",
+    ),
+    *(".b_proj", "f_a_proj", "f_b_proj", "g_a_proj", "g_b_proj"),
+)
 LENGTHS, STEPS = (24, 17, 9), 32
 ROWS = [[int(i) for i in np.random.default_rng(n).integers(4, 500, size + STEPS)] for n, size in enumerate(LENGTHS)]
 
@@ -43,6 +56,7 @@ ROWS = [[int(i) for i in np.random.default_rng(n).integers(4, 500, size + STEPS)
 LONG = {"rope_type": "longrope", "rope_theta": 10000.0, "short_mscale": 1.2, "long_mscale": 1.3}
 FACTORS = {"short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 2.5, 3.0], "long_factor": [4.0] * 8}
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 8.0, "original_max_position_embeddings": 32}
+KIMI = {"head_dim": 32, "num_heads": 2, "short_conv_kernel_size": 3}
 DELTA = ["linear_attention", "linear_attention", "full_attention"]
 CHANGES: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"q_lora_rank": None, "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.8}},
@@ -58,13 +72,22 @@ CHANGES: dict[str, dict[str, Any]] = {
     "glm4_moe_lite": {"rms_norm_eps": 1e-3, "v_head_dim": 32},
     "glm4_moe": {"head_dim": 32, "attention_bias": True, "use_qk_norm": True},
     "gpt_oss": {"rope_parameters": {**YARN, "truncate": False, "beta_fast": 32.0, "beta_slow": 1.0}},
+    "granitemoehybrid": {"mamba_n_groups": 2, "mamba_proj_bias": True, "position_embedding_type": "rope"},
     "hunyuan_v1_moe": {
         **{"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "alpha": 100.0, "factor": 1.0}},
         "moe_topk": [1, 3],
     },
+    "kimi_linear": {
+        "linear_attn_config": KIMI | {"full_attn_layers": [2], "kda_layers": [1, 3]},
+        **{"q_lora_rank": 32, "first_k_dense_replace": 1, "moe_renormalize": False, "num_hidden_layers": 3},
+    },
     "lfm2_moe": {"conv_bias": True, "routed_scaling_factor": 1.5},
     "minimax_m2": {"head_dim": 32, "rotary_dim": 16},
     "mixtral": {"sliding_window": 16},
+    "nemotron_h": {
+        "layers_block_type": ["mamba", "moe", "attention", "mlp", "moe", "mamba"],
+        **{"time_step_min": 0.3, "mlp_bias": True, "use_bias": True, "norm_topk_prob": False},
+    },
     "phimoe": {
         "sliding_window": 16,
         "rope_parameters": {**LONG, **FACTORS, "original_max_position_embeddings": 128},
@@ -89,7 +112,7 @@ def write(family: str, folder: Path, **options: Any) -> Path:
         tensors = load_file(shard)
         for name in sorted(tensors):
             if name.endswith("norm.weight"):
-                torch.manual_seed(len(name))
+                torch.manual_seed(len(name.removeprefix("backbone").removeprefix("model")))  # whatever it is called
                 tensors[name] = 1 + 0.3 * torch.randn(tensors[name].shape).to(tensors[name].dtype)
         save_file(tensors, shard, metadata={"format": "pt"})
     return folder
@@ -165,7 +188,8 @@ class Subject:
     @property
     def bar(self) -> float:
         """Delta nets add up in another order, and divide by the lengths of what may be short."""
-        return 4e-3 if Checkpoint(self.folder).family.single_precision else 1e-4
+        decoder = Checkpoint(self.folder).family.decoder
+        return 4e-3 if decoder and "delta_decay" in decoder.layer else 1e-4
 
 
 @pytest.fixture(scope="module", params=KNOWN)
@@ -259,7 +283,12 @@ def quantise_model(model: Any, checkpoint: Checkpoint, bits: int) -> None:
     vocabulary = {id(each.weight) for each in (model.get_input_embeddings(), model.get_output_embeddings())}
     kept = [f"{part}." for part in (family.modules.router, *EXACT)]
     for name, weight in model.named_parameters():
-        if weight.dim() < 2 or "bias" in name or name.startswith(family.beside) or any(part in name for part in kept):
+        if (
+            weight.dim() < 2
+            or "bias" in name
+            or name.startswith(family.beside)
+            or any(part in f"{name}." for part in kept)
+        ):
             continue
         routed = f"{family.modules.experts}." in name
         turned = family.decoder is not None and family.decoder.stacked_transposed is True and routed
@@ -285,7 +314,10 @@ def experts_with_int8_inputs(experts: Any, x: torch.Tensor, chosen: torch.Tensor
     result = torch.zeros_like(x)
     for expert in range(experts.num_experts):
         tokens, place = torch.where(chosen == expert)
-        inner = experts._apply_gate(linear(x[tokens], "gate_up_proj", expert))
+        if experts.has_gate:
+            inner = experts._apply_gate(linear(x[tokens], "gate_up_proj", expert))
+        else:
+            inner = experts.act_fn(linear(x[tokens], "up_proj", expert))
         result.index_add_(0, tokens, linear(inner, "down_proj", expert) * gates[tokens, place, None])
     return result
 

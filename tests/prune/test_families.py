@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from prune import families as rooms
 from prune.checkpoint import Checkpoint
@@ -21,6 +21,7 @@ from prune.rewrite.masked import masked
 from runtime.errors import RequestError
 from tests.prune.test_cut import plan_for
 from tests.tiny import CONFIGS, add_mtp_layer, write_tiny_checkpoint
+from tests.warm_command import run_command
 
 CPU = torch.device("cpu")
 HALF = [1, 2, 5, 7], [0, 3, 4, 6]
@@ -189,15 +190,74 @@ WITH_MTP = [name for name in families() if load_family(name).unloaded]
 
 
 @pytest.mark.parametrize("family", WITH_MTP)
-def test_layers_of_multi_token_prediction_are_left_out_and_said_so(family: str, tmp_path: Path) -> None:
+def test_layers_of_multi_token_prediction_stay_for_llama_cpp_or_are_left_out_and_told(
+    family: str, tmp_path: Path
+) -> None:
     source = write_tiny_checkpoint(tmp_path / "source", family)
     extra = add_mtp_layer(source)
-    prune(source, plan_for(source, *HALF), tmp_path / "cut")
+    plan_for(source, *HALF).save(tmp_path / "plan.json")
+    plan, output = str(tmp_path / "plan.json"), str(tmp_path / "cut")
+    done = run_command("prune", str(source), "--plan", plan, "-o", output, seconds=60)
     about = json.loads((tmp_path / "cut" / "slimmoe.json").read_text())
+    cut, counted = Checkpoint(tmp_path / "cut"), load_family(family).config.mtp_layers
+    told = " ".join(done.output.split())
+    if load_family(family).gguf.drafts:
+        assert about["left_out"] == [] and "layer of multi-token prediction stays" in told
+        assert {*cut.draft_layers.values()} == {4} and len(cut.draft_places()) < len(extra)
+        assert not counted or cut.config[counted] == 1
+        return
     assert extra and about["left_out"] == extra
-    cut = Checkpoint(tmp_path / "cut")
+    assert f"{len(extra)} tensors of multi-token prediction are left out" in told
     assert not set(extra) & set(cut.tensors)
-    assert not cut.config.get(cut.family.config.mtp_layers or "")
+    assert not cut.config.get(counted or "")
+
+
+def test_a_decoder_can_be_cut_out_of_the_model_around_it(subject: Subject, tmp_path: Path) -> None:
+    family = subject.checkpoint.family
+    if "text_config" not in subject.checkpoint.stored_config or not family.text_class:
+        with pytest.raises(RequestError, match="text-only"):
+            prune(subject.folder, subject.plan(*HALF), tmp_path / "cut", text_only=True)
+        assert not (tmp_path / "cut").exists()
+        return
+    (subject.folder / "preprocessor_config.json").write_text("{}")
+    cut = assert_cut_equals_masked(subject, subject.plan(*HALF), tmp_path / "cut", text_only=True)
+    assert cut.stored_config["architectures"] == [family.text_class] and "vision_config" not in cut.stored_config
+    others = [name for name in subject.checkpoint.tensors if name.startswith(family.beside)]
+    assert others and {*json.loads((tmp_path / "cut" / "slimmoe.json").read_text())["left_out"]} == {*others}
+    assert not (tmp_path / "cut" / "preprocessor_config.json").exists()
+    assert_loads_in_plain_transformers(tmp_path / "cut")
+    auto = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "cut")
+    assert type(auto).__name__ == family.text_class
+
+
+def test_a_wrapped_decoder_becomes_what_it_was_before_it_was_wrapped(tmp_path: Path) -> None:
+    """As Mistral 4 is published: fp8 scales and all that is listed by module have the wrapper's names, too."""
+    source = write_tiny_checkpoint(tmp_path / "alone", "mistral4")
+    plan = plan_for(source, *HALF)
+    prune(source, plan, tmp_path / "expected")
+    wrapped = shutil.copytree(source, tmp_path / "wrapped")
+    for shard in wrapped.glob("*.safetensors"):
+        tensors = {f"language_model.{name}": tensor for name, tensor in load_file(shard).items()}
+        save_file(tensors | {f"vision_tower.{shard.stem}": torch.zeros(1000)}, shard, {"format": "pt"})
+    (wrapped / "model.safetensors.index.json").unlink(missing_ok=True)
+    shards = [path.name for path in wrapped.glob("*.safetensors")]
+    known = {name: shard for shard in shards for name in load_file(wrapped / shard)}
+    (wrapped / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": known}))
+    text = json.loads((source / "config.json").read_text())
+    outer = {
+        "model_type": "mistral3",
+        "architectures": ["Mistral3ForConditionalGeneration"],
+        "dtype": text.pop("dtype"),
+    }
+    (wrapped / "config.json").write_text(json.dumps(outer | {"text_config": text, "vision_config": {}}))
+    plan.save(tmp_path / "plan.json")
+    command = ["prune", str(wrapped), "--plan", str(tmp_path / "plan.json"), "-o", str(tmp_path / "cut"), "--text-only"]
+    done = run_command(*command, seconds=60)
+    bytes_gone = f"{len(shards)} tensors, {len(shards) * 4000 / 1e6:.1f} MB"
+    assert f"vision and audio parts are left out: {bytes_gone}" in done.output, done.errors
+    cut, expected = Checkpoint(tmp_path / "cut"), Checkpoint(tmp_path / "expected")
+    assert cut.config == expected.config and cut.tensors.keys() == expected.tensors.keys()
+    assert all(bytes(cut.raw(name)) == bytes(expected.raw(name)) for name in cut.tensors)
 
 
 def test_the_repaired_nllb_runs_every_expert_its_router_chose(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_size_of_an_onnx_folder_is_foretold(kind: str, half: Path, tmp_path)
 
 
 @pytest.mark.parametrize("family", [name for name in families() if load_family(name).unloaded])
-def test_layers_that_no_file_of_ours_holds_are_not_counted(family: str, tmp_path) -> None:
+def test_layers_that_are_not_loaded_are_not_counted(family: str, tmp_path) -> None:
     folder = write_tiny_checkpoint(tmp_path / "model", family)
     before = fit(Checkpoint(folder), 2**33)
     add_mtp_layer(folder)

@@ -36,6 +36,7 @@ from tests.export.test_gguf_families import (  # noqa: F401  (the fixture applie
 )
 from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
+from tests.warm_command import run_command
 
 ROOT = Path(__file__).parents[2]
 OF_THE_PLAN = ("slimmoe.", "general.")  # keys by which the two ways differ: the converter names a cut model anew
@@ -305,6 +306,27 @@ def test_layers_of_multi_token_prediction_are_left_out(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {key: cut.get(f"tiny.{key}") for key in expected} == expected
     assert not any(name.startswith("blk.2.") for name in cut.tensors)
+
+
+@pytest.mark.parametrize(("architecture", "stays"), [("glm4moe", True), ("exaone-moe", False)])
+def test_the_command_tells_what_becomes_of_the_prediction_layer(architecture: str, stays: bool, tmp_path: Path) -> None:
+    change = {f"{architecture}.nextn_predict_layers": 1}
+    extra: dict[str, Any] = {"blk.2.nextn.eh_proj.weight": np.ones((32, 64), np.float32)}
+    source = write_moe(tmp_path / "x.gguf", change, extra, layers=3, architecture=architecture)
+    plan_of(source, [0, 3], [1, 7]).save(tmp_path / "plan.json")
+    plan, output = tmp_path / "plan.json", tmp_path / "cut.gguf"
+    done = run_command("prune", str(source), "--plan", str(plan), "-o", str(output), seconds=60)
+    told = " ".join((done.output + done.errors).split())
+    assert done.status == 0, done.errors
+    assert ("of the same numbers as layer 1" in told) is stays
+    assert ("are left out: llama.cpp does not draft" in told) is not stays
+    before, after = tensors(source), tensors(output)
+    name = "blk.2.ffn_up_exps.weight"
+    assert (name in after) is stays and ("blk.2.nextn.eh_proj.weight" in after) is stays
+    if stays:
+        size = len(before[name][2]) // 8
+        assert after[name][2] == b"".join(before[name][2][row * size : (row + 1) * size] for row in (1, 7))
+        assert GgufFile(output).get(f"{architecture}.block_count") == 3
 
 
 def test_expert_biases_and_scales_go_with_their_experts(tmp_path: Path) -> None:
