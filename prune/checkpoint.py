@@ -154,7 +154,9 @@ class Checkpoint:
                 return TensorPlace("expert", layer, int(found[1]), name[found.end() :])
         if any(name.startswith(prefix) for prefix in self.layout.experts if "{expert}" not in prefix):
             return TensorPlace("stacked", layer)
-        suspect = name.startswith(self.layout.block) and values == self.moe_layers[layer]
+        suspect = (
+            values == self.moe_layers[layer] and name.startswith(self.layout.block) and not self.family.describes(name)
+        )
         suspect |= name.startswith(f"{self.layout.router}_")  # scales of a quantised router
         return TensorPlace("suspect" if suspect else "other", layer)
 

@@ -5,9 +5,11 @@ only then are they packed.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from torch import Tensor
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 Parts = dict[str, Tensor]  # by the end of the name, which replaces the end ".weight" where it begins with a dot
+Quantise = Callable[[Tensor], tuple[Parts, Tensor]]
+LINEAR = re.compile(r"(_proj|_proj_with_mqa|\.w[123])\.weight")
 FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
 
@@ -52,7 +56,7 @@ def fp8_tensor(weight: Tensor) -> tuple[Parts, Tensor]:
     return {"": codes, "_scale": scale.reshape(()), ".input_scale": torch.ones(())}, codes.float() * scale
 
 
-def scaled_rows(kind: torch.dtype) -> Callable[[Tensor], tuple[Parts, Tensor]]:
+def scaled_rows(kind: torch.dtype) -> Quantise:
     def quantise(weight: Tensor) -> tuple[Parts, Tensor]:
         scales = _scales(weight, weight.shape[1], 448 if kind.is_floating_point else 127).bfloat16().float()
         codes = weight / scales
@@ -62,7 +66,7 @@ def scaled_rows(kind: torch.dtype) -> Callable[[Tensor], tuple[Parts, Tensor]]:
     return quantise
 
 
-def packed(size: int | None, bits: int = 4, zero_points: bool = False) -> Callable[[Tensor], tuple[Parts, Tensor]]:
+def packed(size: int | None, bits: int = 4, zero_points: bool = False) -> Quantise:
     """compressed-tensors' pack-quantized; without ``size`` one scale for each row."""
 
     def quantise(weight: Tensor) -> tuple[Parts, Tensor]:
@@ -126,7 +130,7 @@ def mxfp4(weight: Tensor) -> tuple[Parts, Tensor]:
 class Twin:
     """A format: how a weight is quantised, and what config.json says."""
 
-    quantise: Callable[[Tensor], tuple[Parts, Tensor]]
+    quantise: Quantise
     config: dict[str, Any]
     family: str = "qwen3_moe"
     changes: dict[str, Any] = field(default_factory=dict)
@@ -184,6 +188,48 @@ TWINS = {
 }  # fmt: skip
 
 
+def _is_quantised(name: str, config: dict[str, Any]) -> bool:
+    """Whether a publisher quantises the weight of that name: those of linear layers, without the ones that he names."""
+    if config["quant_method"] == "mxfp4":
+        return name.endswith(("gate_up_proj", "down_proj"))
+    module = name.removesuffix(".weight")
+    spared = [*(config.get("ignore") or []), *(config.get("modules_to_not_convert") or [])]
+    return LINEAR.search(name) is not None and not any(
+        re.match(each[3:], module) if each.startswith("re:") else module == each or module.endswith(f".{each}")
+        for each in spared
+    )
+
+
+def quantised(
+    tensors: dict[str, Tensor], quantise: Quantise, config: dict[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors as a checkpoint with such a ``quantization_config`` stores them, and the floats that they stand for."""
+    stored, floats = {}, {}
+    for name, tensor in tensors.items():
+        if not _is_quantised(name, config):
+            stored[name], floats[name] = tensor, tensor.float()
+            continue
+        parts, floats[name] = quantise(tensor.float())
+        for end, part in parts.items():
+            stored[name.removesuffix(".weight" if end.startswith(".") else "") + end] = part
+    return stored, floats
+
+
+def quantise_of(config: dict[str, Any]) -> Quantise:
+    """How weights are quantised of which a published ``quantization_config`` says so."""
+    method = config["quant_method"]
+    if method == "mxfp4":
+        return mxfp4
+    if method == "fp8":
+        return partial(fp8_blocks, size=config["weight_block_size"][0])
+    assert method == "compressed-tensors"
+    ((_, group),) = config["config_groups"].items()
+    weights = group["weights"]
+    if weights["type"] == "float":
+        return scaled_rows(torch.float8_e4m3fn)
+    return packed(weights["group_size"], weights["num_bits"])
+
+
 def write_twin(kind: str, folder: Path) -> dict[str, Tensor]:
     """Write the checkpoint ``folder``, and its twin of plain floats in float32 beside it as ``<folder>-floats``.
 
@@ -195,15 +241,7 @@ def write_twin(kind: str, folder: Path) -> dict[str, Tensor]:
         folder.with_name(f".{folder.name}"), twin.family, **{"vocab_size": VOCABULARY} | twin.changes
     )
     tensors = {name: tensor for path in source.glob("*.safetensors") for name, tensor in load_file(path).items()}
-    stored, floats = {}, {}
-    for name, tensor in tensors.items():
-        chosen = name.endswith(("gate_up_proj", "down_proj")) if kind == "mxfp4" else name.endswith("_proj.weight")
-        if not chosen:
-            stored[name], floats[name] = tensor, tensor.float()
-            continue
-        parts, floats[name] = twin.quantise(tensor.float())
-        for end, part in parts.items():
-            stored[name.removesuffix(".weight" if end.startswith(".") else "") + end] = part
+    stored, floats = quantised(tensors, twin.quantise, twin.config)
     config = json.loads((source / "config.json").read_text())
     for target, content, more in (
         (folder, stored, {"quantization_config": twin.config}),
