@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import AddedToken, Tokenizer
@@ -78,7 +79,7 @@ def warm_converter() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", params=ENDS)
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ends, Path, Tokenizer]:
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ends, Path, Any]:
     ends: Ends = ENDS[request.param]
     folder = write_tiny_checkpoint(
         tmp_path_factory.mktemp("ends") / "model", vocab_size=VOCABULARY + 16, num_hidden_layers=1
@@ -96,7 +97,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return ends, folder, tokenizer
 
 
-def assert_stops(file: Path, ends: Ends, tokenizer: Tokenizer) -> None:
+def assert_stops(file: Path, ends: Ends, tokenizer: Any) -> None:
     found, ids = GgufFile(file), {text: tokenizer.token_to_id(text) for text in (*ends.tokens, ends.goes_on)}
     keys = {end: found.get(f"tokenizer.ggml.{end}_token_id") for end in ("eos", "eot", "eom")}
     assert {end: number for end, number in keys.items() if number is not None} == {
@@ -112,9 +113,7 @@ def assert_stops(file: Path, ends: Ends, tokenizer: Tokenizer) -> None:
     engine.close()
 
 
-def test_a_gguf_file_names_every_end_and_keeps_it_when_it_is_cut(
-    model: tuple[Ends, Path, Tokenizer], tmp_path: Path
-) -> None:
+def test_a_gguf_file_names_every_end_and_keeps_it_when_it_is_cut(model: tuple[Ends, Path, Any], tmp_path: Path) -> None:
     ends, folder, tokenizer = model
     file, plan = export_gguf(folder, tmp_path / "model.gguf", "BF16"), plan_for(folder, [0, 1, 2])
     assert_stops(file, ends, tokenizer)
@@ -122,9 +121,7 @@ def test_a_gguf_file_names_every_end_and_keeps_it_when_it_is_cut(
     assert {*ends.stated} <= {*read_asked(file, Pair("en", "de"), "x").stops}
 
 
-def test_the_onnx_engine_stops_at_every_end_of_a_cut_checkpoint(
-    model: tuple[Ends, Path, Tokenizer], tmp_path: Path
-) -> None:
+def test_the_onnx_engine_stops_at_every_end_of_a_cut_checkpoint(model: tuple[Ends, Path, Any], tmp_path: Path) -> None:
     ends, folder, tokenizer = model
     cut = prune(folder, plan_for(folder, [0, 1, 2]), tmp_path / "cut")
     engine = OnnxEngine(export_onnx(cut, tmp_path / "onnx", "none"), threads=1)

@@ -1,6 +1,7 @@
 """Layer by layer, interrupted or in several processes: the statistics are those of one pass in memory."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 import torch
 
 import prune.calibrate.from_checkpoint
+import prune.calibrate.stream
 from prune.calibrate.from_checkpoint import calibrate
 from prune.calibrate.observe import Observer
 from prune.calibrate.stats import LayerStats, Stats
 from prune.checkpoint import Checkpoint
-from prune.families import families
+from prune.families import families, load_family
 from runtime.errors import RequestError, WorkError
 from runtime.text.pairs import Pair
 from tests.processes import run_slimmoe
@@ -40,6 +42,15 @@ def assert_equal(a: Stats, b: Stats, rtol: float = 1e-4) -> None:
             assert y.any()
 
 
+def largest_layer(folder: Path) -> int:
+    """Weights of the routed layer that has most."""
+    found = Checkpoint(folder)
+    return max(
+        sum(math.prod(x.shape) for name, x in found.tensors.items() if name.startswith(found.prefix(layer)))
+        for layer in found.moe_layers
+    )
+
+
 @pytest.mark.parametrize("family", families())
 def test_every_decoder_streams_to_the_same_statistics(family: str, corpus, tmp_path, monkeypatch) -> None:
     folder = write_tiny_checkpoint(tmp_path / "model", family, vocab_size=VOCABULARY)  # the tokenizer's
@@ -48,10 +59,16 @@ def test_every_decoder_streams_to_the_same_statistics(family: str, corpus, tmp_p
             calibrate(folder, EN_DE, corpus, quiet=True)
         return
     whole, _ = calibrate(folder, EN_DE, corpus, quiet=True)
-    for left in (1 << 40, 0):  # with 0, one layer alone is in memory, its experts in bf16
+    places, chosen = [], prune.calibrate.stream.place_of_experts
+    monkeypatch.setattr(
+        "prune.calibrate.stream.place_of_experts", lambda *given: places.append(chosen(*given)) or places[-1]
+    )
+    largest = largest_layer(folder)
+    for left in (1 << 40, 6 * largest, 0):  # two layers in float32, or one with experts in bf16, or none
         monkeypatch.setattr("prune.calibrate.one_by_one.memory_left", lambda left=left: left)
         streamed, _ = calibrate(folder, EN_DE, corpus, quiet=True, stream=True)
         assert_equal(streamed, whole)
+    assert places == ["computing", "stored", "files"] or load_family(family).modules.scaled_inputs
 
 
 def test_a_model_that_does_not_fit_into_memory_is_streamed_unasked(tiny_checkpoint, corpus, monkeypatch) -> None:

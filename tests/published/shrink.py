@@ -149,7 +149,9 @@ def write_twin(name: str, folder: Path) -> Path:
     (folder / "config.json").write_text(json.dumps(plain_config(config)))
     known = read_config(folder)
     torch.manual_seed(0)
-    named = getattr(transformers, config["architectures"][0], None) or AutoModelForCausalLM._model_mapping[type(known)]
+    named: Any = (
+        getattr(transformers, config["architectures"][0], None) or AutoModelForCausalLM._model_mapping[type(known)]
+    )
     model: Any = named._from_config(known)
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "bias" in key:
