@@ -57,13 +57,13 @@ def whole_way(name: str, room: Path, ratios: tuple[float, ...], gguf: tuple[str,
     for kind in () if name in NO_TWIN else gguf:
         if refusal := able.refusal(kind):
             assert checkpoint.family.gguf.refused or checkpoint.family.gguf.fixed
-            told.append(f"{kind}: {refusal}")
+            told.append(f"{kind}: {refusal.sentence}")
             continue
         told.append(_artefact(slimmoe.export_gguf(cut, room / f"{kind}.gguf", kind), cut, kind == "F32"))
     for kind in onnx:
         if refusal := able.refusal(kind):
             assert checkpoint.family.onnx_refused and checkpoint.family.decoder is None
-            told.append(f"onnx {kind}: {refusal}")
+            told.append(f"onnx {kind}: {refusal.sentence}")
             continue
         told.append(_artefact(slimmoe.export_onnx(cut, room / f"onnx-{kind}", kind), cut, kind == "none"))
     choices = slimmoe.fit(twin, "8G").choices
