@@ -21,7 +21,7 @@ from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 Parts = dict[str, Tensor]  # by the end of the name, which replaces the end ".weight" where it begins with a dot
 Quantise = Callable[[Tensor], tuple[Parts, Tensor]]
-LINEAR = re.compile(r"(_proj|_proj_with_mqa|\.w[123])\.weight")
+LINEAR = re.compile(r"(_proj|_proj_with_mqa|\.w[123])(\.weight)?$")
 FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
 
@@ -54,6 +54,14 @@ def fp8_tensor(weight: Tensor) -> tuple[Parts, Tensor]:
     scale = weight.abs().max() / 448
     codes = (weight / scale).to(torch.float8_e4m3fn)
     return {"": codes, "_scale": scale.reshape(()), ".input_scale": torch.ones(())}, codes.float() * scale
+
+
+def fp8_static(weight: Tensor) -> tuple[Parts, Tensor]:
+    """One scale for a weight, or for each of stacked experts [E, 1, 1], and one for what it gets."""
+    scales = weight.abs().amax(dim=(-2, -1), keepdim=True) / 448
+    codes, stacked = (weight / scales).to(torch.float8_e4m3fn), weight.dim() == 3
+    gets = {"_activation_scale": torch.ones(len(weight))} if stacked else {".activation_scale": torch.ones(())}
+    return {"": codes, "_scale_inv": scales if stacked else scales.reshape(())} | gets, codes.float() * scales
 
 
 def scaled_rows(kind: torch.dtype) -> Quantise:
@@ -171,6 +179,7 @@ TWINS = {
         fp8_blocks, _FP8 | {"weight_block_size": [48, 48]}, "deepseek_v3", {"moe_intermediate_size": 64}
     ),
     "fp8 tensor": Twin(fp8_tensor, _FP8),
+    "fp8 stacked": Twin(fp8_static, _FP8 | {"activation_scheme": "static", "weight_block_size": None}, "mistral4"),
     "fp8 rows": Twin(scaled_rows(torch.float8_e4m3fn), {"quant_method": "fbgemm_fp8"}),
     "ct int4 groups": Twin(packed(32), _compressed("pack-quantized", num_bits=4, strategy="group", group_size=32)),
     "ct int4 rows": Twin(packed(None), _compressed("pack-quantized", num_bits=4, strategy="channel")),
@@ -220,6 +229,8 @@ def quantise_of(config: dict[str, Any]) -> Quantise:
     method = config["quant_method"]
     if method == "mxfp4":
         return mxfp4
+    if method == "fp8" and not config["weight_block_size"]:
+        return fp8_static
     if method == "fp8":
         return partial(fp8_blocks, size=config["weight_block_size"][0])
     assert method == "compressed-tensors"
