@@ -44,11 +44,15 @@ class _Group:
     def of(self, expert: int) -> list[tuple[str, str | None]]:
         return self.sources[None] if None in self.sources else self.sources[expert]
 
-    def is_whole(self, experts: int) -> bool:
+    def is_whole(self, checkpoint: Checkpoint, experts: int) -> bool:
         """Whether every expert has the same parts."""
-        return [*self.sources] == [None] or [len(self.sources.get(i, [])) for i in range(experts)] == [
-            len(self.sources.get(0, [])) or -1
-        ] * experts
+        if None in self.sources:
+            return len(self.sources) == 1
+        found = {
+            tuple((pattern, checkpoint.floats[name].shape) for name, pattern in self.sources.get(expert, ()))
+            for expert in range(experts)
+        }
+        return len(found) == 1 and () not in found
 
 
 class _OneExpert:
@@ -85,9 +89,12 @@ class FileExperts:
         self.tensors: set[str] = set()
         for target, group in groups.items():
             shape = shapes.get(target, ())
-            if len(shape) < 3 or not group.is_whole(shape[0]):
+            if len(shape) < 3 or not group.is_whole(checkpoint, shape[0]):
                 continue
-            made = self._convert(target, group, 0)
+            try:
+                made = self._convert(target, group, 0)
+            except RuntimeError:  # parts that do not fit together: who loads them all tells it
+                continue
             if all(values.shape == (1, *shapes.get(key, ())[1:]) for key, values in made.items()):
                 self._groups |= {key.removeprefix(f"{self._path}."): (target, group) for key in made}
                 self.tensors |= {name for sources in group.sources.values() for name, _ in sources}

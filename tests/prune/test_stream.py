@@ -138,6 +138,19 @@ def test_a_nan_in_a_router_is_one_sentence(stream: bool, corpus, tmp_path) -> No
     assert not (tmp_path / "stats").exists()
 
 
+def test_experts_in_the_files_that_do_not_belong_together_are_one_sentence(corpus, tmp_path, monkeypatch) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = write_tiny_checkpoint(tmp_path / "model")
+    name = "model.layers.1.mlp.experts.3.up_proj.weight"
+    for shard in folder.glob("*.safetensors"):
+        if name in (tensors := load_file(shard)):
+            save_file(tensors | {name: tensors[name][:-1].contiguous()}, shard, {"format": "pt"})
+    monkeypatch.setattr("prune.calibrate.one_by_one.memory_left", lambda: 0)
+    with pytest.raises(WorkError, match=r"layers\.1\.mlp\.experts"):
+        calibrate(folder, EN_DE, corpus, quiet=True, stream=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [(), ("--stream",)], ids=["in memory", "layers"])
 def test_two_processes_give_the_statistics_of_one(stream: tuple[str, ...], tiny_checkpoint, tmp_path) -> None:
