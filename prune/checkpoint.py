@@ -163,7 +163,8 @@ class Checkpoint(StoredTensors):
         if any(name.startswith(prefix) for prefix in self.layout.experts if "{expert}" not in prefix):
             return TensorPlace("stacked", layer)
         experts = self.moe_layers.get(layer) or self.draft_layers.get(layer)
-        suspect = name.startswith(self.layout.block) and values == experts
+        unnamed = name.startswith(self.layout.block) and not self.family.describes(name)
+        suspect = unnamed and values == experts
         suspect |= name.startswith(f"{self.layout.router}_")  # scales of a quantised router
         return TensorPlace("suspect" if suspect else "other", layer)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -37,6 +38,21 @@ def read_tensor(checkpoint: Checkpoint, name: str) -> torch.Tensor:
     for target, values in zip(result if len(tensor.shape) > 2 else result[None], checkpoint.read_slices(name)):
         target.copy_(torch.from_numpy(values))
     return result
+
+
+def read_expert(checkpoint: Checkpoint, name: str, row: int | None) -> torch.Tensor:
+    """One expert's part of a tensor, in the type of ``read_tensor``.
+
+    Args:
+        row: [1, ...] of a tensor in which experts are stacked; None: all of a tensor of one expert.
+    """
+    if row is None:
+        return read_tensor(checkpoint, name)
+    tensor = checkpoint.floats[name]
+    if tensor.format is None:
+        return read_tensor(checkpoint, name)[row : row + 1]
+    (values,) = checkpoint.read_slices(name, row)
+    return torch.from_numpy(np.ascontiguousarray(values))[None].to(STORED[tensor.dtype])
 
 
 class LazyTensor:

@@ -53,19 +53,18 @@ class StoredTensors:
         slices = list(self.read_slices(name))
         return slices[0] if len(slices) == 1 and slices[0].shape == tensor.shape else np.stack(slices)
 
-    def read_slices(self, name: str) -> Iterator[np.ndarray]:
-        """The same, along the outermost axis one at a time; a quantised tensor of two axes at once."""
+    def read_slices(self, name: str, row: int | None = None) -> Iterator[np.ndarray]:
+        """The same along the outermost axis one at a time, or one; a quantised tensor of two axes at once."""
         tensor = self.floats[name]
         if tensor.format is None:
             data = self.raw(name)
             size = len(data) // tensor.shape[0]
-            for start in range(0, len(data), size):
-                yield self._as_float32(name, data[start : start + size]).reshape(tensor.shape[1:])
+            for i in range(tensor.shape[0]) if row is None else [row]:
+                yield self._as_float32(name, data[i * size : (i + 1) * size]).reshape(tensor.shape[1:])
             return
         assert self.quantisation
-        yield from read_slices(
-            tensor, {end: self._stored(part) for end, part in tensor.parts.items()}, self.quantisation.settings, name
-        )
+        stored = {end: self._stored(part) for end, part in tensor.parts.items()}
+        yield from read_slices(tensor, stored, self.quantisation.settings, name, row)
 
     def _stored(self, name: str) -> StoredArray:
         tensor = self.tensors[name]

@@ -5,9 +5,11 @@ only then are they packed.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from torch import Tensor
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 Parts = dict[str, Tensor]  # by the end of the name, which replaces the end ".weight" where it begins with a dot
+Quantise = Callable[[Tensor], tuple[Parts, Tensor]]
+LINEAR = re.compile(r"(_proj|_proj_with_mqa|\.w[123])(\.weight)?$")
 FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
 
@@ -52,7 +56,15 @@ def fp8_tensor(weight: Tensor) -> tuple[Parts, Tensor]:
     return {"": codes, "_scale": scale.reshape(()), ".input_scale": torch.ones(())}, codes.float() * scale
 
 
-def scaled_rows(kind: torch.dtype) -> Callable[[Tensor], tuple[Parts, Tensor]]:
+def fp8_static(weight: Tensor) -> tuple[Parts, Tensor]:
+    """One scale for a weight, or for each of stacked experts [E, 1, 1], and one for what it gets."""
+    scales = weight.abs().amax(dim=(-2, -1), keepdim=True) / 448
+    codes, stacked = (weight / scales).to(torch.float8_e4m3fn), weight.dim() == 3
+    gets = {"_activation_scale": torch.ones(len(weight))} if stacked else {".activation_scale": torch.ones(())}
+    return {"": codes, "_scale_inv": scales if stacked else scales.reshape(())} | gets, codes.float() * scales
+
+
+def scaled_rows(kind: torch.dtype) -> Quantise:
     def quantise(weight: Tensor) -> tuple[Parts, Tensor]:
         scales = _scales(weight, weight.shape[1], 448 if kind.is_floating_point else 127).bfloat16().float()
         codes = weight / scales
@@ -62,7 +74,7 @@ def scaled_rows(kind: torch.dtype) -> Callable[[Tensor], tuple[Parts, Tensor]]:
     return quantise
 
 
-def packed(size: int | None, bits: int = 4, zero_points: bool = False) -> Callable[[Tensor], tuple[Parts, Tensor]]:
+def packed(size: int | None, bits: int = 4, zero_points: bool = False) -> Quantise:
     """compressed-tensors' pack-quantized; without ``size`` one scale for each row."""
 
     def quantise(weight: Tensor) -> tuple[Parts, Tensor]:
@@ -126,7 +138,7 @@ def mxfp4(weight: Tensor) -> tuple[Parts, Tensor]:
 class Twin:
     """A format: how a weight is quantised, and what config.json says."""
 
-    quantise: Callable[[Tensor], tuple[Parts, Tensor]]
+    quantise: Quantise
     config: dict[str, Any]
     family: str = "qwen3_moe"
     changes: dict[str, Any] = field(default_factory=dict)
@@ -167,6 +179,7 @@ TWINS = {
         fp8_blocks, _FP8 | {"weight_block_size": [48, 48]}, "deepseek_v3", {"moe_intermediate_size": 64}
     ),
     "fp8 tensor": Twin(fp8_tensor, _FP8),
+    "fp8 stacked": Twin(fp8_static, _FP8 | {"activation_scheme": "static", "weight_block_size": None}, "mistral4"),
     "fp8 rows": Twin(scaled_rows(torch.float8_e4m3fn), {"quant_method": "fbgemm_fp8"}),
     "ct int4 groups": Twin(packed(32), _compressed("pack-quantized", num_bits=4, strategy="group", group_size=32)),
     "ct int4 rows": Twin(packed(None), _compressed("pack-quantized", num_bits=4, strategy="channel")),
@@ -184,6 +197,50 @@ TWINS = {
 }  # fmt: skip
 
 
+def _is_quantised(name: str, config: dict[str, Any]) -> bool:
+    """Whether a publisher quantises the weight of that name: those of linear layers, without the ones that he names."""
+    if config["quant_method"] == "mxfp4":
+        return name.endswith(("gate_up_proj", "down_proj"))
+    module = name.removesuffix(".weight")
+    spared = [*(config.get("ignore") or []), *(config.get("modules_to_not_convert") or [])]
+    return LINEAR.search(name) is not None and not any(
+        re.match(each[3:], module) if each.startswith("re:") else module == each or module.endswith(f".{each}")
+        for each in spared
+    )
+
+
+def quantised(
+    tensors: dict[str, Tensor], quantise: Quantise, config: dict[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors as a checkpoint with such a ``quantization_config`` stores them, and the floats that they stand for."""
+    stored, floats = {}, {}
+    for name, tensor in tensors.items():
+        if not _is_quantised(name, config):
+            stored[name], floats[name] = tensor, tensor.float()
+            continue
+        parts, floats[name] = quantise(tensor.float())
+        for end, part in parts.items():
+            stored[name.removesuffix(".weight" if end.startswith(".") else "") + end] = part
+    return stored, floats
+
+
+def quantise_of(config: dict[str, Any]) -> Quantise:
+    """How weights are quantised of which a published ``quantization_config`` says so."""
+    method = config["quant_method"]
+    if method == "mxfp4":
+        return mxfp4
+    if method == "fp8" and not config["weight_block_size"]:
+        return fp8_static
+    if method == "fp8":
+        return partial(fp8_blocks, size=config["weight_block_size"][0])
+    assert method == "compressed-tensors"
+    ((_, group),) = config["config_groups"].items()
+    weights = group["weights"]
+    if weights["type"] == "float":
+        return scaled_rows(torch.float8_e4m3fn)
+    return packed(weights["group_size"], weights["num_bits"])
+
+
 def write_twin(kind: str, folder: Path) -> dict[str, Tensor]:
     """Write the checkpoint ``folder``, and its twin of plain floats in float32 beside it as ``<folder>-floats``.
 
@@ -195,15 +252,7 @@ def write_twin(kind: str, folder: Path) -> dict[str, Tensor]:
         folder.with_name(f".{folder.name}"), twin.family, **{"vocab_size": VOCABULARY} | twin.changes
     )
     tensors = {name: tensor for path in source.glob("*.safetensors") for name, tensor in load_file(path).items()}
-    stored, floats = {}, {}
-    for name, tensor in tensors.items():
-        chosen = name.endswith(("gate_up_proj", "down_proj")) if kind == "mxfp4" else name.endswith("_proj.weight")
-        if not chosen:
-            stored[name], floats[name] = tensor, tensor.float()
-            continue
-        parts, floats[name] = twin.quantise(tensor.float())
-        for end, part in parts.items():
-            stored[name.removesuffix(".weight" if end.startswith(".") else "") + end] = part
+    stored, floats = quantised(tensors, twin.quantise, twin.config)
     config = json.loads((source / "config.json").read_text())
     for target, content, more in (
         (folder, stored, {"quantization_config": twin.config}),

@@ -130,9 +130,10 @@ def test_every_value_is_read(subject: Subject) -> None:
     assert checkpoint.fingerprint == Checkpoint(subject.plain).fingerprint
 
 
-def test_calibrated_in_memory_and_streamed_as_its_floats_are(subject: Subject) -> None:
+def test_calibrated_in_memory_and_streamed_as_its_floats_are(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, _ = calibrate(subject.plain, EN_DE, subject.corpus, quiet=True)
-    for stream in (False, True):
+    for stream, left in ((False, 1 << 40), (True, 1 << 40), (True, 0)):  # with 0, experts are read when they are needed
+        monkeypatch.setattr("prune.calibrate.one_by_one.memory_left", lambda left=left: left)
         found, where = calibrate(subject.folder, EN_DE, subject.corpus, quiet=True, stream=stream)
         assert "is dequantised" in where
         assert_same_sums(found, expected)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from export.gguf.convert import Extra, convert, inexactness, require_llama_cpp, require_supported
 from export.gguf.converter_folder import tokens_past_embedding
+from export.gguf.ends import end_tokens
 from export.gguf.imatrix import compute_imatrix, fill_never_routed, fitted, groups_of, padded_places, write_imatrix
 from export.gguf.metadata import Origin
 from export.gguf.modelfile import add_modelfile, modelfile
@@ -226,7 +227,8 @@ def export_gguf(
         kept = quant == KEPT_MXFP4 and checkpoint.quantisation.formats == (MXFP4,)
         dequantised = () if kept else QUANTISATION_KEYS
         tell(_about_quantisation(checkpoint.quantisation, quant, kept))
-    extra = Extra(keys, origin.general(), pre, recognise(folder), dequantised)
+    ends = tuple(end_tokens(checkpoint, template))
+    extra = Extra(keys, origin.general(), pre, recognise(folder), dequantised, ends)
     with new_file(output) as temporary, scratch_folder(output) as work:
         converted = work / "plain.gguf"
         found = convert(checkpoint, converted, plain, extra)

@@ -29,6 +29,7 @@ class Extra:
         general: attributes of gguf-py's ``Metadata`` to set, which become the keys ``general.*``.
         pre: name of the pre-tokenisation to write whatever the tokenizer; recognised: for one that it does not know.
         dequantised: the keys of config.json that tell of a quantisation, where the weights are to be read as floats.
+        ends: ids of tokens that end an answer.
     """
 
     keys: dict[str, Any] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Extra:
     pre: str | None = None
     recognised: str | None = None
     dequantised: tuple[str, ...] = ()
+    ends: tuple[int, ...] = ()
 
 
 def require_llama_cpp() -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 FOUND = "slimmoe: pre-tokenisation "
 UNKNOWN_TOKENIZER = 3  # exit status
+ENDS = ("eos", "eot", "eom")  # tokens of tokenizer.ggml at which llama.cpp stops: of a sequence, a turn, a message
 
 
 def differences(config: dict[str, Any], fixed: dict[str, Any]) -> list[str]:
@@ -119,7 +120,7 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
     from conversion.base import ModelBase, TextModel  # type: ignore[reportMissingImports]
     from gguf import GGUFValueType, Metadata
 
-    known_pre_tokenizer, known_metadata = TextModel.get_vocab_base_pre, ModelBase.prepare_metadata
+    known_pre_tokenizer, known_metadata = TextModel.get_vocab_base_pre, TextModel.prepare_metadata
     known_config, known_tensors = ModelBase.load_hparams, ModelBase.get_tensors
     known_index = ModelBase.index_tensors
     load_metadata = Metadata.load
@@ -149,6 +150,7 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
         for key, value in extra["keys"].items():
             kind = GGUFValueType.FLOAT64 if isinstance(value, float) else GGUFValueType.get_type(value)
             self.gguf_writer.add_key_value(key, value, kind)
+        _add_ends(self.gguf_writer, extra["ends"])
 
     def load_hparams(*arguments: Any, **options: Any) -> dict[str, Any]:
         config = known_config(*arguments, **options)
@@ -170,7 +172,7 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
             if tied and name == "model.embed_tokens.weight":
                 yield "lm_head.weight", tensor
 
-    TextModel.get_vocab_base_pre, ModelBase.prepare_metadata = get_vocab_base_pre, prepare_metadata
+    TextModel.get_vocab_base_pre, TextModel.prepare_metadata = get_vocab_base_pre, prepare_metadata
     ModelBase.load_hparams, ModelBase.get_tensors = staticmethod(load_hparams), get_tensors
     ModelBase.index_tensors = index_tensors
     _adapt_classes(Path(folder), extra)
@@ -178,6 +180,15 @@ def main(source: str, folder: str, output: str, outtype: str, extra: dict[str, A
     sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", output, "--outtype", outtype]
     runpy.run_path(f"{source}/convert_hf_to_gguf.py", run_name="__main__")
     _start_llama_cpp(Path(output))
+
+
+def _add_ends(writer: Any, ends: list[int]) -> None:
+    """Write tokens that end an answer where the converter wrote none; it names some, by the family."""
+    keys = [f"tokenizer.ggml.{end}_token_id" for end in ENDS]
+    written = {key: value.value for values in writer.kv_data for key, value in values.items() if key in keys}
+    further = [token for token in ends if token not in written.values()]
+    for key, token in zip([key for key in keys if key not in written], further, strict=False):
+        writer.add_uint32(key, token)
 
 
 def _input_first(name: str, tensor: Any, hidden: int) -> Any:

@@ -66,13 +66,19 @@ class Observer:
     implementation that the model used before, on as many rows as it computes anyway, gives each chosen expert's own
     output f_j(t).
 
+    Args:
+        row_bytes: of expert outputs at once, see ROW_BYTES.
+
     ``sums``: by layer, float64 [2, rows(experts), experts], as LayerStats.from_sums reads them.
 
     Raises:
         RequestError: an experts class that the registry does not serve.
     """
 
-    def __init__(self, model: PreTrainedModel, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(
+        self, model: PreTrainedModel, checkpoint: Checkpoint, device: torch.device, row_bytes: int = ROW_BYTES
+    ) -> None:
+        self._row_bytes = row_bytes
         place = torch.device("cpu") if device.type == "mps" else device  # mps has no float64
         self.sums = {
             i: torch.zeros(len(ROLES), rows(n), n, dtype=torch.float64, device=place)
@@ -157,7 +163,7 @@ class Observer:
     def _forward(self, module: Any, hidden: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """As an experts implementation: hidden [T, H], index and weights [T, k]; returns [T, H]."""
         usual, layer, (tokens, width), k = self._usual[module], self._layers[module], hidden.shape, index.shape[1]
-        most = ROW_BYTES * (1 if hidden.device.type == "cpu" else GPU_FACTOR)
+        most = self._row_bytes * (1 if hidden.device.type == "cpu" else GPU_FACTOR)
         part = max(1, most // (4 * k * width))
         results, before = [], self._residuals.before_experts(layer, hidden)
         for start in range(0, tokens, part):

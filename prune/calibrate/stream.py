@@ -18,25 +18,21 @@ import numpy as np
 import torch
 from accelerate import init_empty_weights
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import (
-    WeightConverter,
-    WeightRenaming,
-    convert_and_load_state_dict_in_model,
-    rename_source_key,
-)
+from transformers.core_model_loading import convert_and_load_state_dict_in_model
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging
 
 from prune.architecture import class_of, config_of
 from prune.batches import Batch
-from prune.calibrate.observe import Observer, experts_replaced
-from prune.calibrate.one_by_one import lacks_memory_for_layers, one_by_one
+from prune.calibrate.observe import ROW_BYTES, Observer, experts_replaced
+from prune.calibrate.one_by_one import FileExperts, Place, one_by_one, place_of_experts, renamed
 from prune.calibrate.resume import Partial, start_afresh
 from prune.checkpoint import Checkpoint
 from prune.loading import STORED, LazyTensor, read_tensor, refusals_are_sentences
 from runtime.errors import WorkError
 from runtime.formats.files import new_file, require_space
 
+FILES_FACTOR = 4  # as much of expert outputs at once
 _M_MMAP_THRESHOLD = -3  # of mallopt, see malloc.h
 
 
@@ -50,12 +46,18 @@ class _Reached(Exception):
 class LayerwiseModel:
     """A checkpoint as a model without weights, whose layers are loaded, run and freed one by one.
 
-    ``lean``: experts stay in the type they are stored in, to be computed by ``prune.calibrate.one_by_one``.
+    Args:
+        place: of the experts; ``prune.calibrate.one_by_one`` must compute those that are not in ``dtype`` in memory.
+
+    ``files``: experts of the layer that are not in memory, by their module.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, lean: bool = False) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, place: Place = "computing"
+    ) -> None:
         logging.disable_progress_bar()
-        self.checkpoint, self.device, self.dtype, self.lean = checkpoint, device, dtype, lean
+        self.checkpoint, self.device, self.dtype, self.place = checkpoint, device, dtype, place
+        self.files: dict[torch.nn.Module, FileExperts] = {}
         with refusals_are_sentences(checkpoint.folder), init_empty_weights(include_buffers=False):
             config = config_of(checkpoint)
             self.model: Any = class_of(checkpoint, config)._from_config(config, dtype=dtype).eval()
@@ -72,15 +74,10 @@ class LayerwiseModel:
 
     def _tensors_by_layer(self) -> tuple[dict[int, list[str]], list[str]]:
         """Names in the checkpoint by layer, and of what the decoder has outside its layers."""
-        rules = get_model_conversion_mapping(self.model)
-        renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-        converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-        known, base = self.model.state_dict(), self.model.base_model_prefix
         decoder = self._prefix.rpartition(".")[0]
         inside: dict[int, list[str]] = {i: [] for i in range(len(self.layers))}
         outside = []
-        for name in self.checkpoint.floats:
-            target, _ = rename_source_key(name, renamings, converters, base, known)
+        for name, (target, _) in renamed(self.model, [*self.checkpoint.floats]).items():
             if target.startswith(f"{self._prefix}."):
                 layer = int(target[len(self._prefix) + 1 :].split(".")[0])
                 if layer in inside:  # some checkpoints carry further layers that transformers leaves out
@@ -110,19 +107,30 @@ class LayerwiseModel:
             raise WorkError(f"{self.checkpoint.folder}: {bad} does not have the shape that config.json says.")
 
     def _require(self, module: torch.nn.Module, name: str) -> None:
-        missing = [key for key, parameter in module.named_parameters() if parameter.is_meta]
+        elsewhere = {key for experts in self.files.values() for key in experts.parameters}
+        missing = [
+            key
+            for key, parameter in module.named_parameters()
+            if parameter.is_meta and f"{name}.{key}" not in elsewhere
+        ]
         if missing:
             raise WorkError(f"{self.checkpoint.folder} is incomplete: it has no {name}.{missing[0]}.")
 
     def load_layer(self, i: int) -> None:
         """Read a layer's weights. Experts are merged in the type they are stored in, which halves the peak for bf16."""
         experts = [self.checkpoint.module("experts", i)] if i in self.checkpoint.moe_layers else []
-        self._load(self._names[i], experts)
+        names = self._names[i]
+        if self.place == "files" and experts:
+            files = FileExperts(self.checkpoint, self.model, i, names)
+            self.files[self.model.get_submodule(*experts)] = files
+            names = [name for name in names if name not in files.tensors]
+        self._load(names, experts)
         self._require(self.layers[i], f"{self._prefix}.{i}")
-        for name in [] if self.lean else experts:
+        for name in experts if self.place == "computing" else []:
             self.model.get_submodule(name).to(self.dtype)
 
     def free_layer(self, i: int) -> None:
+        self.files.clear()
         self.layers[i].to("meta")
 
     def embed(self, batches: list[Batch]) -> Iterator[torch.Tensor]:
@@ -180,17 +188,19 @@ def stream_sums(
     """
     _give_freed_memory_back()
     # Experts that take all tokens at once cannot be computed one by one.
-    lean = not checkpoint.family.modules.scaled_inputs and lacks_memory_for_layers(checkpoint, device, dtype)
-    model = LayerwiseModel(checkpoint, device, dtype, lean)
+    place = "computing" if checkpoint.family.modules.scaled_inputs else place_of_experts(checkpoint, device, dtype)
+    model = LayerwiseModel(checkpoint, device, dtype, place)
     partial_sums, count = Partial(folder / "sums", key), len(model.layers)
     width = checkpoint.config.get("hidden_size") or model.model.get_input_embeddings().embedding_dim
     shapes = [(*batch.ids.shape, width) for batch in batches]
     size = sum(int(np.prod(shape)) for shape in shapes) * dtype.itemsize
     tokens = [int(batch.mask.sum()) / count for batch in batches]
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as reader, torch.inference_mode():
-        if model.lean:
-            stack.enter_context(experts_replaced(model.model, one_by_one))
-        observer = stack.enter_context(Observer(model.model, checkpoint, device))
+        if place != "computing":
+            stack.enter_context(experts_replaced(model.model, partial(one_by_one, model.files)))
+        # Experts that are read each time they are needed are needed less often by more tokens at once.
+        rows = ROW_BYTES * (FILES_FACTOR if place == "files" else 1)
+        observer = stack.enter_context(Observer(model.model, checkpoint, device, rows))
         start = observer.resume(partial_sums)
         advance(start * sum(tokens))
         if start == 0:
@@ -206,7 +216,7 @@ def stream_sums(
                 ready.pop(i).result()
             else:
                 model.load_layer(i)
-            if i + 1 < count and not model.lean:
+            if i + 1 < count and place == "computing":
                 ready[i + 1] = reader.submit(model.load_layer, i + 1)
             with (
                 _hidden_file(folder, i).open("rb") as source,

@@ -108,6 +108,11 @@ class Family:
         value = next((config[key] for key in self.config.expert_count if config.get(key) is not None), None)
         return max(value) if isinstance(value, list) else value
 
+    def describes(self, name: str) -> bool:
+        """Whether the graph writer's section says what a tensor within a layer is, of names without an expert's number."""
+        roles = self.decoder.layer.values() if self.decoder else ()
+        return any(name in ([each] if isinstance(each, str) else each) for each in roles)
+
 
 def decoder_config(config: dict[str, Any]) -> dict[str, Any]:
     """What a ``config.json`` says of the decoder: of a model with other parts its ``text_config``, over the rest."""

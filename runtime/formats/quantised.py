@@ -219,12 +219,17 @@ def float_tensors(
 
 
 def read_slices(
-    tensor: FloatTensor, stored: Mapping[str, StoredArray], settings: Mapping[str, Any], name: str
+    tensor: FloatTensor,
+    stored: Mapping[str, StoredArray],
+    settings: Mapping[str, Any],
+    name: str,
+    row: int | None = None,
 ) -> Iterator[np.ndarray]:
     """A quantised tensor as float32, in parts: of all experts one at a time [rows, columns], any other at once.
 
     Args:
         stored: what the parts hold, by their ends.
+        row: of an expert, whose part alone is wanted.
 
     Raises:
         WorkError: the parts do not belong together.
@@ -233,9 +238,10 @@ def read_slices(
     experts, alone = tensor.shape[:1], {end: part.codes.shape[:1] for end, part in stored.items()}
     try:
         if len(tensor.shape) < 3 or not all(length in (experts, (1,), ()) for length in alone.values()):
-            yield _checked(tensor.format.read(stored, settings), tensor.shape)
+            values = _checked(tensor.format.read(stored, settings), tensor.shape)
+            yield values if row is None else values[row]
             return
-        for i in range(*experts):
+        for i in range(*experts) if row is None else [row]:
             parts = {end: part[i] if alone[end] == experts else part for end, part in stored.items()}
             yield _checked(tensor.format.read(parts, settings), tensor.shape[1:])
     except (ValueError, IndexError) as error:

@@ -53,6 +53,7 @@ def test_the_file_tells_its_name_licence_base_and_languages(exported: Path) -> N
     assert found["quantized_by"] == "slimmoe" and "expert-pruning" in found["tags"]
     assert re.fullmatch(r"8x[\d.]+M", found["size_label"])  # of the tensors that are there
     assert b"/somebody" not in exported.read_bytes()
+    assert not {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"} & {*fields}  # its one end is eos
 
 
 @pytest.mark.parametrize(

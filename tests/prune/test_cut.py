@@ -140,6 +140,14 @@ def test_tensors_that_no_rule_accounts_for_are_listed_all_at_once(half_checkpoin
         prune(source, plan_for(source, [1], [2]), tmp_path / "cut")
 
 
+def test_a_tensor_that_the_family_describes_may_have_as_many_values_as_there_are_experts(tmp_path: Path) -> None:
+    source = write_tiny_checkpoint(tmp_path / "model", "qwen2_moe", dtype=torch.float16, num_experts=64, hidden_size=64)
+    name = "model.layers.1.mlp.shared_expert_gate.weight"
+    before = read_all(source)[name]
+    prune(source, plan_for(source, [1, 2], [0, 3]), tmp_path / "cut")
+    assert before.size == 64 and np.array_equal(read_all(tmp_path / "cut")[name], before)
+
+
 def test_experts_must_all_have_the_same_tensors(half_checkpoint, tmp_path) -> None:
     def spoil(tensors: dict[str, np.ndarray]) -> None:
         del tensors["model.layers.0.mlp.experts.3.up_proj.weight"]

@@ -1,6 +1,7 @@
 """Layer by layer, interrupted or in several processes: the statistics are those of one pass in memory."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 import torch
 
 import prune.calibrate.from_checkpoint
+import prune.calibrate.stream
 from prune.calibrate.from_checkpoint import calibrate
 from prune.calibrate.observe import Observer
 from prune.calibrate.stats import LayerStats, Stats
 from prune.checkpoint import Checkpoint
-from prune.families import families
+from prune.families import families, load_family
 from runtime.errors import RequestError, WorkError
 from runtime.text.pairs import Pair
 from tests.processes import run_slimmoe
@@ -40,6 +42,15 @@ def assert_equal(a: Stats, b: Stats, rtol: float = 1e-4) -> None:
             assert y.any()
 
 
+def largest_layer(folder: Path) -> int:
+    """Weights of the routed layer that has most."""
+    found = Checkpoint(folder)
+    return max(
+        sum(math.prod(x.shape) for name, x in found.tensors.items() if name.startswith(found.prefix(layer)))
+        for layer in found.moe_layers
+    )
+
+
 @pytest.mark.parametrize("family", families())
 def test_every_decoder_streams_to_the_same_statistics(family: str, corpus, tmp_path, monkeypatch) -> None:
     folder = write_tiny_checkpoint(tmp_path / "model", family, vocab_size=VOCABULARY)  # the tokenizer's
@@ -48,10 +59,16 @@ def test_every_decoder_streams_to_the_same_statistics(family: str, corpus, tmp_p
             calibrate(folder, EN_DE, corpus, quiet=True)
         return
     whole, _ = calibrate(folder, EN_DE, corpus, quiet=True)
-    for left in (1 << 40, 0):  # with 0, one layer alone is in memory, its experts in bf16
+    places, chosen = [], prune.calibrate.stream.place_of_experts
+    monkeypatch.setattr(
+        "prune.calibrate.stream.place_of_experts", lambda *given: places.append(chosen(*given)) or places[-1]
+    )
+    largest = largest_layer(folder)
+    for left in (1 << 40, 6 * largest, 0):  # two layers in float32, or one with experts in bf16, or none
         monkeypatch.setattr("prune.calibrate.one_by_one.memory_left", lambda left=left: left)
         streamed, _ = calibrate(folder, EN_DE, corpus, quiet=True, stream=True)
         assert_equal(streamed, whole)
+    assert places == ["computing", "stored", "files"] or load_family(family).modules.scaled_inputs
 
 
 def test_a_model_that_does_not_fit_into_memory_is_streamed_unasked(tiny_checkpoint, corpus, monkeypatch) -> None:
@@ -119,6 +136,19 @@ def test_a_nan_in_a_router_is_one_sentence(stream: bool, corpus, tmp_path) -> No
     with pytest.raises(WorkError, match="Layer 1 computes values that are not numbers"):
         calibrate(folder, EN_DE, corpus, quiet=True, stream=stream, output=tmp_path / "stats")
     assert not (tmp_path / "stats").exists()
+
+
+def test_experts_in_the_files_that_do_not_belong_together_are_one_sentence(corpus, tmp_path, monkeypatch) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = write_tiny_checkpoint(tmp_path / "model")
+    name = "model.layers.1.mlp.experts.3.up_proj.weight"
+    for shard in folder.glob("*.safetensors"):
+        if name in (tensors := load_file(shard)):
+            save_file(tensors | {name: tensors[name][:-1].contiguous()}, shard, {"format": "pt"})
+    monkeypatch.setattr("prune.calibrate.one_by_one.memory_left", lambda: 0)
+    with pytest.raises(WorkError, match=r"layers\.1\.mlp\.experts"):
+        calibrate(folder, EN_DE, corpus, quiet=True, stream=True)
 
 
 @pytest.mark.slow

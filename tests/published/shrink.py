@@ -17,6 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from prune.architecture import read_config
 from prune.checkpoint import Checkpoint
+from runtime.formats.quantised import plain_config
+from tests.quantised_twins import quantise_of, quantised
 from tests.tiny import TOKENIZER, TRANSPOSED, VOCABULARY, turn_stacked_experts
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -54,6 +56,7 @@ VISION = {
     **{"projector_input_dim": 32, "projector_output_dim": 32, "vision_output_dim": 32, "deepstack_visual_indexes": [0]},
 }
 HEAD = 64
+BLOCK = [48, 48]  # rows and columns with one scale, of which the last are fewer
 DENSE = re.compile(r"block_sparse_moe\.(?=(gate|up|down)_proj)")
 
 
@@ -83,7 +86,7 @@ def _shrunk_decoder(config: dict[str, Any], layers: int | None) -> dict[str, Any
         whole = config["head_dim"] == config.get("qk_nope_head_dim", 0) + config.get("qk_rope_head_dim", 0)
         small["head_dim"] = HEAD if not config.get("kv_lora_rank") else 32 if whole else 16
     if shared := config.get("moe_num_shared_experts"):  # llama.cpp's converter infers their size from these (ERNIE)
-        small["intermediate_size"] = 64 * shared * small["num_key_value_heads"]
+        small["intermediate_size"] = small["moe_intermediate_size"] * shared * small["num_key_value_heads"]
     if (config.get("rope_scaling") or {}).get(
         "alpha"
     ):  # llama.cpp's converter knows Hunyuan's stretching by its numbers
@@ -113,8 +116,9 @@ def _shrunk_rope(rope: dict[str, Any], config: dict[str, Any], small: dict[str, 
 
 
 def shrunk(config: dict[str, Any], layers: int | None = None) -> dict[str, Any]:
-    """The config of a small twin, of as many ``layers`` as given. It says of no quantisation: weights are random floats."""
-    config = {key: value for key, value in config.items() if key != "quantization_config"}
+    """The config of a small twin, of as many ``layers`` as given; blocks with one scale are as small as widths are."""
+    if (config.get("quantization_config") or {}).get("weight_block_size"):
+        config = config | {"quantization_config": config["quantization_config"] | {"weight_block_size": BLOCK}}
     tokens = {key: 1 for key in config if key.endswith(("token_id", "token_index")) and key[:3] not in ("eos", "pad")}
     if "text_config" not in config:
         return _shrunk_decoder(config, layers)
@@ -124,15 +128,30 @@ def shrunk(config: dict[str, Any], layers: int | None = None) -> dict[str, Any]:
     return config | tokens | {"text_config": _shrunk_decoder(config["text_config"], layers), "vision_config": vision}
 
 
+def quantise_folder(folder: Path, quantisation: dict[str, Any]) -> None:
+    """Store the weights as a checkpoint with that ``quantization_config`` does; the index names what it then has."""
+    quantise, index = quantise_of(quantisation), folder / "model.safetensors.index.json"
+    where = {}
+    for shard in folder.glob("*.safetensors"):
+        stored, _ = quantised(load_file(shard), quantise, quantisation)
+        save_file({key: tensor.contiguous() for key, tensor in stored.items()}, shard, {"format": "pt"})
+        where |= dict.fromkeys(stored, shard.name)
+    if index.exists():
+        index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
+
+
 def write_twin(name: str, folder: Path) -> Path:
-    """A random model by ``configs/<name>.json``, with tensors named as published and the config as it is published."""
+    """A random model by ``configs/<name>.json``: config, names of tensors and quantisation as they are published."""
     published = json.loads((CONFIGS / f"{name}.json").read_text())
     config = shrunk(published["config"], published.get("layers"))
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config))
+    quantisation = config.get("quantization_config")
+    (folder / "config.json").write_text(json.dumps(plain_config(config)))
     known = read_config(folder)
     torch.manual_seed(0)
-    named = getattr(transformers, config["architectures"][0], None) or AutoModelForCausalLM._model_mapping[type(known)]
+    named: Any = (
+        getattr(transformers, config["architectures"][0], None) or AutoModelForCausalLM._model_mapping[type(known)]
+    )
     model: Any = named._from_config(known)
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "bias" in key:
@@ -140,6 +159,8 @@ def write_twin(name: str, folder: Path) -> Path:
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="400MB")
     for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(TOKENIZER / file, folder / file)
+    if quantisation:
+        quantise_folder(folder, quantisation)
     for shard in folder.glob("*.safetensors"):  # transformers writes dense layers of Kimi Linear under experts' names
         tensors = load_file(shard)
         if any(DENSE.search(key) for key in tensors):

@@ -45,29 +45,43 @@ def whole_way(name: str, room: Path, ratios: tuple[float, ...], gguf: tuple[str,
     twin = write_twin(name, room / "twin")
     stats = slimmoe.calibrate(twin, "en-de", TEXT, tokens=TOKENS)
     told = [NO_TWIN[name]] if name in NO_TWIN else []
+    told += _quantised(twin)
     for ratio in ratios:
         plan = slimmoe.make_plan(stats, ratio)
         cut = slimmoe.prune(twin, plan, room / f"cut{ratio:g}")
         exact = slimmoe.verify(cut, twin, corpus=TEXT)
-        assert exact.passed, exact
+        assert exact.passed and _quantised(cut) == _quantised(twin), exact
         told.append(f"{ratio:g}: {exact.numbers.largest_difference:.1e}" if exact.numbers else f"{ratio:g}")
     checkpoint = Checkpoint(cut)
     able = formats_of(checkpoint)
     for kind in () if name in NO_TWIN else gguf:
-        if able.refusal(kind):
+        if refusal := able.refusal(kind):
             assert checkpoint.family.gguf.refused or checkpoint.family.gguf.fixed
-            told.append(f"{kind} refused")
+            told.append(f"{kind}: {refusal.sentence}")
             continue
         told.append(_artefact(slimmoe.export_gguf(cut, room / f"{kind}.gguf", kind), cut, kind == "F32"))
     for kind in onnx:
-        if able.refusal(kind):
-            assert checkpoint.family.decoder is None
-            told.append(f"onnx {kind} refused")
+        if refusal := able.refusal(kind):
+            assert checkpoint.family.onnx_refused and checkpoint.family.decoder is None
+            told.append(f"onnx {kind}: {refusal.sentence}")
             continue
         told.append(_artefact(slimmoe.export_onnx(cut, room / f"onnx-{kind}", kind), cut, kind == "none"))
     choices = slimmoe.fit(twin, "8G").choices
     assert all(choice.file_bytes > 0 for choice in choices)
     return f"{name}: {', '.join(told)}, fit {len(choices)}"
+
+
+def _quantised(folder: Path) -> list[str]:
+    """How the weights in a folder are stored, where config.json says that they are quantised."""
+    checkpoint = Checkpoint(folder)
+    dtypes = {
+        checkpoint.tensors[part].dtype
+        for each in checkpoint.floats.values()
+        for part in each.parts.values()
+        if each.format
+    }
+    assert bool(dtypes) == bool(checkpoint.stored_config.get("quantization_config"))
+    return [f"{checkpoint.quantisation.label} as {'+'.join(sorted(dtypes))}"] if checkpoint.quantisation else []
 
 
 def _artefact(artefact: Path, cut: Path, exact: bool) -> str:
