@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["open", "close", "alone"]
+Kind = Literal["open", "close", "alone", "break"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Code:
 
     Attributes:
         raw: as it is in the document; of a placeholder (``spans`` is empty), as it is in the text.
-        kind: one of a pair that has to nest, or alone.
+        kind: one of a pair that has to nest, or alone, or the end of a line that no sentence runs across.
         spans: where ``raw`` is from, ranges of the document's text; empty for a placeholder.
         gap: it stands for white space, as a line break does.
     """
@@ -196,8 +196,8 @@ def without_codes(marked: Marked) -> tuple[str, list[int]]:
     text, places = "", []
     for piece in marked:
         if isinstance(piece, Code):
-            text += " " if piece.gap and text and not text[-1].isspace() else ""
             places.append(len(text))
+            text += " " if piece.gap and text and not text[-1].isspace() else ""
             continue
         piece = _LINE_BREAK.sub(" ", piece)
         if places and text[-1:].isspace() and piece[:1] in _PUNCTUATION and text.rstrip()[-1:] not in _PUNCTUATION:

@@ -71,6 +71,11 @@ def sentences_of(marked: Marked, language: str, limit: Callable[[str], int] | No
         language: of the text.
         limit: the characters that a piece may have of a text that is too long, else 0.
     """
+    if breaks := [number for number, piece in enumerate(marked) if isinstance(piece, Code) and piece.kind == "break"]:
+        begins = [0, *(number + 1 for number in breaks)]
+        lines = [marked[begin:end] for begin, end in zip(begins, [*breaks, len(marked)])]
+        ends = [[Sentence((marked[number],), (), ())] for number in breaks] + [[]]
+        return [each for line, end in zip(lines, ends) for each in (*sentences_of(line, language, limit), *end)]
     pieces = split_sentences(plain(marked), language)
     if limit:
         pieces = [part for each in pieces for part in cut_at_spaces(each, limit(each) or len(each))]

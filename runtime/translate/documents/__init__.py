@@ -20,6 +20,23 @@ FORMATS = {
     ".xhtml": "html.read_xhtml",
     ".docx": "office.read_docx",
     ".pptx": "office.read_pptx",
+    ".odt": "office.read_odt",
+    ".epub": "office.read_epub",
+    ".srt": "subtitles.read_srt",
+    ".vtt": "subtitles.read_vtt",
+    ".properties": "strings.read_properties",
+    ".strings": "strings.read_strings",
+    ".json": "strings.read_json",
+    ".arb": "strings.read_json",
+    ".po": "po.read_po",
+    ".pot": "po.read_po",
+    ".xlf": "exchange.read_xliff",
+    ".xliff": "exchange.read_xliff",
+    ".tmx": "exchange.read_tmx",
+    ".resx": "exchange.read_resx",
+    ".yaml": "yaml.read_yaml",
+    ".yml": "yaml.read_yaml",
+    ".ftl": "fluent.read_ftl",
 }
 
 
