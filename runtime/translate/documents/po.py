@@ -113,7 +113,9 @@ def _header_edits(text: str, entry: _Entry, pair: Pair, name: str, has_translati
     if language := re.compile(r'"Language:[ \t]*([^\\"]*)\\n').search(text, start, end):
         said = language[1].strip()
         if said and base_language(said.replace("_", "-").lower()) != base_language(pair.target) and has_translations:
-            raise RequestError(f"{name} is a translation into {said}.", next_command="the same command with its .pot file")
+            raise RequestError(
+                f"{name} is a translation into {said}.", next_command="the same command with its .pot file"
+            )
         if not said or base_language(said.replace("_", "-")) != base_language(pair.target):
             space = "" if text[language.start(1) - 1].isspace() else " "
             edits.append((*language.span(1), space + pair.target.replace("-", "_")))
@@ -132,7 +134,9 @@ def _units(text: str, entry: _Entry, count: int | None, newline: str) -> Iterato
     forms = {key: ranges for key, ranges in entry.texts.items() if key.startswith("msgstr")}
 
     def unit(source: list[tuple[int, int]], start: int, end: int, before: str = "") -> Unit:
-        return Unit(_marked(text, source), start, end, lambda each: each.translate(_WRITTEN), _quoted(newline, before), True)
+        return Unit(
+            _marked(text, source), start, end, lambda each: each.translate(_WRITTEN), _quoted(newline, before), True
+        )
 
     for key, ranges in forms.items():
         one = key in ("msgstr", "msgstr[0]") and not (count == 1 and plural)

@@ -24,10 +24,10 @@ _NAME_LIKE = re.compile(r"#[0-9a-fA-F]{3,8}|[a-z0-9]+(?:[_.:/][A-Za-z0-9]+)+")  
 
 
 def _decode(raw: str) -> str:
-    text = _ESCAPE.sub(
-        lambda m: chr(int(m[1], 16)) if m[1] else "" if m[2] else _NAMED.get(m[3], m[3]), raw
-    )
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if "\\" in raw else text  # pairs of halves
+    text = _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else "" if m[2] else _NAMED.get(m[3], m[3]), raw)
+    return (
+        text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if "\\" in raw else text
+    )  # pairs of halves
 
 
 def line_spans(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -41,7 +41,9 @@ def _unit(text: str, lines: list[tuple[int, int]], is_vtt: bool) -> Unit:
         if number:
             pieces.append(span_code(text, lines[number - 1][1], start, gap=True))
         pieces += _pieces(text, start, end, html.unescape if is_vtt else str)
-    kinds = iter(tag_kinds([re.sub(r"^(</?\w+)[^>]*", r"\1", p.raw) for p in pieces if isinstance(p, Code) and not p.gap]))
+    kinds = iter(
+        tag_kinds([re.sub(r"^(</?\w+)[^>]*", r"\1", p.raw) for p in pieces if isinstance(p, Code) and not p.gap])
+    )
     marked = tuple(
         Code(piece.raw, next(kinds), piece.spans) if isinstance(piece, Code) and not piece.gap else piece
         for piece in pieces

@@ -92,7 +92,10 @@ def test_properties_keep_keys_comments_and_escapes() -> None:
 
 
 def test_properties_are_written_as_their_encoding_can() -> None:
-    assert translated(b"a=x", "x.properties", lambda _: "gr\u00f6\u00dfe \U0001f600") == b"a=gr\\u00F6\\u00DFe \\uD83D\\uDE00"
+    assert (
+        translated(b"a=x", "x.properties", lambda _: "gr\u00f6\u00dfe \U0001f600")
+        == b"a=gr\\u00F6\\u00DFe \\uD83D\\uDE00"
+    )
     assert translated("a=ö".encode(), "x.properties", lambda _: "größe") == "a=größe".encode()
     assert translated("a=ö".encode("latin-1"), "x.properties", lambda _: "ß€") == b"a=\xdf\\u20AC"
     assert translated(b"a={0} it", "x.properties", lambda _: "l'un") == b"a={0} l''un"

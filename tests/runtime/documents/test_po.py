@@ -9,7 +9,7 @@ from runtime.text.pairs import Pair
 from runtime.translate.documents import open_document
 from tests.runtime.documents.splicing import DE, translated, upper
 
-HEADER = r'''# Translators: nobody
+HEADER = r"""# Translators: nobody
 msgid ""
 msgstr ""
 "Project-Id-Version: x\n"
@@ -18,9 +18,9 @@ msgstr ""
 "Plural-Forms: {plural}\n"
 "X-Generator: hand\n"
 
-'''
+"""
 TWO = "nplurals=2; plural=(n != 1);"
-BODY = r'''# translator's note
+BODY = r"""# translator's note
 #. extracted note
 #: src/a.c:12
 #, c-format
@@ -53,7 +53,7 @@ msgstr "fertig"
 
 #~ msgid "obsolete"
 #~ msgstr ""
-'''
+"""
 
 
 def filled(one: str, two: str, three: str, four: str, language: str = "de", plural: str = TWO) -> str:
@@ -77,10 +77,16 @@ def test_a_whole_translation_is_the_same_file() -> None:
 
 
 def test_a_template_becomes_a_translation_with_the_target_s_plural_forms() -> None:
-    template = filled("", '""', "", "", "", "nplurals=INTEGER; plural=EXPRESSION;").replace('msgstr "fertig"', 'msgstr ""')
+    template = filled("", '""', "", "", "", "nplurals=INTEGER; plural=EXPRESSION;").replace(
+        'msgstr "fertig"', 'msgstr ""'
+    )
     template = template.replace('msgstr "falsch"', 'msgstr ""').replace("charset=UTF-8", "charset=CHARSET")
     done = upper(template.encode(), "x.pot", Pair("en", "pl")).decode()
-    assert '"Language: pl\\n"' in done and "charset=UTF-8" in done and '"Plural-Forms: nplurals=3; plural=(n==1 ? 0' in done
+    assert (
+        '"Language: pl\\n"' in done
+        and "charset=UTF-8" in done
+        and '"Plural-Forms: nplurals=3; plural=(n==1 ? 0' in done
+    )
     assert 'msgstr[0] "ONE FILE"\nmsgstr[1] "%d FILES"\nmsgstr[2] "%d FILES"\n\n' in done
     one = upper(template.encode(), "x.pot", Pair("en", "ja")).decode()
     assert "nplurals=1; plural=0;" in one and 'msgstr[0] "%d FILES"' in one
