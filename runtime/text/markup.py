@@ -6,7 +6,7 @@ that whoever translates needs to know no format.
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["open", "close", "alone", "break"]
@@ -53,6 +53,7 @@ _PROTECTED = re.compile(
 )  # fmt: skip
 _MAY_BE = re.compile(r"[:@<`{$%&~\\/(]|--|www\.")  # no text without one of these has anything to protect
 _VOID = {"area", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+_LINE_ENDS = ("<br>", "<br/", "<br ")
 _ACCELERATORS = ("&", "~")
 _PUNCTUATION = ".,;:!?…)]}»”。、，；：！？）】"
 _LINE_BREAK = re.compile(r"[ \t]*[\r\n]+[ \t]*")
@@ -91,12 +92,12 @@ def protect(marked: Marked) -> Marked:
                 found.append(piece[begin : match.start()])
             if match.lastgroup == "tag":
                 tags.append(len(found))
-            found.append(Code(match[0], gap=match[0].startswith(("<br>", "<br/", "<br "))))
+            found.append(Code(match[0], gap=match[0].startswith(_LINE_ENDS)))
             begin = match.end()
         if begin < len(piece):
             found.append(piece[begin:])
     for number, kind in zip(tags, tag_kinds([_raw(found[number]) for number in tags])):
-        found[number] = replace(found[number], kind=kind)
+        found[number] = Code(raw := _raw(found[number]), kind, gap=raw.startswith(_LINE_ENDS))
     return tuple(found)
 
 

@@ -37,7 +37,7 @@ def split_sentences(text: str, language: str, limit: int = 0) -> list[str]:
         language: a code of runtime/text/languages.py; an unknown one is split by the rules that most languages share.
         limit: characters that a piece may have at most, white space around it aside; 0: any number.
     """
-    from sentencex import segment
+    from sentencex import segment  # type: ignore[reportAttributeAccessIssue]  # of a library in Rust
 
     pieces = segment(base_language(language), _SURROGATE.sub("\ufffd", text)) if text.strip() else [text]
     bounds = list(accumulate(map(len, pieces)))

@@ -1,7 +1,7 @@
 """Paragraphs of any length and with codes in them, translated sentence by sentence and joined with their own white space."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -122,7 +122,7 @@ class ParagraphTranslator:
     ) -> None:
         self._translate, self._language, self._limit, self._memory = translate, language, limit, memory
 
-    def translate(self, paragraphs: Iterable[Marked]) -> Iterator[Paragraph]:
+    def translate(self, paragraphs: Iterable[Marked]) -> Generator[Paragraph]:
         """Paragraphs as translations, in order, each as soon as it and those before it are done."""
         plans: deque[tuple[Marked, list[Sentence], list[str | None]]] = deque()
 

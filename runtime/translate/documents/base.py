@@ -114,7 +114,9 @@ class TextDocument:
         self.units = [unit for unit in self.units if unit.fills or is_text(plain(unit.marked))]
 
     def render(self, translations: Sequence[Marked]) -> bytes:
-        changes = [(start, end, text, None) for start, end, text in self.edits]
+        changes: list[tuple[int, int, Marked, Unit | None]] = [
+            (start, end, (text,), None) for start, end, text in self.edits
+        ]
         changes += [
             (unit.start, unit.end, translated, unit)
             for unit, translated in zip(self.units, translations, strict=True)
@@ -131,7 +133,7 @@ class TextDocument:
                     break
                 if start < begin or stop > end:  # within one that was done already, or around all this
                     continue
-                parts += [self.text[begin:start], new if unit is None else unit.finish(written(unit, new))]
+                parts += [self.text[begin:start], plain(new) if unit is None else unit.finish(written(unit, new))]
                 begin = stop
             return "".join(parts) + self.text[begin:end]
 

@@ -102,12 +102,23 @@ class _Scanner(HTMLParser):
     def handle_data(self, data: str) -> None:
         self._note("text")
 
-    handle_charref = handle_entityref = handle_data
+    def handle_charref(self, name: str) -> None:
+        self._note("text")
+
+    def handle_entityref(self, name: str) -> None:
+        self._note("text")
 
     def handle_comment(self, data: str) -> None:
         self._note("other")
 
-    handle_decl = handle_pi = unknown_decl = handle_comment
+    def handle_decl(self, decl: str) -> None:
+        self._note("other")
+
+    def handle_pi(self, data: str) -> None:
+        self._note("other")
+
+    def unknown_decl(self, data: str) -> None:
+        self._note("other")
 
 
 def html_tokens(text: str) -> list[Token]:

@@ -64,6 +64,10 @@ class PackedDocument:
             if each not in parts:
                 read_part(packed, each, name)
 
+    def has_part(self, part: str) -> bool:
+        """Whether there is a part of that name."""
+        return part in self._packed.namelist()
+
     @property
     def units(self) -> Sequence[Unit]:
         return [unit for part in self._parts.values() for unit in part.units]

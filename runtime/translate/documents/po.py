@@ -13,7 +13,10 @@ from runtime.translate.documents.strings import line_spans
 
 _CHARSET = re.compile(rb"charset=([\w.:-]+)", re.IGNORECASE)
 _LINE = re.compile(
-    r'[ \t]*(?:(?P<comment>#[^\n]*)|(?:(?P<keyword>msgctxt|msgid_plural|msgid|msgstr(?:\[\d+\])?)[ \t]*)?(?P<text>"(?:\\.|[^"\\\r\n])*"))?[ \t]*\r?(?:\n|$)'
+    r"""[ \t]*(?:(?P<comment>\#[^\n]*)
+      | (?:(?P<keyword>msgctxt|msgid_plural|msgid|msgstr(?:\[\d+\])?)[ \t]*)?(?P<text>"(?:\\.|[^"\\\r\n])*"))?
+    [ \t]*\r?(?:\n|$)""",
+    re.VERBOSE,
 )
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 _WRITTEN = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"})

@@ -12,7 +12,8 @@ from runtime.translate.documents.base import Edit, TextDocument, Unit, decode_do
 _ESCAPE = re.compile(r"\\(?:[uU]([0-9a-fA-F]{4})|(\r\n|\r|\n)[ \t\f]*|(.))", re.DOTALL)
 _NAMED = {"n": "\n", "t": "\t", "r": "\r", "f": "\f"}
 _ENTRY = re.compile(
-    r"(?:^|(?<=[\r\n]))(?:(?P<comment>[ \t\f]*[#!][^\r\n]*)|[ \t\f]*(?:\\.|[^\\:= \t\f\r\n])+(?:[ \t\f]*[:=][ \t\f]*|[ \t\f]+|(?=[\r\n]|$))"
+    r"(?:^|(?<=[\r\n]))(?:(?P<comment>[ \t\f]*[#!][^\r\n]*)"
+    r"|[ \t\f]*(?:\\.|[^\\:= \t\f\r\n])+(?:[ \t\f]*[:=][ \t\f]*|[ \t\f]+|(?=[\r\n]|$))"
     r"(?P<value>(?:\\(?:\r\n|[\s\S])|[^\\\r\n])*))"
 )
 _APPLE = re.compile(
@@ -20,7 +21,7 @@ _APPLE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _JSON = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]')
-_NAME_LIKE = re.compile(r"#[0-9a-fA-F]{3,8}|[a-z0-9]+(?:[_.:/][A-Za-z0-9]+)+")  # a colour, a key: no text
+NAME_LIKE = re.compile(r"#[0-9a-fA-F]{3,8}|[a-z0-9]+(?:[_.:/][A-Za-z0-9]+)+")  # a colour, a key: no text
 
 
 def _decode(raw: str) -> str:
@@ -83,7 +84,7 @@ def read_properties(data: bytes, name: str, pair: Pair) -> TextDocument:
             line = text.count("\n", 0, match.start("value") + broken.start()) + 1
             raise RequestError(f"{name} is damaged: line {line} has a broken \\u escape.")
         value = _decode(raw)
-        if _NAME_LIKE.fullmatch(value):
+        if NAME_LIKE.fullmatch(value):
             continue
         write = _property_writer(value, highest)
         for start, end in line_spans(text, *match.span("value")):
@@ -147,7 +148,7 @@ class _Json:
             value = json.loads(self._text[start:end])
             if key == "@@locale" and to_change(value, self._pair):
                 self.edits.append((start + 1, end - 1, self._pair.target))
-            elif not key.startswith("@@") and not _NAME_LIKE.fullmatch(value):
+            elif not key.startswith("@@") and not NAME_LIKE.fullmatch(value):
                 for begin, stop in line_spans(self._text, start + 1, end - 1):
                     yield Unit((json.loads(f'"{self._text[begin:stop]}"'),), begin, stop, self._write)
         elif first == "[":

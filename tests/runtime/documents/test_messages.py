@@ -121,7 +121,7 @@ def test_strings_keep_keys_and_comments() -> None:
 JSON = """{
   "title": "‹the title›",  "n": 12, "list": ["‹one›", 2, null, {"deep": "‹two›"}], "yes": true,
   "quote": "‹say› \\"‹x›\\"‹.›\\n‹next {name}›", "color": "#ff0000", "key": "some.key", "empty": "", "url": "https://a.b/c",
-  "greeting": {"message": "‹hello $NAME$›", "description": "stays", "placeholders": {"name": {"content": "$1", "example": "bob"}}},
+  "greeting": {"message": "‹hello $NAME$›", "description": "stays", "placeholders": {"name": {"content": "$1", "example": "b"}}},
   "@title": {"description": "stays", "type": "text"}
 }
 """
