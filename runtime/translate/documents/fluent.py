@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+
+from fluent.syntax import FluentParser, ast
 
 from runtime.errors import RequestError
 from runtime.text.markup import Code
 from runtime.text.pairs import Pair
 from runtime.translate.documents.base import TextDocument, Unit, decode_document, span_code
-
-if TYPE_CHECKING:
-    from fluent.syntax import ast
 
 _INDENTATION = re.compile(r"\s*\n\s*")
 _STARTS = re.compile(r"^[\[*.}]")  # what may not begin a line that goes on with a value
@@ -26,10 +24,8 @@ def _finish(text: str) -> str:
 
 
 class _Reader:
-    def __init__(self, text: str, resource: "ast.Resource") -> None:
-        from fluent.syntax import ast
-
-        self._text, self._ast = text, ast
+    def __init__(self, text: str, resource: ast.Resource) -> None:
+        self._text = text
         self.units: list[Unit] = []
         for entry in resource.body:
             if isinstance(entry, (ast.Message, ast.Term)):
@@ -37,14 +33,14 @@ class _Reader:
                     if pattern is not None:
                         self._pattern(pattern)
 
-    def _pattern(self, pattern: "ast.Pattern") -> None:
+    def _pattern(self, pattern: ast.Pattern) -> None:
         pieces: list[str | Code] = []
         ranges: list[tuple[int, int]] = []
         for element in pattern.elements:
             assert element.span
             start, end = element.span.start, element.span.end
             ranges.append((start, end))
-            if isinstance(element, self._ast.TextElement):
+            if isinstance(element, ast.TextElement):
                 pieces += self._lines(start, end)
             else:
                 pieces.append(span_code(self._text, start, end))
@@ -68,12 +64,12 @@ class _Reader:
         if begin < end:
             yield self._text[begin:end]
 
-    def _variants(self, placeable: "ast.Placeable") -> None:
+    def _variants(self, placeable: ast.Placeable) -> None:
         expression = placeable.expression
-        if isinstance(expression, self._ast.SelectExpression):
+        if isinstance(expression, ast.SelectExpression):
             for variant in expression.variants:
                 self._pattern(variant.value)
-        elif isinstance(expression, self._ast.Placeable):
+        elif isinstance(expression, ast.Placeable):
             self._variants(expression)
 
 
@@ -91,8 +87,6 @@ def read_ftl(data: bytes, name: str, pair: Pair) -> TextDocument:
     Raises:
         RequestError: it has an entry that is damaged.
     """
-    from fluent.syntax import FluentParser, ast
-
     text, codec = decode_document(data, name)
     resource = FluentParser(with_spans=True).parse(text)
     junk = next((entry for entry in resource.body if isinstance(entry, ast.Junk)), None)

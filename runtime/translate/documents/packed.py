@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,6 +15,11 @@ from runtime.translate.documents.base import TextDocument, Unit
 MOST_BYTES = 1 << 30  # unpacked, of all parts together
 MOST_RATIO = 1000  # unpacked to packed, of a part of more than a MiB; deflate alone reaches 1032
 MOST_PARTS = 20_000
+# What zipfile raises for bytes that it did not expect.
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, KeyError, IndexError, OverflowError),
+    *(NotImplementedError, RuntimeError),
+)
 ReadPart = Callable[[bytes, str, Pair], TextDocument]
 
 
@@ -25,7 +31,7 @@ def open_packed(data: bytes, name: str) -> zipfile.ZipFile:
     """
     try:
         packed = zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+    except _DAMAGE:
         raise RequestError(f"{name} is damaged: it is no ZIP file.") from None
     parts = packed.infolist()
     names = [part.filename for part in parts]
@@ -51,7 +57,7 @@ def read_part(packed: zipfile.ZipFile, part: str, name: str) -> bytes:
     """
     try:
         return packed.read(part)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, KeyError):
+    except _DAMAGE:
         raise RequestError(f"{name} is damaged: its part {part} cannot be read.") from None
 
 

@@ -46,12 +46,12 @@ class _Reader:
         import yaml
 
         self._text, self._pair, self._scalar = text, pair, yaml.ScalarNode
-        loader = yaml.SafeLoader(text)
-        self._resolve: Callable[..., str] = loader.resolve
         self._seen: set[int] = set()
         self.edits: list[Edit] = []
         self.units: list[Unit] = []
         try:
+            loader = yaml.SafeLoader(text)
+            self._resolve: Callable[..., str] = loader.resolve
             while loader.check_node():
                 self._node(loader.get_node(), True, False)
         except yaml.YAMLError as error:
