@@ -35,6 +35,7 @@ class Engine(Protocol):
 
     name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
     threads: int
+    context: int  # tokens of prompt and output together
     thread_choice: Threads  # the same with the reason, and how many twins are faster than one engine for many texts
     cancelled: bool  # set it from another thread, and ``generate`` ends at its next token
     template: ChatTemplate

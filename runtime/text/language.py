@@ -57,3 +57,11 @@ def other_language(text: str, language: str) -> str | None:
 def is_other_language(text: str, language: str) -> bool:
     """Whether ``text`` is surely not in ``language`` by its code; False where it is too short to tell."""
     return other_language(text, language) is not None
+
+
+def detected_language(text: str) -> str | None:
+    """The likeliest language of a text (ISO 639-1) among ``RIVALS``; None where it is too short to tell."""
+    if not is_identifiable(text):
+        return None
+    ranked = dict(_identifier().rank(text[:20_000]))
+    return max((code for code in RIVALS if code in ranked), key=lambda code: float(ranked[code]))

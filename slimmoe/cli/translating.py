@@ -1,20 +1,27 @@
-"""The verb that translates: text, text files or standard input, a line in and a line out."""
+"""The verb that translates: documents in their formats; text, other files and standard input a line in and a line out."""
 
 import contextlib
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from runtime.errors import RequestError, WorkError, printable
+from runtime.errors import RequestError, printable
+from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
+from runtime.translate.documents import FORMATS
 from slimmoe.cli.device import ARTEFACT_HELP, KnownPair, Prompt, Threads, say
 
+if TYPE_CHECKING:  # loaded by what translates
+    from runtime.translate.memory import TranslationMemory
+    from runtime.translate.paragraphs import Memory, ParagraphTranslator
+    from runtime.translate.segments import Translation
+
 translating = typer.Typer()
-NAMED = 5  # lines of each kind of trouble that are named one by one
-_SUFFIXES = (".txt", ".tsv", ".md", ".gz")
 
 
 class Lines:
@@ -30,9 +37,10 @@ class Lines:
     def __init__(self, texts: list[str]) -> None:
         self._texts = texts
         self._places: deque[str] = deque()
+        self._lines, self._ahead = self._read(), list[str]()
         self.files = [Path(text) for text in texts if self._is_file(text)]
         for text in texts:
-            if text.endswith(_SUFFIXES) and " " not in text and Path(text) not in self.files:
+            if text.endswith((*FORMATS, ".tsv", ".gz")) and " " not in text and Path(text) not in self.files:
                 raise RequestError(f"There is no text file {text}.", next_command="ls")
             try:
                 text.encode()
@@ -50,7 +58,15 @@ class Lines:
         except (OSError, ValueError):  # too long for a name, or no name at all
             return False
 
+    def sample(self, most: int = 50) -> list[str]:
+        """The first lines, to see which language they are in; they are given again."""
+        self._ahead = list(islice(self._lines, most))
+        return self._ahead
+
     def __iter__(self) -> Iterator[str]:
+        return chain(self._ahead, self._lines)
+
+    def _read(self) -> Iterator[str]:
         from runtime.text.lines import BOM, read_stream, split_lines
 
         if not self._texts and sys.stdin is not None:
@@ -72,80 +88,149 @@ class Lines:
         return self._places.popleft()
 
 
-class Trouble:
-    """Lines that were not translated well, told one by one while they are few, and counted."""
+def _chosen_pair(artefact: Path, pair: Pair | None, to: str | None, sample: Callable[[], str]) -> Pair:
+    """The pair to translate by: as asked, else what the model was cut for, else from the language that the text is in.
 
-    def __init__(self) -> None:
-        self.counts: dict[str, int] = {}
+    Raises:
+        RequestError: it is not known, or not one.
+    """
+    from runtime.formats.artefact import pair_of
+    from runtime.text.language import detected_language
+    from runtime.text.languages import find_language
+    from runtime.text.pairs import parse_pair, planned_pair
 
-    def tell(self, kind: str, sentence: str) -> None:
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-        if self.counts[kind] <= NAMED:
-            print(printable(f"slimmoe: {sentence}"), file=sys.stderr)
-
-    def conclude(self) -> None:
-        """Say how many there were, where not all were named.
-
-        Raises:
-            WorkError: some lines were not translated.
-        """
-        refused, unfinished = self.counts.get("refused", 0), self.counts.get("unfinished", 0)
-        if unfinished > NAMED:
-            print(f"slimmoe: {unfinished} translations in all did not come to an end.", file=sys.stderr)
-        if refused:
-            lines = "1 line was" if refused == 1 else f"{refused} lines were"
-            raise WorkError(
-                f"{lines} too long and left empty; all others are translated.",
-                next_command="the same command with these lines split into sentences",
-            )
+    if pair is not None and to is None:
+        return pair
+    known = pair_of(artefact)
+    if to is None:
+        if chosen := planned_pair(known):
+            return chosen
+        said = f"was cut for {known}" if known else "names no language pair"
+        raise RequestError(
+            f"The model {said}: say which one with --pair, or the target with --to.",
+            next_command="the same with --pair en-de",
+        )
+    if pair is not None:
+        raise RequestError("--pair names the target already.", next_command="the same without --to")
+    target = find_language(to)
+    if target is None:
+        raise RequestError(f"'{to}' is no known language.", next_command="the same with --to de")
+    pairs = [parse_pair(each) for each in known.split(" + ")] if known else []
+    if len(fitting := [each for each in pairs if each.target == target]) == 1:
+        return fitting[0]
+    source = detected_language(sample())
+    if source is None or source == target:
+        what = "is in that language already" if source else "is too short to tell its language"
+        raise RequestError(f"The text {what}.", next_command=f"the same with --pair en-{target} instead of --to")
+    print(f"slimmoe: the text is in {source}; --pair says otherwise where it is not.", file=sys.stderr)
+    return parse_pair(f"{source}-{target}")
 
 
 @translating.command()
 def translate(
     artefact: Annotated[Path, typer.Argument(help=ARTEFACT_HELP)],
     pair: KnownPair = None,
-    texts: Annotated[list[str] | None, typer.Argument(help="text, or text files; standard input when none")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="a new file for the translation")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="LANGUAGE", help="instead of --pair; the source is found by the text")
+    ] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="documents, folders of them, or text; standard input when none")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="a new file or folder; of documents default: beside each (letter.de.docx)"),
+    ] = None,
     threads: Threads = None,
     prompt: Prompt = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="let --output replace a file, which is never one that is translated")
     ] = False,
+    memory: Annotated[
+        bool, typer.Option(help="keep translated sentences of documents, so that a run goes on where it was stopped")
+    ] = True,
 ) -> None:
-    """Translate text, line by line."""
-    from runtime.engines import open_engine
+    """Translate documents (Word, HTML, Markdown, subtitles ...), or text line by line."""
     from runtime.formats.artefact import find_artefact
-    from runtime.formats.files import new_file
-    from runtime.translate.segments import Translation, known_pair, translate
+    from runtime.translate.files import found_documents, jobs_for
 
-    lines = Lines(texts or [])
     artefact = find_artefact(artefact)
+    words = texts or []
+    found = [found_documents(word) for word in words]
+    if documents := [each for each in found if each is not None]:
+        from slimmoe.cli.documents import only_documents, readable, sample_of, translate_all
+
+        only_documents(words, found)
+        chosen = _chosen_pair(artefact, pair, to, lambda: sample_of([path for each in documents for path in each]))
+        jobs = jobs_for(words, documents, chosen, output)
+        for job in jobs:
+            if job.target is not None and job.target.exists():
+                _check_output(job.target, artefact, [each.source for each in jobs], True)
+        good, sentences = readable(jobs, chosen, overwrite)
+        with _translator(artefact, chosen, threads, prompt) as translator:
+            kept = _memory(artefact, chosen, prompt) if memory else None
+            with contextlib.closing(kept) if kept else contextlib.nullcontext():
+                translate_all(good, sentences, chosen, translator, kept)
+        return
+    lines = Lines(words)
     if output is not None:
         _check_output(output, artefact, lines.files, overwrite)
-    trouble = Trouble()
+    chosen = _chosen_pair(artefact, pair, to, lambda: "\n".join(lines.sample()))
+    _translate_lines(lines, output, artefact, chosen, threads, prompt)
 
-    def translated(result: Translation) -> str:
-        place = lines.next_place()
-        if result.refused:
-            trouble.tell("refused", f"{place} is left empty. {result.refused}")
-        elif result.generation is not None and not result.generation.finished:
-            count = len(result.generation.token_ids)
-            trouble.tell("unfinished", f"the translation of {place} did not come to an end within {count} tokens.")
-        return result.in_place
+
+def _memory(artefact: Path, pair: Pair, prompt: PromptTemplate | None) -> "TranslationMemory":
+    from runtime.translate.memory import TranslationMemory, cache_folder, model_key
+
+    return TranslationMemory(cache_folder() / "translations.sqlite", model_key(artefact, str(pair), repr(prompt)))
+
+
+@contextlib.contextmanager
+def _translator(
+    artefact: Path, pair: Pair, threads: int | None, prompt: PromptTemplate | None
+) -> "Iterator[Callable[[Memory | None], ParagraphTranslator]]":
+    """A function that gives a translator by a loaded model; the pair that the model was not cut for is noted."""
+    from runtime.engines import open_engine
+    from runtime.translate.paragraphs import ParagraphTranslator, room
+    from runtime.translate.segments import translate
 
     with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
-        pair = pair or known_pair(engine)
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(printable(note), file=sys.stderr)
-        with contextlib.closing(translate(engine, pair, lines)) as results:
+
+        def translated(texts: Iterable[str]) -> "Iterator[Translation]":
+            with contextlib.closing(translate(engine, pair, texts)) as results:
+                yield from results
+
+        yield lambda memory: ParagraphTranslator(translated, pair.source, room(engine, pair), memory)
+
+
+def _translate_lines(
+    lines: Lines, output: Path | None, artefact: Path, pair: Pair, threads: int | None, prompt: PromptTemplate | None
+) -> None:
+    """A line in, a line out, each as soon as it is there."""
+    from runtime.formats.files import new_file
+    from runtime.text.lines import one_line
+    from runtime.text.markup import plain
+    from slimmoe.cli.documents import Trouble
+
+    trouble = Trouble()
+    with _translator(artefact, pair, threads, prompt) as translator:
+        paragraphs = translator(None).translate((line,) for line in lines)
+
+        def translated() -> Iterator[str]:
+            for paragraph in paragraphs:
+                trouble.tell(lines.next_place(), paragraph)
+                yield one_line(plain(paragraph.marked))
+
+        with contextlib.closing(paragraphs):
             if output is None:
                 obeys = sys.stdout.isatty()
-                for line in map(translated, results):
+                for line in translated():
                     print(printable(line) if obeys else line, flush=True)
             else:
                 with new_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-                    file.writelines(f"{translated(result)}\n" for result in results)
+                    file.writelines(f"{line}\n" for line in translated())
                 say(f"translation: {output}")
     trouble.conclude()
 

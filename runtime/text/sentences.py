@@ -1,0 +1,92 @@
+"""A paragraph as its sentences, with every byte of its white space.
+
+Where a sentence ends is said by sentencex (MIT), which knows the abbreviations of many languages. What it splits although
+it is one thing (``vol. 2``, a URL, an e-mail address, code) is joined again.
+"""
+
+import re
+from bisect import bisect_left
+from itertools import accumulate
+
+from runtime.text.languages import base_language
+from runtime.text.markup import protected_spans
+
+# Before a number these are no ends; sentencex knows them before names only.
+_BEFORE_NUMBER = re.compile(
+    r"(?:^|[\s(\[])(?:abb|abs|al|app|art|bd|cap|ch|chap|ed|eq|fig|figs|folio|hl|kap|lib|n|nos?|nr|núm|op|p|pp|par|pág|pkt|pos|r"
+    r"|rys|s|sec|sect|ss|st|str|t|tab|tel|tom|ust|v|ver|vgl|vol|vols|ziff|гл|изд|п|рис|с|см|ст|стр|т|табл)\.\s*$",
+    re.IGNORECASE,
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SPACE = re.compile(r"\s+")
+
+
+def _no_end(before: str, after: str) -> bool:
+    """Whether a sentence surely goes on between two pieces."""
+    following = after.lstrip()
+    if not following or "\n\n" in before[len(before.rstrip()) :]:
+        return False
+    goes_on = following[0].islower() and before.rstrip().endswith(".")
+    return goes_on or (following[0].isdigit() and _BEFORE_NUMBER.search(before[-12:]) is not None)
+
+
+def split_sentences(text: str, language: str, limit: int = 0) -> list[str]:
+    """The sentences of a paragraph, each with the white space behind it; joined, they are the paragraph.
+
+    Args:
+        language: a code of runtime/text/languages.py; an unknown one is split by the rules that most languages share.
+        limit: characters that a piece may have at most, white space around it aside; 0: any number.
+    """
+    from sentencex import segment  # type: ignore[reportAttributeAccessIssue]  # of a library in Rust
+
+    pieces = segment(base_language(language), _SURROGATE.sub("\ufffd", text)) if text.strip() else [text]
+    bounds = list(accumulate(map(len, pieces)))
+    if not bounds or bounds[-1] != len(text):  # what the splitter does not give back whole stays whole
+        bounds = [len(text)]
+    spans = protected_spans(text) if len(bounds) > 1 else []
+    starts = [start for start, _ in spans]
+    sentences, begin = [], 0
+    for end, following in zip(bounds, [*bounds[1:], None]):
+        if following is not None:
+            at = bisect_left(starts, end) - 1
+            inside = at >= 0 and spans[at][0] < end < spans[at][1]
+            blank = not text[begin:end].strip() or not text[end:following].strip()
+            if inside or blank or _no_end(text[max(begin, end - 40) : end], text[end : end + 40]):
+                continue
+        sentences.append(text[begin:end])
+        begin = end
+    return [piece for sentence in sentences for piece in cut_at_spaces(sentence, limit)] if limit else sentences
+
+
+def cut_at_spaces(text: str, limit: int) -> list[str]:
+    """Pieces of at most ``limit`` characters, cut behind white space where there is some in their second half.
+
+    White space around the text does not count.
+    """
+    pieces, begin, end = [], 0, len(text.rstrip())
+    begin_text = len(text) - len(text.lstrip())
+    while end - max(begin, begin_text) > limit:
+        first = max(begin, begin_text)
+        last = first + limit
+        spaces = [match.end() for match in _SPACE.finditer(text, first + limit // 2, min(last + 1, end))]
+        if spaces and spaces[-1] <= last + 1:
+            cut = spaces[-1]
+        else:  # not between a character and what modifies it
+            cut = last
+            while cut > first + 1 and _joins(text[cut - 1], text[cut]):
+                cut -= 1
+        pieces.append(text[begin:cut])
+        begin = cut
+    return [*pieces, text[begin:]]
+
+
+def _joins(before: str, after: str) -> bool:
+    """Whether two characters are shown as one: combining marks, joiners, selectors, surrogates."""
+    import unicodedata
+
+    return (
+        unicodedata.combining(after) > 0
+        or "\u200d" in (before, after)
+        or after in "\ufe0e\ufe0f"
+        or ("\ud800" <= before <= "\udbff")
+    )
