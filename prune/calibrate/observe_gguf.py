@@ -90,7 +90,8 @@ class GgufObserver:
             if times[before, layer] == 1 and place[before, layer] < order[0]:
                 self._stages[before, layer] = "before"
         self._role = np.empty(0, np.int64)  # of each token of the graph: 0 prompt, 1 response
-        self._chosen = self._gate = np.empty((0, 0))
+        self._chosen: np.ndarray = np.empty((0, 0), np.int64)
+        self._gate: np.ndarray = np.empty((0, 0), np.float32)
         self._before: np.ndarray | None = None  # the hidden states [T, H] that the layer's experts add to
 
     def begin(self, role: np.ndarray) -> None:
