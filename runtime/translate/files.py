@@ -89,8 +89,11 @@ def jobs_for(words: Sequence[str], found: Sequence[Sequence[Path]], pair: Pair, 
             elif single and not output.is_dir():
                 jobs.append(Job(path, output))
             else:
-                inside = path.relative_to(word).parent if Path(word).is_dir() else Path()
-                if not (output.is_dir() and path.resolve().is_relative_to(output.resolve())):
+                of_folder = Path(word).is_dir()
+                inside = path.relative_to(word).parent if of_folder else Path()
+                if not (
+                    of_folder and path.resolve().is_relative_to(output.resolve())
+                ):  # an earlier run's, in the folder
                     jobs.append(Job(path, output / inside / translated_name(path, pair, False)))
     if not jobs:
         raise RequestError(f"{words[0]} holds no documents that are to be translated.", next_command=f"ls {words[0]}")

@@ -103,6 +103,13 @@ def translate_marked(segments: Iterable[Marked], translate: Translate) -> Iterat
         yield (with_codes(segment, one_line(done.text)) if done.text else segment), done
 
 
+def _trouble(result: Translation) -> str:
+    """What is wrong with a translation, as ``Paragraph.troubles`` names it; empty where nothing is."""
+    if result.refused or not result.text:
+        return "refused" if result.refused else "empty"
+    return "unfinished" if result.generation is not None and not result.generation.finished else ""
+
+
 class ParagraphTranslator:
     """Translates paragraphs with whatever translates texts.
 
@@ -137,6 +144,8 @@ class ParagraphTranslator:
         results: list[tuple[Marked, Translation]] = []
         for result in translate_marked(cores(), self._translate):
             results.append(result)
+            if self._memory is not None and result[1].source and not _trouble(result[1]):
+                self._memory.put(result[1].source, result[1].text)
             if len(results) == len(plans[0][2]):
                 yield self._joined(*plans.popleft(), results)
                 results = []
@@ -159,13 +168,9 @@ class ParagraphTranslator:
             if found is not None:
                 core = with_codes(sentence.core, found)
             elif sentence.core:
-                trouble = "refused" if result.refused else "empty" if not result.text else ""
-                if not trouble and result.generation is not None and not result.generation.finished:
-                    trouble = "unfinished"
+                trouble = _trouble(result)
                 if trouble:
                     done.troubles.append((trouble, result))
-                elif self._memory is not None:
-                    self._memory.put(result.source, result.text)
             pieces += [*sentence.head, *core, *sentence.tail]
         done.marked = joined(pieces)
         return done

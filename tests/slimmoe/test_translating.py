@@ -122,3 +122,17 @@ def test_what_is_translated_is_remembered(tiny_onnx, tmp_path) -> None:
         memory.execute("UPDATE sentences SET target = 'Gemerkt.'")
     document_run(tiny_onnx, tmp_path, tmp_path / "a.txt", "--overwrite")
     assert (tmp_path / "a.de.txt").read_text() == "Gemerkt.\n" or not asked
+
+
+@pytest.mark.slow
+def test_a_letter_is_translated_by_the_default_model(tmp_path) -> None:
+    from export.onnx import export_onnx
+    from tests.runtime.documents.splicing import part
+    from tests.runtime.documents.test_office import BOLD, document, run
+
+    model = export_onnx(ROOT / "models" / "default", tmp_path / "model", "int4")
+    letter = tmp_path / "letter.docx"
+    letter.write_bytes(document(run("The file could not be ") + run("opened", BOLD) + run("."), run("Save the file.")))
+    done = document_run(model, tmp_path, letter)
+    text = part((tmp_path / "letter.de.docx").read_bytes(), "word/document.xml")
+    assert done.returncode == 0 and text.count(BOLD) == 1 and "Datei" in text and "Save" not in text

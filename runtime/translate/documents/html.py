@@ -133,7 +133,8 @@ def _keeps(text: str, token: Token, pair: Pair) -> bool:
     if token.local.lower() in _KEPT:
         return True
     values = {name.lower(): text[start:end] for name, start, end in attributes(text, token)}
-    language = values.get("lang") or values.get("xml:lang")
+    # What a whole page says of itself is often a template's; what it is in is said by the pair.
+    language = "" if token.local.lower() == "html" else values.get("lang") or values.get("xml:lang")
     return (
         values.get("translate", "").lower() == "no"
         or "notranslate" in values.get("class", "").split()
@@ -142,11 +143,12 @@ def _keeps(text: str, token: Token, pair: Pair) -> bool:
 
 
 def language_edits(text: str, token: Token, pair: Pair) -> list[Edit]:
-    """The target's code for each language attribute of a tag that has the source's."""
+    """The target's code for each language attribute of a tag that has the source's, and for the page's in any case."""
+    whole = token.local.lower() == "html" and pair.source != pair.target
     return [
         (start, end, pair.target)
         for name, start, end in attributes(text, token)
-        if name.lower() in ("lang", "xml:lang") and to_change(text[start:end], pair)
+        if name.lower() in ("lang", "xml:lang") and (whole or to_change(text[start:end], pair))
     ]
 
 

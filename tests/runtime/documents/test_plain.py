@@ -152,6 +152,7 @@ def test_html_says_the_target_s_language() -> None:
     source = b'<html lang="en-GB"><p lang=en>x</p><p lang="fr">bonjour</p><meta http-equiv=content-language content=en>'
     done = b'<html lang="de"><p lang=de>X</p><p lang="fr">bonjour</p><meta http-equiv=content-language content=de>'
     assert upper(source, "x.html", Pair("en", "de")) == done
+    assert upper(b'<html lang="fr"><p>x</p>', "x.html", Pair("en", "de")) == b'<html lang="de"><p>X</p>'
 
 
 def test_html_in_its_own_encoding() -> None:
