@@ -5,7 +5,7 @@ import pytest
 from runtime.errors import RequestError
 from tests.runtime.documents.splicing import translated
 
-SIZE = 100_000
+SIZE = 60_000
 OF_PARSERS = 2000  # markdown-it-py and html.parser take quadratic time for some of these themselves
 PATTERNS = [
     "a",
@@ -52,8 +52,8 @@ def test_no_markup_is_slow(pattern: str, name: str) -> None:
     assert translated(source, name) == source
 
 
-def test_ten_thousand_nested_elements_are_no_trouble() -> None:
-    source = b"<p>a" + b"<div><b>x" * 10_000 + b"y" + b"</b></div>" * 10_000
+def test_thousands_of_nested_elements_are_no_trouble() -> None:
+    source = b"<p>a" + b"<div><b>x" * 5_000 + b"y" + b"</b></div>" * 5_000
     assert translated(source, "x.html") == source
     with pytest.raises(RequestError):
-        translated(b"<xliff>" + b"<g>" * 10_000, "x.xlf")
+        translated(b"<xliff>" + b"<g>" * 5_000, "x.xlf")
