@@ -1,6 +1,7 @@
 """Fixtures: a tiny random MoE checkpoint with a real tokenizer. No network, nothing outside the temporary folder."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         of_another = not others.isdisjoint(value for value in parameters if isinstance(value, str))
         if of_another and not item.get_closest_marker("every_family"):
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What runs remember is kept out of the user's folder."""
+    os.environ["SLIMMOE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -31,11 +31,12 @@ class Code:
 
 Marked = tuple[str | Code, ...]
 
+# Bounds and possessive quantifiers keep it linear on whatever text.
 _PROTECTED = re.compile(
     r"""
     (?P<url> (?:https?|ftp|file|mailto|tel):[^\s<>"']*[^\s<>"'.,;:!?()\[\]{}*|`] | www\.[^\s<>"']*[^\s<>"'.,;:!?()\[\]{}*|`] )
-  | (?P<mail> [\w.+-]+@[\w-]+(?:\.[\w-]+)+ )
-  | (?P<tag> </?[A-Za-z][\w:.-]*(?:\s(?:"[^"]*"|'[^']*'|[^<>"'])*)?/?> )
+  | (?P<mail> (?<![\w.+-])[\w.+-]++@[\w-]+(?:\.[\w-]+)+ )
+  | (?P<tag> </?[A-Za-z][\w:.-]*(?:\s(?:"[^"]{0,999}"|'[^']{0,999}'|[^<>"']){0,999})?/?> )
   | (?P<code> `[^`\n]+` )
   | (?P<braces> \{\{[^{}\n]*\}\} | \{%[^{}\n]*%\} | \$\{[^{}\n]*\} | \$\([\w.]+\)
         | \{\s*[\w.-]+\s*,(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\} | [#@]?\{[$\w.:\#@!\[\]-]*\} )
@@ -47,7 +48,7 @@ _PROTECTED = re.compile(
   | (?P<accelerator> (?<![\w&~/])[&~](?=[^\W\d_]) | (?<=[^\W\d_])~(?=[^\W\d_]) )
   | (?P<option> (?<![\w-])--[a-z][\w-]*(?:=[^\s,;]+)? )
   | (?P<path> (?<![\w/<.])(?:~|[A-Za-z]:)?(?:[\\/][\w.+~$-]*\w)(?:[\\/][\w.+~$-]*\w)+[\\/]? )
-  | (?P<call> \b[A-Za-z_][\w.]*\(\) )
+  | (?P<call> (?<![\w.])[A-Za-z_][\w.]*+\(\) )
     """,
     re.VERBOSE,
 )  # fmt: skip
@@ -56,7 +57,7 @@ _VOID = {"area", "br", "col", "embed", "hr", "img", "input", "link", "meta", "so
 _LINE_ENDS = ("<br>", "<br/", "<br ")
 _ACCELERATORS = ("&", "~")
 _PUNCTUATION = ".,;:!?…)]}»”。、，；：！？）】"
-_LINE_BREAK = re.compile(r"[ \t]*[\r\n]+[ \t]*")
+_LINE_BREAK = re.compile(r"(?<![ \t])[ \t]*[\r\n]+[ \t]*")
 
 
 def protected_spans(text: str) -> list[tuple[int, int]]:

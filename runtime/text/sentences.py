@@ -17,6 +17,7 @@ _BEFORE_NUMBER = re.compile(
     r"|rys|s|sec|sect|ss|st|str|t|tab|tel|tom|ust|v|ver|vgl|vol|vols|ziff|гл|изд|п|рис|с|см|ст|стр|т|табл)\.\s*$",
     re.IGNORECASE,
 )
+AT_A_TIME = 20_000  # characters
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s+")
 
@@ -37,12 +38,7 @@ def split_sentences(text: str, language: str, limit: int = 0) -> list[str]:
         language: a code of runtime/text/languages.py; an unknown one is split by the rules that most languages share.
         limit: characters that a piece may have at most, white space around it aside; 0: any number.
     """
-    from sentencex import segment  # type: ignore[reportAttributeAccessIssue]  # of a library in Rust
-
-    pieces = segment(base_language(language), _SURROGATE.sub("\ufffd", text)) if text.strip() else [text]
-    bounds = list(accumulate(map(len, pieces)))
-    if not bounds or bounds[-1] != len(text):  # what the splitter does not give back whole stays whole
-        bounds = [len(text)]
+    bounds = _ends(text, base_language(language))
     spans = protected_spans(text) if len(bounds) > 1 else []
     starts = [start for start, _ in spans]
     sentences, begin = [], 0
@@ -56,6 +52,19 @@ def split_sentences(text: str, language: str, limit: int = 0) -> list[str]:
         sentences.append(text[begin:end])
         begin = end
     return [piece for sentence in sentences for piece in cut_at_spaces(sentence, limit)] if limit else sentences
+
+
+def _ends(text: str, language: str) -> list[int]:
+    """Where sentencex ends the sentences of a text; it is given some at a time, since its time may grow with the square."""
+    from sentencex import segment  # type: ignore[reportAttributeAccessIssue]  # of a library in Rust
+
+    ends, begin = [], 0
+    for some in cut_at_spaces(_SURROGATE.sub("\ufffd", text), AT_A_TIME):
+        found = list(accumulate(map(len, segment(language, some)))) if some.strip() else []
+        if found and found[-1] == len(some):  # what does not come back whole stays whole
+            ends += [begin + end for end in found[:-1]]
+        begin += len(some)
+    return [*ends, len(text)] if text else []
 
 
 def cut_at_spaces(text: str, limit: int) -> list[str]:

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from runtime.errors import warn_once
@@ -31,6 +31,27 @@ def model_key(artefact: Path, *asked: str) -> str:
     files = sorted(each for each in artefact.rglob("*") if each.is_file()) if artefact.is_dir() else [artefact]
     parts = [f"{file}:{(stat := file.stat()).st_size}:{stat.st_mtime_ns}" for file in files]
     return hashlib.sha256("\0".join([*parts, *asked]).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class GivenTranslations:
+    """Translations that somebody gives, before those that are remembered.
+
+    Args:
+        given: translations by their sentences.
+        rest: is asked for all others, and keeps them.
+    """
+
+    def __init__(self, given: Mapping[str, str], rest: "TranslationMemory | None") -> None:
+        self._given, self._rest = given, rest
+
+    def get(self, source: str) -> str | None:
+        """The translation of a sentence, or None."""
+        return self._given.get(source) or (self._rest.get(source) if self._rest else None)
+
+    def put(self, source: str, translation: str) -> None:
+        """Keep a translation."""
+        if self._rest:
+            self._rest.put(source, translation)
 
 
 class TranslationMemory:

@@ -117,7 +117,9 @@ def translate_all(
     """
     trouble, failures = Trouble(), list[Done]()
     shown = None if sys.stderr.isatty() else True
-    with tqdm(total=sentences, unit=" sentences", disable=shown, leave=False, dynamic_ncols=True, smoothing=0.05) as bar:
+    with tqdm(
+        total=sentences, unit=" sentences", disable=shown, leave=False, dynamic_ncols=True, smoothing=0.05
+    ) as bar:
 
         def on_paragraph(job: Job, paragraph: Paragraph) -> None:
             bar.update(paragraph.sentences)

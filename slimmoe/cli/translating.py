@@ -148,6 +148,9 @@ def translate(
     memory: Annotated[
         bool, typer.Option(help="keep translated sentences of documents, so that a run goes on where it was stopped")
     ] = True,
+    tmx: Annotated[
+        list[Path] | None, typer.Option("--tmx", help="translations to use for the same sentences of documents")
+    ] = None,
 ) -> None:
     """Translate documents (Word, HTML, Markdown, subtitles ...), or text line by line."""
     from runtime.formats.artefact import find_artefact
@@ -157,6 +160,7 @@ def translate(
     words = texts or []
     found = [found_documents(word) for word in words]
     if documents := [each for each in found if each is not None]:
+        from runtime.translate.memory import GivenTranslations
         from slimmoe.cli.documents import only_documents, readable, sample_of, translate_all
 
         only_documents(words, found)
@@ -166,16 +170,35 @@ def translate(
             if job.target is not None and job.target.exists():
                 _check_output(job.target, artefact, [each.source for each in jobs], True)
         good, sentences = readable(jobs, chosen, overwrite)
+        given = _given(tmx or [], chosen)
         with _translator(artefact, chosen, threads, prompt) as translator:
             kept = _memory(artefact, chosen, prompt) if memory else None
             with contextlib.closing(kept) if kept else contextlib.nullcontext():
-                translate_all(good, sentences, chosen, translator, kept)
+                translate_all(good, sentences, chosen, translator, GivenTranslations(given, kept))
         return
+    if tmx:
+        raise RequestError("--tmx is for documents.", next_command="the same command with a file")
     lines = Lines(words)
     if output is not None:
         _check_output(output, artefact, lines.files, overwrite)
     chosen = _chosen_pair(artefact, pair, to, lambda: "\n".join(lines.sample()))
     _translate_lines(lines, output, artefact, chosen, threads, prompt)
+
+
+def _given(files: list[Path], pair: Pair) -> dict[str, str]:
+    """The translations of TMX files, of the same sentence those of the last.
+
+    Raises:
+        RequestError: one is not there, damaged, or of another pair.
+    """
+    from runtime.translate.documents.exchange import tmx_translations
+
+    found = {}
+    for file in files:
+        if not file.is_file():
+            raise RequestError(f"There is no file {file}.", next_command="ls")
+        found |= tmx_translations(file.read_bytes(), str(file), pair)
+    return found
 
 
 def _memory(artefact: Path, pair: Pair, prompt: PromptTemplate | None) -> "TranslationMemory":

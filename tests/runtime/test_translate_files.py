@@ -8,6 +8,7 @@ import pytest
 
 from runtime.errors import RequestError
 from runtime.text.pairs import Pair
+from runtime.translate.documents.exchange import tmx_translations
 from runtime.translate.files import (
     Job,
     count_sentences,
@@ -17,7 +18,7 @@ from runtime.translate.files import (
     translate_documents,
     translated_name,
 )
-from runtime.translate.memory import TranslationMemory, cache_folder, model_key
+from runtime.translate.memory import GivenTranslations, TranslationMemory, cache_folder, model_key
 from runtime.translate.paragraphs import ParagraphTranslator
 from runtime.translate.segments import Translation
 
@@ -139,6 +140,21 @@ def test_a_memory_is_of_one_model_and_one_way_to_ask(tmp_path) -> None:
     key = model_key(tmp_path / "model.gguf", "en-de")
     (tmp_path / "model.gguf").write_bytes(b"xy")
     assert len({key, model_key(tmp_path / "model.gguf", "en-de"), model_key(tmp_path / "model.gguf", "en-fr")}) == 3
+
+
+def test_given_translations_come_before_remembered_ones(tmp_path) -> None:
+    segment = '<tuv xml:lang="{}"><seg>{}</seg></tuv>'
+    units = [("en-US", "Save <bpt i='1'/>it&amp;.", "de", "Gib &lt;her"), ("en", "Only", "fr", "Seul")]
+    body = "".join(f"<tu>{segment.format(a, b)}{segment.format(c, d)}</tu>" for a, b, c, d in units)
+    given = tmx_translations(f"<tmx><body>{body}</body></tmx>".encode(), "x.tmx", DE)
+    assert given == {"Save it&.": "Gib <her"}
+    rest = TranslationMemory(tmp_path / "m.sqlite", "a")
+    memory = GivenTranslations(given, rest)
+    memory.put("Save it&.", "x")
+    memory.put("Close it.", "Zu.")
+    assert [memory.get(each) for each in ("Save it&.", "Close it.", "Other")] == ["Gib <her", "Zu.", None]
+    with pytest.raises(RequestError, match="holds no translations of en-pl"):
+        tmx_translations(f"<tmx><body>{body}</body></tmx>".encode(), "x.tmx", Pair("en", "pl"))
 
 
 def test_a_damaged_memory_is_put_aside_and_a_missing_one_costs_a_warning(tmp_path, caplog) -> None:

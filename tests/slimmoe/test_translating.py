@@ -53,7 +53,7 @@ def test_encodings_and_ways_in_make_no_difference(tiny_onnx, tmp_path) -> None:
 
 
 def test_a_line_of_any_length_is_translated_in_pieces(tiny_onnx, tmp_path) -> None:
-    (tmp_path / "x").write_text("Save the file.\n" + "word " * 3000 + "\nPrint the page.\n")
+    (tmp_path / "x").write_text("Save the file.\n" + "word " * 800 + "\nPrint the page.\n")
     done = translate(tiny_onnx, tmp_path / "x", "-o", tmp_path / "out.txt")
     lines = (tmp_path / "out.txt").read_text(encoding="utf-8").split("\n")
     assert len(lines) == 4 and lines[0] and lines[1] and lines[2] and lines[3] == ""

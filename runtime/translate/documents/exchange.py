@@ -213,6 +213,32 @@ def read_tmx(data: bytes, name: str, pair: Pair) -> TextDocument:
     return TextDocument(name, elements.text, elements.codec, units)
 
 
+def tmx_translations(data: bytes, name: str, pair: Pair) -> dict[str, str]:
+    """The translations of a TMX file, by their sources on one line and without codes; of several the last.
+
+    Raises:
+        RequestError: it is damaged, or has none of the pair.
+    """
+    elements = _Elements(data, name)
+    elements.require("tmx")
+    found = {}
+    for number, token in enumerate(elements.tokens):
+        if token.kind != "open" or token.local != "tu":
+            continue
+        texts = {}
+        for variant in elements.children(number):
+            segment = elements.child(variant, "seg") if elements.tokens[variant].local == "tuv" else None
+            if segment is not None:
+                text = " ".join("".join(each for each in elements.content(segment) if isinstance(each, str)).split())
+                texts[base_language((_language(elements, variant) or "").lower())] = text
+        source, target = texts.get(base_language(pair.source)), texts.get(base_language(pair.target))
+        if source and target:
+            found[source] = target
+    if not found:
+        raise RequestError(f"{name} holds no translations of {pair}.")
+    return found
+
+
 def _language(elements: _Elements, number: int) -> str | None:
     return elements.value(number, "xml:lang") or elements.value(number, "lang")
 

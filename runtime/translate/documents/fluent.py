@@ -10,7 +10,7 @@ from runtime.text.markup import Code
 from runtime.text.pairs import Pair
 from runtime.translate.documents.base import TextDocument, Unit, decode_document, span_code
 
-_INDENTATION = re.compile(r"\s*\n\s*")
+_INDENTATION = re.compile(r"(?<!\s)\s*\n\s*")
 _STARTS = re.compile(r"^[\[*.}]")  # what may not begin a line that goes on with a value
 
 

@@ -14,8 +14,7 @@ from runtime.text.pairs import Pair
 from runtime.translate.documents.base import TextDocument, Unit, decode_document, span_code
 from runtime.translate.documents.xml import escape
 
-_BLOCK = re.compile(r"(?:[^\r\n]*\S[^\r\n]*(?:\r\n|\r|\n|$))+")
-_LINE = re.compile(r"[^\r\n]+")
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 _TIMES = re.compile(r"[ \t]*(?:\d+:)?\d+:\d+[.,]\d+[ \t]+-->[ \t]+(?:\d+:)?\d+:\d+[.,]\d+")
 _TAG = re.compile(r"</?[^<>\s][^<>]*>|\{\\[^{}]*\}")
 _DIALOGUE = re.compile(r"(?:<[^<>]*>)*[ \t]*[-‐–—]")
@@ -51,11 +50,22 @@ def _unit(text: str, lines: list[tuple[int, int]], is_vtt: bool) -> Unit:
     return Unit(marked, lines[0][0], lines[-1][1], escape if is_vtt else one_line)
 
 
+def _blocks(text: str) -> Iterator[list[tuple[int, int]]]:
+    """The ranges of lines that stand together, without their ends."""
+    lines: list[tuple[int, int]] = []
+    for match in _LINE.finditer(text):
+        line = match[0].rstrip("\r\n")
+        if line.strip():
+            lines.append((match.start(), match.start() + len(line)))
+        elif lines:
+            yield lines
+            lines = []
+
+
 def _units(text: str, is_vtt: bool) -> Iterator[Unit]:
-    for block in _BLOCK.finditer(text):
-        lines = [match.span() for match in _LINE.finditer(text, *block.span())]
+    for lines in _blocks(text):
         at = next((number for number, (start, end) in enumerate(lines[:2]) if _TIMES.match(text, start, end)), None)
-        if at is None or (is_vtt and text.startswith(("NOTE", "STYLE", "REGION"), block.start())):
+        if at is None or (is_vtt and text.startswith(("NOTE", "STYLE", "REGION"), lines[0][0])):
             continue
         spoken = lines[at + 1 :]
         if len(spoken) > 1 and any(_DIALOGUE.match(text, *line) for line in spoken):

@@ -14,5 +14,6 @@ def read_txt(data: bytes, name: str, pair: Pair) -> TextDocument:
         RequestError: it is no text.
     """
     text, codec = decode_document(data, name)
-    units = [Unit((match[0],), *match.span(), one_line) for match in re.finditer(r"[^\n]*[^\r\n]", text)]
+    lines = [(match[0].rstrip("\r"), match.start()) for match in re.finditer("[^\n]+", text)]
+    units = [Unit((line,), start, start + len(line), one_line) for line, start in lines if line]
     return TextDocument(name, text, codec, units)

@@ -120,7 +120,7 @@ def test_braces_in_a_translation_are_no_placeables() -> None:
         ("x.yaml", b"a: 'b"),
         ("x.yaml", b"a:\n\t- b"),
         ("x.yaml", b"a: *b"),
-        ("x.yaml", b"[" * 20_000),
+        ("x.yaml", b"[" * 5_000),
         ("x.yaml", b"\xff"),
         ("x.ftl", b"a = { $b\n"),
         ("x.ftl", b"= b\n"),
