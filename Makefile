@@ -49,7 +49,7 @@ test: lint ## lint, import contracts and tests
 test-slow: setup ## the tests that take minutes
 	@.venv/bin/python -m pytest -m slow
 
-fuzz: ## damaged texts, plans, statistics, rows and GGUF files, each to be read or refused in one sentence
+fuzz: ## damaged files of every kind that is read, each to give a value or one sentence
 	$(RUN) fuzz
 
 lint: setup ## ruff, pyright, the import contracts, and tables that are what was measured

@@ -162,13 +162,13 @@ def use(path: Path, work: Path) -> str:
 
 
 @contextlib.contextmanager
-def limits() -> Iterator[None]:
-    """Within it, more memory is a MemoryError and more time a TimeoutError."""
+def limits(memory: int = MEMORY, seconds: float = SECONDS) -> Iterator[None]:
+    """Within it, so much more memory is a MemoryError; an alarm, which is set for each file, a TimeoutError."""
     used = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line).split()[1])
-    resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + MEMORY, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + memory, resource.RLIM_INFINITY))
 
     def late(*_: object) -> None:
-        raise TimeoutError(f"more than {SECONDS} seconds")
+        raise TimeoutError(f"more than {seconds} seconds")
 
     signal.signal(signal.SIGALRM, late)
     try:

@@ -12,19 +12,11 @@ from tokenizers import Tokenizer
 from runtime.errors import RequestError, WorkError
 from runtime.formats.model_folder import TOKENIZER, own_file
 from runtime.processes import ends_with_us
+from runtime.text.tokenizer_file import load_tokenizer
 
 SENTENCEPIECE, TIKTOKEN = "tokenizer.model", "tiktoken.model"
 _OLDER = (SENTENCEPIECE, "vocab.json", "vocab.txt")  # which transformers turns into a tokenizer.json
 _PROCESS = Path(__file__).with_name("tokenizer_process.py")
-
-
-def _parse(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except BaseException as error:  # a panic of the library's Rust is no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
-            raise
-        raise WorkError(f"{path} is damaged: {str(error)[:200] or type(error).__name__}.") from None
 
 
 def _is_tiktoken(folder: Path) -> bool:
@@ -72,11 +64,11 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         WorkError: it is damaged.
     """
     if path := own_file(folder, TOKENIZER):
-        return _parse(path)
+        return load_tokenizer(path)
     with tempfile.TemporaryDirectory(prefix="slimmoe.") as name:
         path = Path(name) / TOKENIZER
         write_tokenizer(folder, path)
-        return _parse(path)
+        return load_tokenizer(path)
 
 
 def check_tokenizer(folder: Path) -> None:
@@ -86,7 +78,7 @@ def check_tokenizer(folder: Path) -> None:
         WorkError: it is damaged.
     """
     if path := own_file(folder, TOKENIZER):
-        _parse(path)
+        load_tokenizer(path)
 
 
 def highest_ids(tokenizer: Tokenizer) -> tuple[int, int]:

@@ -4,12 +4,16 @@ import contextlib
 import math
 import os
 import platform
+import re
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+PROC = Path("/proc/self")
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # a space in a path of /proc/self/mountinfo
 
 
 def _allowed_cores() -> set[int]:
@@ -115,13 +119,22 @@ class Group:
         return self._count("memory.stat", "workingset_refault_file", "workingset_refault")
 
     def left(self) -> int | None:
-        """Bytes that anonymous memory may still grow by, files being dropped for it; None without a limit."""
-        limit, used = ("memory.limit_in_bytes", "total_rss") if self.version == 1 else ("memory.max", "anon")
+        """Bytes that anonymous memory may still grow by, files being dropped for it; None without a limit.
+
+        Above memory.high nothing is killed, and everything is slowed down until it is as good as dead.
+        """
+        names, used = (
+            (["memory.limit_in_bytes"], "total_rss") if self.version == 1 else (["memory.max", "memory.high"], "anon")
+        )
+        limits = []
+        for name in names:
+            with contextlib.suppress(OSError, ValueError):  # the root of version 2 has none; "max" is no number
+                limits.append(int((self.folder / name).read_text()))
         try:
-            text, taken = (self.folder / limit).read_text().strip(), self._count("memory.stat", used)
-        except OSError:  # the root of version 2 has neither
+            taken = self._count("memory.stat", used)
+        except (OSError, ValueError):  # not for this user
             return None
-        return None if text == "max" or taken is None else max(0, int(text) - taken)
+        return None if not limits or taken is None else max(0, min(limits) - taken)
 
     def remove(self) -> None:
         """End what is left in it, and delete it."""
@@ -152,8 +165,8 @@ class Cgroup:
 def cgroup_of(controller: str) -> Cgroup | None:
     """This process's cgroup of a controller (``memory``, ``cpu``); None where there is none."""
     try:
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-        mounts = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        groups = [line.split(":", 2) for line in (PROC / "cgroup").read_text().splitlines()]
+        mounts = [line.split(" - ") for line in (PROC / "mountinfo").read_text().splitlines()]
     except OSError:
         return None
     old = next((path for _, names, path in groups if controller in names.split(",")), None)
@@ -161,7 +174,7 @@ def cgroup_of(controller: str) -> Cgroup | None:
     for mount, system in mounts:
         kind, options = system.split()[0], system.split()[-1].split(",")
         if own is not None and (kind == "cgroup" and controller in options if old else kind == "cgroup2"):
-            root, place = mount.split()[3:5]
+            root, place = (_ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), each) for each in mount.split()[3:5])
             below = os.path.relpath(own, root)  # in a container the mount may begin at the container's own group
             return Cgroup(Path(place), Path(place) / ("." if below.startswith("..") else below), 1 if old else 2)
     return None

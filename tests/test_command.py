@@ -54,47 +54,6 @@ def test_the_next_command_can_be_typed_as_it_is_printed(path: str) -> None:
     assert run("sh", "-c", f"{command} --version", **run_in).stdout.startswith("slimmoe ")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("calibrate", "/nowhere", "--pair", "en-de", "-o", "x"), "no model folder"),
-        (("calibrate", "models/default", "--pair", "en-xx", "-o", "x"), "not a language pair"),
-        (("plan", "/nowhere", "--ratio", "0.5", "-o", "x"), "no statistics file"),
-        (("translate", "/nowhere.gguf", "--pair", "en-de", "Hi"), "no artefact"),
-        (("translate", "/nowhere.gguf", "--pair", "en-de", "notes.txt"), "no text file notes.txt"),
-        (("fit", "/nowhere.gguf", "--memory", "1GiB"), "no file /nowhere.gguf"),
-        (("calibrate", "/nowhere", "--pair", "en-de", "--corpus", "no.tsv", "-o", "x"), "no corpus file no.tsv"),
-        (("recover", "/nowhere", "--pair", "en-de", "--dev", "no.tsv", "-o", "x"), "no corpus file no.tsv"),
-        (
-            ("gguf", "models/default", "--pair", "en-de", "--quant", "F32", "--corpus", "no.tsv"),
-            "no corpus file no.tsv",
-        ),
-        (
-            ("verify", "/nowhere", "--against", "/nowhere", "--pair", "en-de", "--corpus", "no.tsv"),
-            "no corpus file no.tsv",
-        ),
-        (("bench", "/nowhere.gguf", "--pair", "en-de", "--test", "no.tsv", "-o", "x"), "no corpus file no.tsv"),
-        (("gguf", "x.gguf"), "--plan says which"),
-        (("gguf", "models/default", "--plan", "plan.json"), "a checkpoint is cut first"),
-        (("gguf", "x.gguf", "--plan", "plan.json", "--quant", "Q8_0"), "stay as they are"),
-        (("gguf", "x.gguf", "--plan", "plan.json", "--pair", "en-de"), "plan tells the pair"),
-        (("gguf", "x.gguf", "--plan", "plan.json", "--corpus", "my.tsv"), "--corpus are for checkpoints"),
-        (("calibrate", "x.gguf", "--pair", "en-de", "--imatrix", "i", "--tokens", "9", "-o", "x"), "read as it is"),
-        (("calibrate", "x.gguf", "--pair", "en-de", "--imatrix", "i", "--stream", "-o", "x"), "read as it is"),
-        (("calibrate", "x.gguf", "--pair", "en-de", "--imatrix", "i", "--corpus", "c", "-o", "x"), "read as it is"),
-        (("translate", "README.md", "--pair", "en-de", "Hi"), "neither a .gguf file nor an ONNX folder"),
-        (("report", "/nowhere", "-o", "x"), "no bench.jsonl"),
-        (("gguf", "models", "-o", "x.gguf"), "no config.json"),
-        (("onnx", "models", "-o", "x"), "no config.json"),
-    ],
-)
-def test_a_wrong_request_is_one_sentence_and_exit_status_2(arguments: tuple[str, ...], sentence: str) -> None:
-    result = slimmoe(*arguments)
-    assert result.returncode == 2
-    assert result.stderr.startswith("slimmoe: ") and sentence in result.stderr and "Traceback" not in result.stderr
-    assert not (ROOT / "x").exists() and not (ROOT / "x.gguf").exists()
-
-
 def test_help_is_quick_and_needs_no_torch() -> None:
     code = "import sys, slimmoe; assert not {'torch', 'transformers', 'onnxruntime', 'llama_cpp'} & set(sys.modules)"
     assert run(sys.executable, "-c", code).returncode == 0

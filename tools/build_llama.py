@@ -19,6 +19,7 @@ from pathlib import Path
 from runtime.errors import SlimmoeError, WorkError
 from runtime.llama_paths import HOME, TOOLS, VERSION
 
+SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"  # of that version's source package
 _OFF = (
     "LLAMA_BUILD_TESTS",
     "LLAMA_BUILD_EXAMPLES",
@@ -78,7 +79,9 @@ def build() -> Path:
     log = HOME / "build.log"
     with tempfile.TemporaryDirectory(dir=HOME) as temporary:
         work = Path(temporary)
-        source_only = ["--no-deps", "--no-binary", "llama-cpp-python", f"llama-cpp-python=={VERSION}"]
+        wanted = work / "wanted.txt"
+        wanted.write_text(f"llama-cpp-python=={VERSION} --hash=sha256:{SHA256}\n")
+        source_only = ["--no-deps", "--no-binary", "llama-cpp-python", "--require-hashes", "-r", str(wanted)]
         _run("download", [*pip, "download", "-q", "-d", str(work), *source_only], log)
         with tarfile.open(next(work.glob("llama_cpp_python-*.tar.gz"))) as archive:
             archive.extractall(work, filter="data")

@@ -1,7 +1,7 @@
 """Set up the environment: ``python3 -m tools.setup`` (standard library only; ``make`` calls it when it is needed).
 
-Creates ``.venv`` with the versions of ``constraints.txt``, torch for the CPU or, where there is an NVIDIA GPU, for
-CUDA, and builds llama.cpp (tools/build_llama.py). About 7 minutes on 2 cores; what is done already is kept.
+Creates ``.venv`` with the files of ``constraints.txt``, held against their hashes, torch for the CPU or, where there is an
+NVIDIA GPU, for CUDA, and builds llama.cpp (tools/build_llama.py). About 7 minutes on 2 cores; what is done already is kept.
 """
 
 import hashlib
@@ -21,16 +21,11 @@ READY = ENVIRONMENT / ".ready"  # holds a hash of what set-up depends on
 DEPENDS_ON = ("pyproject.toml", "constraints.txt", "tools/setup.py", "tools/build_llama.py")
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 NEEDED_BYTES = 4_000_000_000
-BUILD_TOOLS = ("pip", "setuptools", "wheel", "cmake", "ninja")
+TORCH = "2.13.0"
 
 
 def _stamp() -> str:
     return hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in DEPENDS_ON)).hexdigest()
-
-
-def _torch_version() -> str:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    return next(line.split("==")[1] for line in lines if line.startswith("torch=="))
 
 
 def pip_install(python: Path, *arguments: str, quiet: bool = False) -> bool:
@@ -38,20 +33,24 @@ def pip_install(python: Path, *arguments: str, quiet: bool = False) -> bool:
     return subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL if quiet else None).returncode == 0
 
 
+def _install(python: Path, *arguments: str) -> None:
+    if not pip_install(python, *arguments):
+        raise WorkError("A package could not be installed (see pip's message above).", next_command="make setup")
+
+
 def install_torch(python: Path) -> None:
     """The CPU build is a tenth of the size, so it is asked for by name, from the index at hand and then PyTorch's own."""
-    version = _torch_version()
     if shutil.which("nvidia-smi") or sys.platform != "linux":
-        print(f"set-up: torch {version}", flush=True)
-        wanted = [[f"torch=={version}"]]
+        print(f"set-up: torch {TORCH}", flush=True)
+        wanted = [[f"torch=={TORCH}"]]
     else:
-        print(f"set-up: torch {version} for the CPU (no NVIDIA GPU found)", flush=True)
-        cpu = f"torch=={version}+cpu"
-        wanted = [[cpu], [cpu, "--extra-index-url", PYTORCH_CPU_INDEX], [f"torch=={version}"]]
+        print(f"set-up: torch {TORCH} for the CPU (no NVIDIA GPU found)", flush=True)
+        cpu = f"torch=={TORCH}+cpu"
+        wanted = [[cpu], [cpu, "--extra-index-url", PYTORCH_CPU_INDEX], [f"torch=={TORCH}"]]
     for last, arguments in enumerate(wanted, 1 - len(wanted)):
         if pip_install(python, *arguments, quiet=last < 0):
             return
-    raise WorkError(f"torch {version} could not be installed (see pip's message above).", next_command="make setup")
+    raise WorkError(f"torch {TORCH} could not be installed (see pip's message above).", next_command="make setup")
 
 
 def set_up() -> None:
@@ -72,12 +71,10 @@ def set_up() -> None:
     if not python.exists():
         print("set-up: .venv", flush=True)
         venv.create(ENVIRONMENT, with_pip=True)
-    if not pip_install(python, "-U", *BUILD_TOOLS):
-        raise WorkError("pip cannot install packages (see its message above).", next_command="make setup")
-    install_torch(python)
     print("set-up: packages", flush=True)
-    if not pip_install(python, "-c", "constraints.txt", "-e", ".[dev]"):
-        raise WorkError("A package could not be installed (see pip's message above).", next_command="make setup")
+    _install(python, "--no-deps", "--require-hashes", "-r", "constraints.txt")
+    install_torch(python)
+    _install(python, "--no-build-isolation", "-e", ".[dev]")  # finds all there, but what other systems need besides
     path = os.pathsep.join((str(python.parent), os.environ.get("PATH", "")))
     built = subprocess.run([str(python), "-m", "tools.build_llama"], cwd=ROOT, env=os.environ | {"PATH": path})
     if built.returncode:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
-from tokenizers import Tokenizer
 
 from export.onnx.blocks import Blocks
 from export.onnx.encoder_decoder import STEMS, build_encoder_decoder
@@ -29,6 +28,7 @@ from runtime.formats.provenance import Provenance, read_provenance, write_proven
 from runtime.formats.quantised import plain_config
 from runtime.text.prompt_templates import DEFAULT, PromptTemplate
 from runtime.text.prompts import ChatTemplate, turn_end_ids
+from runtime.text.tokenizer_file import load_tokenizer
 
 BLOCKS = (32, 128)  # of experts
 _WIDE = 256  # of attention, at 8 bits: no further from the original than blocks of 32, and faster
@@ -105,7 +105,7 @@ def _provenance(folder: Path, prompt: PromptTemplate) -> Provenance | None:
 def _require_same_model(checkpoint: Checkpoint, output: Path, provenance: Provenance | None) -> None:
     """A folder that has another variant already must be of the same checkpoint: it shares config and tokenizer."""
     config = output / "config.json"
-    theirs = json.loads(config.read_text(encoding="utf-8")) if config.exists() else {}
+    theirs = read_json(config)
     ours, other = checkpoint.folder / TOKENIZER, output / TOKENIZER
     same = not ours.exists() or (other.exists() and filecmp.cmp(ours, other, shallow=False))
     same = same and read_provenance(output) == provenance
@@ -162,7 +162,7 @@ def export_onnx(
         inputs = {each.name: shape_of(each) for each in model.graph.input}
         outputs = [each.name for each in model.graph.output]
         generation, decoder = read_json(target / "generation_config.json"), checkpoint.family.decoder
-        turns = turn_end_ids(template, Tokenizer.from_file(str(target / "tokenizer.json")))
+        turns = turn_end_ids(template, load_tokenizer(target / "tokenizer.json"))
         ends = list(dict.fromkeys([*end_ids(checkpoint.config, generation), *turns]))
         generation |= {"eos_token_id": ends} if ends else {}
         assert decoder  # or there is no graph

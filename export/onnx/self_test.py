@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from tokenizers import Tokenizer
 
 from runtime.engines.onnx_check import FORMAT, SelfTest, self_test_file
 from runtime.engines.onnx_load import load_session, prefill
@@ -24,6 +23,7 @@ from runtime.formats.files import new_file
 from runtime.machine import memory_left
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
+from runtime.text.tokenizer_file import load_tokenizer
 
 _ROOM = 2.5  # memory that a session takes beside what it maps, per byte of its files
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def _prompt(folder: Path) -> list[int]:
     """The last tokens of a translation in the model's own chat template."""
     template, pair = ChatTemplate.from_folder(folder), Pair("en", "de")
     text = template.prompt(pair, _SOURCE) + template.completion(pair, _SOURCE, _TARGET)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
     return tokenizer.encode(text, add_special_tokens=False).ids[-LENGTH:]
 
 

@@ -1,6 +1,7 @@
 """Router and expert statistics of a calibration run: sums over tokens, so that shards of a corpus add up."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -207,7 +208,8 @@ class Stats:
             told: dict[str, Any] = about | {"routing": Routing(**about["routing"])}
             return cls(layers, **told)
         except (SafetensorError, KeyError, ValueError, TypeError, RequestError) as error:
-            raise WorkError(f"{path} is damaged ({error}); calibrate again.", next_command=again) from None
+            reason = error.sentence.rstrip(".") if isinstance(error, RequestError) else error
+            raise WorkError(f"{path} is damaged ({reason}); calibrate again.", next_command=again) from None
 
 
 class _RoutingFields(TypedDict):
@@ -246,8 +248,11 @@ def _read_layers(file: Any, names: list[str], top_k: int) -> dict[int, LayerStat
         KeyError: one is missing.
     """
     found: dict[int, LayerStats] = {}
-    for layer in sorted({int(name.split(".")[1]) for name in file.keys()}):  # noqa: SIM118  (not a mapping)
-        experts = file.get_slice(f"layer.{layer}.count").get_shape()[-1]
+    matches = {name: re.fullmatch(r"layer\.([0-9]{1,9})\.\w+", name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    if strange := [name for name, match in matches.items() if not match]:
+        raise ValueError(f"{strange[0][:40]!r} is no sum of a layer")
+    for layer in sorted({int(match[1]) for match in matches.values() if match}):
+        experts = (file.get_slice(f"layer.{layer}.count").get_shape() or [0])[-1]
         if not top_k <= experts <= MOST_EXPERTS:
             raise ValueError(f"layer {layer} has {experts} experts, of which {top_k} get each token")
         sums: dict[str, np.ndarray] = {}

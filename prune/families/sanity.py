@@ -6,7 +6,7 @@ Numbers are checked before anything is divided by them or counted up to them.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from prune.families import Family
 from runtime.errors import WorkError
@@ -14,10 +14,34 @@ from runtime.formats.typed_json import mismatch
 
 MOST_LAYERS, MOST_EXPERTS, MOST_UNITS = 1 << 12, 1 << 16, 1 << 24  # far beyond any model; units: of a layer, or tokens
 _COUNT, _IDS = int | list[int] | None, int | list[int] | None
+
+
+class _Rope(TypedDict, total=False):
+    """Rotary embeddings; what is by type of layer, as of Gemma, is not named here."""
+
+    rope_type: str | None
+    type: str | None
+    rope_theta: float | None
+    partial_rotary_factor: float | None
+    factor: float | None
+    alpha: float | None
+    attention_factor: float | None
+    mscale: float | None
+    mscale_all_dim: float | None
+    beta_fast: float | None
+    beta_slow: float | None
+    low_freq_factor: float | None
+    high_freq_factor: float | None
+    original_max_position_embeddings: float | None
+    short_factor: list[float] | None
+    long_factor: list[float] | None
+
+
 # By key, or by what a key ends with. Keys that are not named here are for transformers to judge.
 _KINDS: dict[str, Any] = {
     "hidden_act": str | None, "dtype": str | None, "torch_dtype": str | None, "transformers_weights": str | None,
-    "rope_parameters": dict[str, Any] | None, "rope_scaling": dict[str, Any] | None,
+    "rope_parameters": _Rope | None, "rope_scaling": _Rope | None, "partial_rotary_factor": float | None,
+    "rotary_dim": int | None,
     "layer_types": list[str] | None, "architectures": list[str] | None,
     "eos_token_id": _IDS, "bos_token_id": _IDS, "pad_token_id": _IDS,
     "mamba_dt_rank": int | str | None, "rope_theta": float | None, "max_position_embeddings": int | None, "head_dim": int | None,
@@ -51,6 +75,8 @@ def _wrong_values(config: dict[str, Any], family: Family) -> Iterator[str]:
         if why := mismatch(value, kind, f"its {key}"):
             yield why
             continue
+        if value == [] and kind == _COUNT and not key.endswith("token_id"):
+            yield f"its {key} is an empty list"
         least = 1 if key in most or key.endswith(_POSITIVE) else 0
         limit = most.get(key, 1 << 40 if key == "max_position_embeddings" else MOST_UNITS)
         for number in _numbers(value) if kind in (_COUNT, int | None) and not key.endswith("token_id") else []:

@@ -14,7 +14,7 @@ import numpy as np
 from runtime.engines.base import Generation
 from runtime.engines.decoding import decode_greedily, first_of_thoughts
 from runtime.engines.onnx_check import run_self_test
-from runtime.engines.onnx_load import empty_cache, load_session, prefill
+from runtime.engines.onnx_load import empty_cache, failed_run, load_session, prefill
 from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import end_ids, graph_file, longest_text, read_json
@@ -22,6 +22,7 @@ from runtime.formats.provenance import read_provenance
 from runtime.machine import usable_cores
 from runtime.text.prompts import ChatTemplate, turn_end_ids
 from runtime.text.special_tokens import encode_pieces, special_of, take_apart
+from runtime.text.tokenizer_file import load_tokenizer
 
 _STATES = ("past_conv.", "past_recurrent.")  # of layers that keep a state instead of keys and values
 
@@ -43,7 +44,6 @@ class OnnxEngine:
             raise RequestError(sentence, next_command="slimmoe onnx DIR -o DIR")
         try:
             import onnxruntime as ort
-            from tokenizers import Tokenizer
         except ImportError as error:
             raise WorkError(f"The ONNX engine needs {error.name}.", next_command=f"pip install {error.name}") from None
         self.name = f"onnxruntime {ort.__version__}"
@@ -54,11 +54,7 @@ class OnnxEngine:
         self.pruned_for = provenance.pair if provenance else ""
         config = read_json(folder / "config.json")
         stated = end_ids(config, read_json(folder / "generation_config.json"))
-        try:
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises no narrower class
-            remedy = f"cp DIR/tokenizer.json {folder}   (DIR: the checkpoint it was written from)"
-            raise WorkError(f"{folder / 'tokenizer.json'} is damaged: {error}", next_command=remedy) from None
+        self._tokenizer = load_tokenizer(folder / "tokenizer.json")
         self._special = special_of(self._tokenizer)
         self.ends = frozenset([*stated, *turn_end_ids(self.template, self._tokenizer)])
         self.first_of_thoughts = first_of_thoughts(self._encode)
@@ -69,7 +65,10 @@ class OnnxEngine:
         if unknown or not past:
             sentence = f"{path} has other inputs than this engine knows: {', '.join(inputs)}."
             raise WorkError(sentence, next_command="pip install -U slimmoe")
-        self._vocabulary = next(value.shape[-1] for value in self._session.get_outputs() if value.name == "logits")
+        widths = [value.shape[-1] for value in self._session.get_outputs() if value.name == "logits" and value.shape]
+        if not widths or not isinstance(widths[0], int):
+            raise WorkError(f"{path} has no logits of a known width.", next_command=f"slimmoe onnx DIR -o {folder}")
+        self._vocabulary = widths[0]
         self.context = min(context, longest_text(config))
         weights = sum(file.stat().st_size for file in (path, *path.parent.glob(f"{path.name}_data*")))
         self.buffers = {"weights_bytes": weights}
@@ -147,7 +146,10 @@ class OnnxEngine:
         return self._run()
 
     def _run(self) -> np.ndarray:
-        self._session.run_with_iobinding(self._binding)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:
+            raise failed_run(error) from None
         return self._logits[0, 0]
 
     def decoded_logits(self, before: Sequence[int], after: Sequence[int]) -> np.ndarray:

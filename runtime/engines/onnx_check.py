@@ -9,22 +9,34 @@ all logits there; the median over positions counts, since a router that is nearl
 for a token on another processor. What that finds, and what it cannot find: docs/peers.md.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol, TypedDict
 
 import numpy as np
 
 from runtime.errors import WorkError
+from runtime.formats.json_object import read_object
+from runtime.formats.typed_json import Within, mismatch
 
 FORMAT = "slimmoe-self-test/1"
+_TokenId = Annotated[int, Within(0, 1 << 31)]
 
 
 def self_test_file(graph: Path) -> Path:
     """Where the self-test of a graph lies."""
     return graph.with_name(f"{graph.name}_test.json")
+
+
+class _Fields(TypedDict):
+    format: str
+    runtime: str
+    tolerance: float
+    prompt: list[_TokenId]
+    tokens: list[list[_TokenId]]
+    logits: list[list[float]]
+    spread: list[float]
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,9 @@ class SelfTest:
             WorkError: it is damaged.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_object(path)
+            if why := mismatch(values, _Fields, "it"):
+                raise ValueError(why)
             if values.pop("format") != FORMAT:
                 raise ValueError("another format")
             for name, dtype in (("tokens", np.int64), ("logits", np.float32), ("spread", np.float32)):
@@ -59,7 +73,11 @@ class SelfTest:
             lengths = {len(each) for each in (test.prompt, test.tokens, test.spread)}
             if test.tokens.shape != test.logits.shape or len(lengths) != 1:
                 raise ValueError("lengths differ")
-        except (ValueError, KeyError, TypeError) as error:
+            if not (test.spread > 0).all():
+                raise ValueError("a spread is not above 0")
+        except WorkError as error:
+            raise WorkError(error.sentence, next_command=f"rm {path}   (the graph then loads unchecked)") from None
+        except (ValueError, TypeError) as error:
             raise WorkError(
                 f"{path} is not a self-test ({error}).", next_command=f"rm {path}   (the graph then loads unchecked)"
             ) from None

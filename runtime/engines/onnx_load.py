@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from runtime.errors import WorkError
+from runtime.formats.model_folder import own_file
 
 PRODUCER = "slimmoe"  # as the graph names it
 _QMOE = "ORT_QMOE_CPU_QNBIT_GEMM"
@@ -53,6 +54,12 @@ def _refusal(path: Path, message: str, version: str) -> WorkError:
     return WorkError(f"onnxruntime {version} cannot run {path} ({reason}).", next_command=f"{_UPGRADE}   (or: {anew})")
 
 
+def failed_run(error: Exception) -> WorkError:
+    """The sentence for a graph that loads, and fails when it computes."""
+    reason = " ".join(str(error).split())[-200:]
+    return WorkError(f"The graph cannot be run ({reason}).", next_command="slimmoe onnx DIR -o DIR   (export it again)")
+
+
 @contextlib.contextmanager
 def _int8_activations() -> Iterator[None]:
     """Let QMoE kernels that are created meanwhile compute with int8 activations, twice as fast as with float32.
@@ -81,6 +88,8 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
     """
     import onnxruntime as ort
 
+    for each in (path, *path.parent.glob(f"{path.name}_data*")):  # a pipe would be waited for
+        own_file(each.absolute().parent, each.name)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.spin_duration_us", _SPIN)
@@ -89,10 +98,15 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         with _int8_activations():
-            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(
+                path,
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # which prints, and tries the same again
+            )
+        producer = session.get_modelmeta().producer_name
     except Exception as error:
         raise _refusal(path, str(error), ort.__version__) from None
-    producer = session.get_modelmeta().producer_name
     if producer != PRODUCER:
         sentence = f"{path} was written by {producer or 'another program'}; this engine runs graphs of slimmoe only."
         raise WorkError(sentence, next_command="slimmoe onnx DIR -o DIR")
@@ -114,7 +128,14 @@ def empty_cache(session: Any, context: int) -> dict[str, np.ndarray]:
 
 
 def prefill(session: Any, token_ids: list[int]) -> np.ndarray:
-    """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""
+    """Logits [T, vocabulary] (float32) of one sequence from an empty cache.
+
+    Raises:
+        WorkError: the graph fails.
+    """
     ids = np.array([token_ids], np.int64)
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids)} | empty_cache(session, 0)
-    return np.asarray(session.run(["logits"], feeds)[0])[0]
+    try:
+        return np.asarray(session.run(["logits"], feeds)[0])[0]
+    except Exception as error:  # onnxruntime has a class for each of its codes
+        raise failed_run(error) from None

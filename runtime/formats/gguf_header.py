@@ -120,13 +120,15 @@ class _Cursor:
         self.position = position
 
     def name(self, what: str, longest: int) -> str:
-        length = self.number("Q")
-        if length > longest:
+        if (length := self.number("Q")) > longest:
             raise self.wrong(f"the name of a {what} has {length} bytes")
         try:
-            return self.take(length).decode()
+            name = self.take(length).decode()
         except UnicodeDecodeError:
             raise self.wrong(f"the name of a {what} is not UTF-8") from None
+        if not name.isprintable():
+            raise self.wrong(f"the name of a {what}, {name!r}, holds control characters")
+        return name
 
     def value_type(self, key: str) -> GGUFValueType:
         number = self.number("I")

@@ -1,6 +1,7 @@
 """JSON objects from files that others wrote: whatever is wrong with one is an error, never a traceback."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_object(data: bytes, unique: bool = False) -> dict[str, Any]:
-    """The JSON object in UTF-8 bytes.
+    """The JSON object in UTF-8 bytes. Its texts can be written as UTF-8 again: no half of a surrogate pair is in them.
 
     Args:
         unique: refuse an object that has a name twice, of which the last would count.
@@ -31,6 +32,11 @@ def parse_object(data: bytes, unique: bool = False) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("it is not an object")
+    if re.search(rb"\\u[dD][89a-fA-F]", data):
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half a character") from None
     return found
 
 

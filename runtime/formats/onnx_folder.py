@@ -1,18 +1,29 @@
 """An ONNX folder on disk: its graphs, and what its JSON files say."""
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from runtime.errors import RequestError, WorkError
+from runtime.formats.model_folder import read_own_object
+from runtime.formats.typed_json import Count, mismatch
 
 # Graphs by type, named as transformers.js expects them; the largest first.
 SUFFIXES = {"none": "", "fp16": "_fp16", "int8": "_int8", "int4": "_q4"}
 FILES = {kind: f"model{suffix}.onnx" for kind, suffix in SUFFIXES.items()}
 VARIANTS = tuple(reversed(FILES.values()))
 _PAIR = ("encoder_model", "decoder_model_merged")  # what the files of a model with an encoder begin with
+
+
+class _Positions(TypedDict, total=False):
+    """What a config says of the length of texts, where it does."""
+
+    max_position_embeddings: Count
+    original_max_position_embeddings: Count
+    model_max_length: Count
+    rope_scaling: dict[str, Any]
+    rope_parameters: dict[str, Any]
 
 
 def graph_file(artefact: Path) -> Path:
@@ -37,21 +48,30 @@ def graph_file(artefact: Path) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, {} where there is no such file."""
+    """A JSON object, {} where there is no such file.
+
+    Raises:
+        WorkError: it is something else, or cannot be read.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError:
-        raise WorkError(
-            f"{path} is not valid JSON.", next_command=f"cp DIR/{path.name} {path}   (DIR: the checkpoint)"
-        ) from None
+        return read_own_object(path.parent, path.name)
+    except WorkError as error:
+        remedy = error.next_command or f"cp DIR/{path.name} {path}   (DIR: the checkpoint)"
+        raise WorkError(error.sentence, next_command=remedy) from None
 
 
 def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> list[int]:
-    """End-of-sequence ids: generation_config.json's before config.json's."""
+    """End-of-sequence ids: generation_config.json's before config.json's.
+
+    Raises:
+        WorkError: they are no ids of tokens.
+    """
     for values in (generation, config):
-        ids = values.get("eos_token_id")
-        if ids is not None:
-            return [ids] if isinstance(ids, int) else list(ids)
+        if (told := values.get("eos_token_id")) is not None:
+            ids = told if isinstance(told, list) else [told]
+            if why := mismatch(ids, list[Count], "one of them"):
+                raise WorkError(f"The model's config is damaged: of its eos_token_id, {why}.")
+            return ids
     return []
 
 
@@ -60,8 +80,15 @@ def longest_text(config: Mapping[str, Any]) -> int:
 
     Of ``longrope``, whose frequencies jump where a text outgrows the length that the model was first trained on, graphs
     know the part before.
+
+    Raises:
+        WorkError: the config says nonsense.
     """
+    if why := mismatch({key: value for key, value in config.items() if value is not None}, _Positions, "it"):
+        raise WorkError(f"The model's config is damaged: {why}.")
     rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    if why := mismatch({key: value for key, value in rope.items() if value is not None}, _Positions, "it"):
+        raise WorkError(f"The model's config is damaged: {why}.")
     names = ["max_position_embeddings" if "max_position_embeddings" in config else "model_max_length"]
     if "longrope" in (rope.get("rope_type"), rope.get("type")):
         names.append("original_max_position_embeddings")

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import WorkError
+from runtime.formats.json_object import read_object
+from runtime.formats.model_folder import own_file
 
 FILE = "slimmoe.json"
 FULL, LORA, LEAST_SQUARES = "full", "lora", "least-squares"
@@ -237,16 +239,15 @@ def read_provenance(folder: Path) -> Provenance | None:
     Raises:
         WorkError: the file is damaged.
     """
-    path = folder / FILE
-    if not path.exists():
-        return None
+    anew = "slimmoe prune MODEL --plan plan.json -o DIR"
     try:
-        return Provenance.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        why = "it is not JSON"
+        if (path := own_file(folder, FILE)) is None:
+            return None
+        return Provenance.from_dict(read_object(path))
+    except WorkError as error:
+        raise WorkError(error.sentence, next_command=anew) from None
     except ValueError as error:
-        why = f"its {error}"
-    raise WorkError(f"{path} is damaged: {why}.", next_command="slimmoe prune MODEL --plan plan.json -o DIR")
+        raise WorkError(f"{folder / FILE} is damaged: its {error}.", next_command=anew) from None
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:

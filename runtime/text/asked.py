@@ -11,6 +11,7 @@ from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
 from runtime.text.prompts import ChatTemplate
 from runtime.text.special_tokens import looks_special, pattern_of, special_of
+from runtime.text.tokenizer_file import load_tokenizer
 
 _CONTROL, _UNKNOWN, _USER_DEFINED = 3, 2, 4  # tokenizer.ggml.token_type
 _END_KEYS = ("eos", "eot", "eom")
@@ -76,11 +77,9 @@ def _of_gguf(path: Path) -> tuple[list[str], Any]:
 
 
 def _of_folder(path: Path) -> tuple[list[str], Any]:
-    from tokenizers import Tokenizer
-
     folder = path.absolute().parent.parent if path.suffix == ".onnx" else path
     if not (folder / "tokenizer.json").exists():
         raise RequestError(f"{folder} has no tokenizer.json.")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
     ids = end_ids(read_json(folder / "config.json"), read_json(folder / "generation_config.json"))
     return [text for each in ids if (text := tokenizer.id_to_token(each))], special_of(tokenizer)

@@ -4,13 +4,13 @@ Public test sets have readers of their own, in runtime/text/public_sets.py.
 """
 
 import codecs
-import json
 import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from runtime.errors import RequestError, warn_once
+from runtime.errors import RequestError, WorkError, warn_once
+from runtime.formats.json_object import read_object
 from runtime.text.corpus_check import check_segments
 from runtime.text.languages import base_language
 from runtime.text.lines import decode, read_bytes, split_lines
@@ -59,9 +59,8 @@ def read_lines(path: Path) -> list[str]:
 def is_own(path: Path) -> bool:
     """Whether a corpus is a model's own translations (slimmoe/own_translations.py), by the JSON file beside it."""
     try:
-        about = json.loads(Path(path).with_suffix(".json").read_text(encoding="utf-8"))
-        return str(about["format"]).startswith(OWN_FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_object(Path(path).with_suffix(".json")).get("format")).startswith(OWN_FORMAT)
+    except (ValueError, WorkError):  # no such name, no such file, or another's
         return False
 
 

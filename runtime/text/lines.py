@@ -18,6 +18,7 @@ from runtime.errors import RequestError
 
 LONGEST_LINE = 16 << 20  # bytes; what has no line end for so long is no text
 LONGEST_TEXT = 1 << 30  # bytes, unpacked, of a file that is read whole
+_SMALL, _DENSEST = 64 << 20, 100  # bytes that anything may unpack to; bytes for a packed one, of text 3 to 20
 BOM = "\ufeff"  # a text may begin with several, of programs that each put theirs before it
 _GZIP = b"\x1f\x8b"
 _BOMS = {  # UTF-32 first: its mark begins with that of UTF-16
@@ -112,6 +113,23 @@ def decode(data: bytes, name: str, encoding: str | None = None) -> str:
     return text.lstrip(BOM)
 
 
+def _read(stream: BinaryIO, most: int, path: Path) -> bytes:
+    """All that is in a stream up to so many bytes; one call would take memory for all of them at once.
+
+    Raises:
+        RequestError: it unpacks to far more than text does.
+    """
+    found, plausible = bytearray(), max(_SMALL, path.stat().st_size * _DENSEST)
+    while len(found) < most and (piece := stream.read(min(1 << 20, most - len(found)))):
+        found += piece
+        if len(found) > plausible:
+            raise RequestError(
+                f"{path} unpacks to more than {_DENSEST} times its size, which no text does.",
+                next_command=f"zcat {shlex.quote(str(path))} | head",
+            )
+    return bytes(found)
+
+
 def read_bytes(path: Path) -> bytes:
     """A whole file, unpacked where it is gzip.
 
@@ -123,7 +141,7 @@ def read_bytes(path: Path) -> bytes:
         raise RequestError(f"{path} is no regular file, and is read more than once.", next_command=f"cat {path} > FILE")
     with path.open("rb") as file, _unpacked(file, str(path)) as stream:
         try:
-            data = stream.read(LONGEST_TEXT + 1)
+            data = _read(stream, LONGEST_TEXT + 1, path)
         except (EOFError, zlib.error, gzip.BadGzipFile):
             raise RequestError(f"{path} is damaged gzip.", next_command=f"gzip -t {path}") from None
     if len(data) > LONGEST_TEXT:

@@ -10,9 +10,10 @@ from typing import Any
 
 from runtime.errors import WorkError
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.model_folder import own_file
 from runtime.formats.onnx_folder import read_json
 from runtime.formats.provenance import read_provenance
-from runtime.text.chat_template import Message, render
+from runtime.text.chat_template import LONGEST, Message, render
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import DEFAULT, PromptTemplate, find_prompt_template
 from runtime.text.special_tokens import PromptText, join_parts, special_of
@@ -70,14 +71,16 @@ class ChatTemplate:
             asking: default: what the folder's ``slimmoe.json`` says, else what is known of such a model.
 
         Raises:
-            WorkError: ``slimmoe.json`` is damaged.
+            WorkError: the template, a config or ``slimmoe.json`` is damaged.
         """
         config, legacy = read_json(folder / "tokenizer_config.json"), read_json(folder / "special_tokens_map.json")
-        separate = folder / "chat_template.jinja"
-        source = separate.read_text(encoding="utf-8") if separate.exists() else config.get("chat_template")
+        source = _own_template(folder) or config.get("chat_template")
         source = source or read_json(folder / "chat_template.json").get("chat_template")
         if isinstance(source, list):  # several named templates
-            source = next((item["template"] for item in source if item["name"] == "default"), source[0]["template"])
+            named = {item.get("name"): item.get("template") for item in source if isinstance(item, dict)}
+            source = named.get("default", next(iter(named.values()), None)) or 0
+        if source is not None and not isinstance(source, str):
+            raise WorkError(f"The chat template of {folder} is damaged: it is no text.")
         tokens = {}
         for name, value in (legacy | config).items():
             text = value.get("content") if isinstance(value, dict) else value
@@ -254,6 +257,19 @@ def _kept(prompt: str | Mapping[str, Any], where: str) -> PromptTemplate:
         return PromptTemplate.from_dict(json.loads(prompt) if isinstance(prompt, str) else prompt)
     except (ValueError, AttributeError) as error:
         raise WorkError(f"{where} is damaged: its prompt's {error}.") from None
+
+
+def _own_template(folder: Path) -> str | None:
+    """The chat template that a folder has in a file of its own."""
+    path = own_file(folder, "chat_template.jinja")
+    if path is None:
+        return None
+    try:
+        if path.stat().st_size > LONGEST:
+            raise ValueError(f"it has {path.stat().st_size} bytes")
+        return path.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise WorkError(f"{path} is damaged: {error}.") from None
 
 
 def _asking_of(folder: Path, source: str) -> PromptTemplate:

@@ -71,7 +71,7 @@ def gguf(
     folder = resolve(model)
     from export.gguf import export_gguf
 
-    quant = quant or DEFAULT_QUANT
+    quant = DEFAULT_QUANT if quant is None else quant
     matrix = Path(imatrix) if imatrix and imatrix != "none" else None
     path = export_gguf(
         folder, output, quant, "none" if imatrix == "none" else matrix,

@@ -114,7 +114,7 @@ def plan(
     against: Annotated[
         Path | None, typer.Option(help="statistics of other text, for the criterion contrast and the allocation jsd")
     ] = None,
-    seed: Annotated[int, typer.Option(help="of the random criterion and of a search")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the random criterion and of a search")] = 0,
     explain: Annotated[
         bool, typer.Option("--explain", help="print, per layer, what is kept and how routing is concentrated")
     ] = False,

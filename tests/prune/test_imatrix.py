@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gguf
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ from prune.plan.explanation import explain
 from prune.plan.plan import make_plan
 from runtime import llama_paths
 from runtime.engines.llama import LlamaEngine
-from runtime.errors import RequestError, WorkError
+from runtime.errors import RequestError
 from runtime.text.pairs import Pair
 
 ROOT = Path(__file__).parents[2]
@@ -94,45 +93,3 @@ def test_the_command(tiny_gguf: Path, tiny_checkpoint: Path, imatrix: Path, tmp_
     refused = slimmoe("plan", tmp_path / "a", "--ratio", "0.5", "-o", tmp_path / "plan.json", "--explain")
     assert refused.returncode == 2 and "these statistics do not hold" in refused.stderr
     assert not (tmp_path / "plan.json").exists()
-
-
-def write_imatrix(path: Path, counts: dict[str, np.ndarray]) -> Path:
-    """``counts`` [experts, 1], float64 as float32, and as many rows of sums."""
-    writer = gguf.GGUFWriter(path, "")
-    for name, values in counts.items():
-        values = values.astype(np.float32) if values.dtype == np.float64 else values
-        writer.add_tensor(f"{name}.in_sum2", np.ones((len(values), 4), np.float32))
-        writer.add_tensor(f"{name}.counts", values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-DOWN = "blk.{}.ffn_down_exps.weight"
-
-
-@pytest.mark.parametrize(
-    ("counts", "error", "sentence"),
-    [
-        ({"blk.0.ffn_down.weight": np.ones((1, 1))}, RequestError, "not an importance matrix of a mixture"),
-        ({DOWN.format(0): np.ones((8, 1))}, RequestError, "another model's"),
-        ({DOWN.format(i): np.ones((6, 1)) for i in range(2)}, RequestError, "another model's"),
-        ({DOWN.format(i): np.full((8, 1), np.nan) for i in range(2)}, WorkError, "damaged"),
-        ({DOWN.format(i): np.full((8, 1), np.inf) for i in range(2)}, WorkError, "damaged"),
-        ({DOWN.format(i): np.zeros((8, 1)) for i in range(2)}, WorkError, "damaged"),
-        ({DOWN.format(i): np.ones((8, 1), np.int8) for i in range(2)}, WorkError, "not in float32"),
-        ({DOWN.format(i): np.ones((8, 2), np.float16) for i in range(2)}, WorkError, "not in float32"),
-    ],
-    ids=["dense", "layers", "experts", "not numbers", "infinite", "nothing counted", "int8", "float16"],
-)
-def test_a_file_that_does_not_fit_is_one_sentence(counts, error, sentence, tiny_gguf: Path, tmp_path: Path) -> None:
-    with pytest.raises(error, match=sentence):
-        read_counts(write_imatrix(tmp_path / "imatrix", counts), GgufModel(tiny_gguf), EN_DE)
-
-
-def test_a_matrix_in_the_older_format_is_one_sentence(tiny_gguf: Path, tmp_path: Path) -> None:
-    (tmp_path / "imatrix.dat").write_bytes((2).to_bytes(4, "little") + b"\x00" * 100)
-    with pytest.raises(RequestError, match=r"(?s)GGUF format.*llama-imatrix --in-file"):
-        read_counts(tmp_path / "imatrix.dat", GgufModel(tiny_gguf), EN_DE)

@@ -209,13 +209,3 @@ def test_a_row_for_each_limit(artefacts: list[Path]) -> None:
         for name in ("artefact", "type", "provenance", "pair", "engine", "threads", "size_bytes", "machine"):
             assert killed[name] == whole[name]
         assert not {"chrf", "load_seconds"} & killed.keys() and killed["memory_limit_bytes"] == 8 << 20
-
-
-@LINUX
-@pytest.mark.parametrize(("limits", "cores"), [({"a": "150000", ".": "max"}, 1), ({"a": "max", ".": "max"}, None)])
-def test_a_cpu_quota_bounds_the_usable_cores(limits: dict[str, str], cores: int | None, tmp_path, monkeypatch) -> None:
-    for folder, limit in limits.items():
-        (tmp_path / folder).mkdir(exist_ok=True)
-        (tmp_path / folder / "cpu.max").write_text(f"{limit} 100000\n")
-    monkeypatch.setattr(machine, "cgroup_of", lambda controller: machine.Cgroup(tmp_path, tmp_path / "a", 2))
-    assert machine.usable_cores() == (cores or len(os.sched_getaffinity(0)))

@@ -65,30 +65,6 @@ def test_tsv_moses_and_po_give_the_same_segments(tmp_path) -> None:
         assert read_segments(tmp_path / name, EN_DE) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "sentence"),
-    [
-        ("a.tsv", b"no tab here\n", "line 1 has no TAB"),
-        ("a.tsv", "Öl\tx\n".encode("latin1"), "not UTF-8"),
-        ("a.tsv", b"", "holds no en-de segments"),
-        ("a.po", b"this is no po file\n", "not a PO file"),
-        ("a.po", b'msgid "Open\nmsgstr "x"\n', "line 1 has no closing quote"),
-        ("a.po", b'msgid "Open\\"\nmsgstr "x"\n', "line 1 has no closing quote"),
-    ],
-)
-def test_a_bad_corpus_is_one_sentence(name: str, content: bytes, sentence: str, tmp_path) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(RequestError, match=sentence):
-        read_segments(tmp_path / name, EN_DE)
-
-
-def test_moses_files_of_different_length_are_refused(tmp_path) -> None:
-    (tmp_path / "x.en").write_text("a\nb\n")
-    (tmp_path / "x.de").write_text("a\n")
-    with pytest.raises(RequestError, match="not parallel"):
-        read_segments(tmp_path / "x", EN_DE)
-
-
 def test_a_missing_corpus_says_how_to_give_one_s_own(tmp_path) -> None:
     with pytest.raises(RequestError, match=r"(?s)no corpus file .*next: .*--corpus my\.tsv.*source TAB target"):
         read_segments(tmp_path / "none", EN_DE)

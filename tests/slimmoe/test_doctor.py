@@ -12,7 +12,7 @@ from export.gguf import export_gguf
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
 from slimmoe.doctor import diagnose
-from tests.slimmoe.test_damaged_models import DAMAGE
+from tests.bad_inputs.folders import DAMAGE
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 from tests.warm_command import run_command
 
@@ -92,7 +92,7 @@ def test_json_is_one_object_and_the_status_says_whether_all_is_well(tiny_checkpo
     assert done.status == 0 and json.loads(done.output)["works"] is True
     model = tmp_path / "model"
     shutil.copytree(tiny_checkpoint, model)
-    DAMAGE["a missing shard"](model)
+    DAMAGE["a shard: missing"](model)
     done = run_command("doctor", str(model), "--json", seconds=60)
     assert done.status == 1 and "missing" in json.loads(done.output)["problems"][0]
 
