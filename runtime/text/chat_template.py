@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runtime.errors import WorkError
 
-SECONDS = 2.0  # that a rendering may take; published templates take milliseconds
+SECONDS = 1.0  # of the processor that a rendering may take; published templates take milliseconds
 LONGEST = 1 << 20  # characters that a text, and items that a number may stand for
 DEEPEST = 200  # calls within calls
 Message = dict[str, Any]
@@ -127,15 +127,15 @@ def _limited(work: Callable[[], Result]) -> Result:
     Python calls a trace function for each line and each return. That is slow, and the only thing that ends a loop which
     writes nothing; a template is rendered once for all segments.
     """
-    end, before, depth = time.monotonic() + SECONDS, sys.gettrace(), 0
+    end, before, depth = time.thread_time() + SECONDS, sys.gettrace(), 0
 
     def trace(frame: FrameType, event: str, value: Any) -> Any:
         nonlocal depth
         depth += (event == "call") - (event == "return")
         if depth > DEEPEST:  # before Python's own limit, which would end the watching too
             raise TemplateError("it calls itself without end")
-        if time.monotonic() > end:
-            raise TemplateError(f"it runs for more than {SECONDS:g} seconds")
+        if time.thread_time() > end:
+            raise TemplateError(f"it takes more than {SECONDS:g} seconds of the processor")
         if event == "call":
             _check_widths(frame.f_locals.get("format_string"))
         if event == "return" and isinstance(value, str) and len(value) > LONGEST:

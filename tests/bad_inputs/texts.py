@@ -176,9 +176,12 @@ SETS = Table(
 TEXTS = Table(
     "t.txt",
     {"translate": "translate onnx t.txt --pair en-de --threads 1 -o out/t.txt"},
-    {kind: damage for kind, damage in NO_FILE.items() if kind != "a pipe"}
-    | NO_TEXT
-    | {
+    {kind: damage for kind, damage in NO_FILE.items() if kind != "a pipe"} | NO_TEXT,
+)
+LINES = Table(
+    "t.tsv",
+    {"translate": "translate onnx t.tsv --pair en-de --threads 1 -o out/t.tsv"},
+    {
         "a line without an end": (
             lambda path: path.write_bytes(b"Save " * (4 << 20)),
             "no text: line 1 has more than 16 MiB",
@@ -217,5 +220,6 @@ PROMPTS = Table(
     by_all=("missing", "a pipe"),
 )  # fmt: skip
 TABLES = {
-    "tsv": TSV, "moses": MOSES, "po": PO, "public sets": SETS, "texts": TEXTS, "sources": SOURCES, "prompts": PROMPTS,
+    "tsv": TSV, "moses": MOSES, "po": PO, "public sets": SETS, "texts": TEXTS, "lines": LINES, "sources": SOURCES,
+    "prompts": PROMPTS,
 }  # fmt: skip

@@ -90,7 +90,7 @@ DAMAGED = ["[]", "{", '"text"', "3", '{"pair": 1}', '{"ratio": NaN}', '{"recover
 @pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_plan_is_a_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "slimmoe.json").write_text(content)
-    with pytest.raises(WorkError, match=r"slimmoe\.json is damaged"):
+    with pytest.raises(WorkError, match=r"slimmoe\.json is (damaged|not a JSON object)"):
         Origin(tmp_path).file_name("Q8_0")
 
 

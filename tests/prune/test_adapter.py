@@ -22,6 +22,7 @@ IDS = torch.arange(5, 60)[None]
 @pytest.fixture
 def adapter(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     """An adapter with random weights on attention and fused experts."""
+    torch.manual_seed(0)  # in bf16 some weights send a token to another expert than in float32
     model: Any = load_model(tiny_checkpoint, CPU, torch.float32)
     experts = [f"model.layers.{i}.mlp.experts.down_proj" for i in range(2)]
     config = LoraConfig(r=4, target_modules=["q_proj", "o_proj"], target_parameters=experts, task_type="CAUSAL_LM")

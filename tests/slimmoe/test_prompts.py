@@ -82,7 +82,7 @@ def test_the_prompt_verb_shows_what_is_sent_and_where_it_stops(tiny_checkpoint: 
 
 
 def test_a_byte_order_mark_is_no_text(tiny_onnx: Path, tmp_path: Path) -> None:
-    plain, marked = tmp_path / "plain.txt", tmp_path / "marked.txt"
+    plain, marked = tmp_path / "plain", tmp_path / "marked"  # no documents, which would be written beside them
     plain.write_bytes("Save it.\nClose\u2028it.\n".encode())
     marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes().replace(b"\n", b"\r\n"))
     command = [sys.executable, "-m", "slimmoe", "translate", str(tiny_onnx), "--pair", "en-de", "--threads", "1"]
