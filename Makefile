@@ -44,7 +44,7 @@ peers: ## the pruned model beside other translators (quality) and in every runti
 	$(RUN) peers
 
 test: lint ## lint, import contracts and tests
-	@.venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+	@.venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 test-slow: setup ## the tests that take minutes
 	@.venv/bin/python -m pytest -m slow
