@@ -17,8 +17,7 @@ class KimiDelta(Recurrent):
 
     def __init__(self, builder: Builder, positions: Positions) -> None:
         super().__init__(builder, positions)
-        layers = range(builder.config["num_hidden_layers"])
-        layer = next((i for i in layers if builder.tensors.has("kimi_decay", layer=i)), 0)
+        layer = self._first_with("kimi_decay")
         self.heads = self._values("kimi_decay", layer).size
         self.inner = self._values("kimi_step_bias", layer).size
         self.head = self.inner // max(self.heads, 1)
@@ -55,6 +54,3 @@ class KimiDelta(Recurrent):
         if self.builder.tensors.has("convolution", layer=layer):
             return super()._kernel(layer)
         return np.concatenate([self._values(role, layer) for role in _KERNELS])
-
-    def _values(self, role: str, layer: int) -> np.ndarray:
-        return self.builder.tensors.values(role, layer=layer)

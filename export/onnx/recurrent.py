@@ -27,6 +27,14 @@ class Recurrent(Convolution):
             f"{side}_recurrent.{layer}": (TensorProto.FLOAT, ["batch_size", *self.state])
         }
 
+    def _values(self, role: str, layer: int) -> np.ndarray:
+        return self.builder.tensors.values(role, layer=layer)
+
+    def _first_with(self, role: str) -> int:
+        """The first layer that has a tensor, by which all of its kind are measured."""
+        layers = range(self.builder.config["num_hidden_layers"])
+        return next((layer for layer in layers if self.builder.tensors.has(role, layer=layer)), 0)
+
     def _attend(
         self, label: str, layer: int, query: str, key: str, value: str, decay: str, rate: str = "", scale: float = 1.0
     ) -> str:
@@ -58,7 +66,7 @@ class Recurrent(Convolution):
         return self._joined(graph.node("RMSNormalization", inputs, f"{x}.unit", axis=-1, epsilon=epsilon))
 
     def _scale(self, role: str, layer: int) -> str:
-        return self.builder.graph.constant(f"{layer}.{role}", self.builder.tensors.values(role, layer=layer))
+        return self.builder.graph.constant(f"{layer}.{role}", self._values(role, layer))
 
     def _silu(self, x: str, label: str) -> str:
         graph = self.builder.graph

@@ -16,9 +16,7 @@ class SelectiveState(Recurrent):
 
     def __init__(self, builder: Builder, positions: Positions) -> None:
         super().__init__(builder, positions)
-        layers = range(builder.config["num_hidden_layers"])
-        layer = next((i for i in layers if builder.tensors.has("channel_decay", layer=i)), 0)
-        self.channels, self.size = self._values("channel_decay", layer).shape
+        self.channels, self.size = self._values("channel_decay", self._first_with("channel_decay")).shape
         self.state = self.channels, self.size, 1
 
     def mix(self, x: str, layer: int) -> str:
@@ -49,6 +47,3 @@ class SelectiveState(Recurrent):
         graph = self.builder.graph
         times = graph.constant("state.channels", np.array([1, 1, self.channels]))
         return graph.node("Tile", [x, times], f"{x}.each")
-
-    def _values(self, role: str, layer: int) -> np.ndarray:
-        return self.builder.tensors.values(role, layer=layer)

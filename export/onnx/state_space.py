@@ -18,10 +18,8 @@ class StateSpace(Recurrent):
         super().__init__(builder, positions)
         names, config = builder.decoder.state_space, builder.config
         self.heads, self.size, self.groups = (int(config[names[name]]) for name in ("heads", "size", "groups"))
-        layers = range(config["num_hidden_layers"])
-        layer = next((i for i in layers if builder.tensors.has("convolution", layer=i)), 0)
         self.shared = self.groups * self.size
-        self.inner = builder.tensors.values("convolution", layer=layer).shape[0] - 2 * self.shared
+        self.inner = self._values("convolution", self._first_with("convolution")).shape[0] - 2 * self.shared
         self.head = self.inner // self.heads
         self.state = self.heads, self.size, self.head
         limits = [config[names["least_step"]]] if "least_step" in names else config.get("time_step_limit") or [0.0]
@@ -67,6 +65,3 @@ class StateSpace(Recurrent):
         inputs, label = [self._by_head(x, part), ones], f"{layer}.state.normed"
         x = graph.node("RMSNormalization", inputs, label, axis=-1, epsilon=self.builder.epsilon)
         return graph.node("Mul", [self._joined(x), self._scale("state_norm", layer)], f"{label}.scaled")
-
-    def _values(self, role: str, layer: int) -> np.ndarray:
-        return self.builder.tensors.values(role, layer=layer)

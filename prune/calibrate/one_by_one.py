@@ -25,8 +25,11 @@ from runtime.machine import memory_left
 Place = Literal["computing", "stored", "files"]
 
 
-def renamed(model: Any, names: list[str]) -> dict[str, tuple[str, str | None]]:
-    """By tensors of a checkpoint, what transformers makes of them: the parameter, and the pattern of its converter."""
+Renamed = tuple[str, str | None]  # what transformers makes of a tensor: the parameter, and its converter's pattern
+
+
+def renamed(model: Any, names: list[str]) -> dict[str, Renamed]:
+    """What transformers makes of tensors of a checkpoint, by their names."""
     rules = get_model_conversion_mapping(model)
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
@@ -72,14 +75,14 @@ class FileExperts:
     files that are, and ``parameters`` the parameters of the experts module.
     """
 
-    def __init__(self, checkpoint: Checkpoint, model: Any, layer: int, names: list[str]) -> None:
+    def __init__(self, checkpoint: Checkpoint, model: Any, layer: int, names: Mapping[str, Renamed]) -> None:
         self._checkpoint, self._path = checkpoint, checkpoint.module("experts", layer)
         rules = get_model_conversion_mapping(model)
         converters = {
             pattern: rule for rule in rules if isinstance(rule, WeightConverter) for pattern in rule.source_patterns
         }
         groups: dict[str, _Group] = {}
-        for name, (target, pattern) in renamed(model, sorted(names)).items():
+        for name, (target, pattern) in sorted(names.items()):
             if target.startswith(f"{self._path}."):
                 group = groups.setdefault(target, _Group(converters[pattern] if pattern else None))
                 group.sources.setdefault(checkpoint.place(name).expert, []).append((name, pattern))

@@ -67,6 +67,7 @@ class LayerwiseModel:
         first = next(iter(checkpoint.moe_layers))
         self._prefix = checkpoint.module("experts", first).split(f".{first}.")[0]
         self.layers: Any = self.model.get_submodule(self._prefix)
+        self._renamed = renamed(self.model, [*checkpoint.floats])
         self._names, self._outside = self._tensors_by_layer()
         self._at, self._hidden = -1, torch.empty(0)
         for i, layer in enumerate(self.layers):
@@ -77,7 +78,7 @@ class LayerwiseModel:
         decoder = self._prefix.rpartition(".")[0]
         inside: dict[int, list[str]] = {i: [] for i in range(len(self.layers))}
         outside = []
-        for name, (target, _) in renamed(self.model, [*self.checkpoint.floats]).items():
+        for name, (target, _) in self._renamed.items():
             if target.startswith(f"{self._prefix}."):
                 layer = int(target[len(self._prefix) + 1 :].split(".")[0])
                 if layer in inside:  # some checkpoints carry further layers that transformers leaves out
@@ -121,7 +122,7 @@ class LayerwiseModel:
         experts = [self.checkpoint.module("experts", i)] if i in self.checkpoint.moe_layers else []
         names = self._names[i]
         if self.place == "files" and experts:
-            files = FileExperts(self.checkpoint, self.model, i, names)
+            files = FileExperts(self.checkpoint, self.model, i, {name: self._renamed[name] for name in names})
             self.files[self.model.get_submodule(*experts)] = files
             names = [name for name in names if name not in files.tensors]
         self._load(names, experts)

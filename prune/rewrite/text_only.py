@@ -33,11 +33,7 @@ def check_text_only(checkpoint: Checkpoint) -> None:
 
 def beside(checkpoint: Checkpoint) -> list[str]:
     """Names of the tensors of other parts than the decoder."""
-    return (
-        [name for name in checkpoint.tensors if name.startswith(checkpoint.family.beside)]
-        if checkpoint.family.beside
-        else []
-    )
+    return [name for name in checkpoint.tensors if name.startswith(checkpoint.family.beside)]
 
 
 def own_name(name: str) -> str:
@@ -54,12 +50,10 @@ def text_config(checkpoint: Checkpoint, stored: dict[str, Any]) -> dict[str, Any
     """``config.json`` of the decoder alone, of the whole model's ``stored``."""
     shared = {key: _renamed(checkpoint, stored[key]) for key in _SHARED if stored.get(key) is not None}
     own = {key: _renamed(checkpoint, value) if key in KEYS else value for key, value in stored["text_config"].items()}
-    tied = {
-        key: stored[key] for key in ("tie_word_embeddings",) if key in stored
-    }  # transformers asks the whole model's
-    return shared | own | tied | {
-        "architectures": [checkpoint.family.text_class], "model_type": checkpoint.family.model_type,
-    }  # fmt: skip
+    config = shared | own
+    if "tie_word_embeddings" in stored:  # transformers asks the whole model's
+        config["tie_word_embeddings"] = stored["tie_word_embeddings"]
+    return config | {"architectures": [checkpoint.family.text_class], "model_type": checkpoint.family.model_type}
 
 
 def _renamed(checkpoint: Checkpoint, quantisation: Any) -> Any:

@@ -75,6 +75,11 @@ def end_ids(config: Mapping[str, Any], generation: Mapping[str, Any]) -> list[in
     return []
 
 
+def _check_positions(values: Mapping[str, Any]) -> None:
+    if why := mismatch({key: value for key, value in values.items() if value is not None}, _Positions, "it"):
+        raise WorkError(f"The model's config is damaged: {why}.")
+
+
 def longest_text(config: Mapping[str, Any]) -> int:
     """Tokens that a text may have, ``sys.maxsize`` where the config does not say.
 
@@ -84,11 +89,9 @@ def longest_text(config: Mapping[str, Any]) -> int:
     Raises:
         WorkError: the config says nonsense.
     """
-    if why := mismatch({key: value for key, value in config.items() if value is not None}, _Positions, "it"):
-        raise WorkError(f"The model's config is damaged: {why}.")
+    _check_positions(config)
     rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
-    if why := mismatch({key: value for key, value in rope.items() if value is not None}, _Positions, "it"):
-        raise WorkError(f"The model's config is damaged: {why}.")
+    _check_positions(rope)
     names = ["max_position_embeddings" if "max_position_embeddings" in config else "model_max_length"]
     if "longrope" in (rope.get("rope_type"), rope.get("type")):
         names.append("original_max_position_embeddings")

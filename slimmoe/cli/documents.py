@@ -54,6 +54,14 @@ class Trouble:
             raise WorkError(f"{sentences} not translated and stay as they were; all others are.")
 
 
+def kept_as_it_is(output: Path) -> RequestError:
+    """The sentence for a file that a translation would replace unasked."""
+    return RequestError(
+        f"{output} exists and is kept as it is.",
+        next_command=f"rm {output}   (or --overwrite, or another name with -o)",
+    )
+
+
 def readable(jobs: Sequence[Job], pair: Pair, overwrite: bool) -> tuple[list[Job], int]:
     """The jobs that can be done, and their sentences; what is wrong with others is told.
 
@@ -66,10 +74,7 @@ def readable(jobs: Sequence[Job], pair: Pair, overwrite: bool) -> tuple[list[Job
             if job.target is not None and job.target.is_dir():
                 raise RequestError(f"{job.target} is a folder; a file name is needed.")
             if job.target is not None and job.target.exists() and not overwrite:
-                raise RequestError(
-                    f"{job.target} exists and is kept as it is.",
-                    next_command=f"rm {job.target}   (or --overwrite, or another name with -o)",
-                )
+                raise kept_as_it_is(job.target)
             sentences += count_sentences(read_job(job, pair), pair.source)
             good.append(job)
         except SlimmoeError as error:

@@ -271,7 +271,6 @@ def _check_output(output: Path, artefact: Path, read: list[Path], overwrite: boo
     if inside or any(path.exists() and output.samefile(path) for path in (artefact, *parts, *read)):
         raise RequestError(f"{output} is read for this translation: choose another name with -o.")
     if not overwrite:
-        raise RequestError(
-            f"{output} exists and is kept as it is.",
-            next_command=f"rm {output}   (or --overwrite, or another name with -o)",
-        )
+        from slimmoe.cli.documents import kept_as_it_is
+
+        raise kept_as_it_is(output)

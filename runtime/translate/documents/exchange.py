@@ -44,6 +44,10 @@ class _Elements:
         if self.root.local != local:
             raise RequestError(f"{self.name} is not what its name says: it begins with <{self.root.name}>.")
 
+    def opened(self, local: str) -> Iterator[int]:
+        """Indices of all elements of a name that are not empty."""
+        return (at for at, token in enumerate(self.tokens) if token.kind == "open" and token.local == local)
+
     def children(self, number: int) -> Iterator[int]:
         """Indices of the elements directly in one."""
         at = number + 1
@@ -193,11 +197,9 @@ def read_tmx(data: bytes, name: str, pair: Pair) -> TextDocument:
     elements = _Elements(data, name)
     elements.require("tmx")
     units = []
-    for number, token in enumerate(elements.tokens):
-        if token.kind != "open" or token.local != "tu":
-            continue
+    for number in elements.opened("tu"):
         variants = [each for each in elements.children(number) if elements.tokens[each].local == "tuv"]
-        found = {base_language((_language(elements, each) or "").lower()): each for each in reversed(variants)}
+        found = {_language(elements, each): each for each in reversed(variants)}
         source, target = found.get(base_language(pair.source)), found.get(base_language(pair.target))
         segment = elements.child(source, "seg") if source is not None else None
         if segment is None:
@@ -222,15 +224,13 @@ def tmx_translations(data: bytes, name: str, pair: Pair) -> dict[str, str]:
     elements = _Elements(data, name)
     elements.require("tmx")
     found = {}
-    for number, token in enumerate(elements.tokens):
-        if token.kind != "open" or token.local != "tu":
-            continue
+    for number in elements.opened("tu"):
         texts = {}
         for variant in elements.children(number):
             segment = elements.child(variant, "seg") if elements.tokens[variant].local == "tuv" else None
             if segment is not None:
                 text = " ".join("".join(each for each in elements.content(segment) if isinstance(each, str)).split())
-                texts[base_language((_language(elements, variant) or "").lower())] = text
+                texts[_language(elements, variant)] = text
         source, target = texts.get(base_language(pair.source)), texts.get(base_language(pair.target))
         if source and target:
             found[source] = target
@@ -239,8 +239,9 @@ def tmx_translations(data: bytes, name: str, pair: Pair) -> dict[str, str]:
     return found
 
 
-def _language(elements: _Elements, number: int) -> str | None:
-    return elements.value(number, "xml:lang") or elements.value(number, "lang")
+def _language(elements: _Elements, number: int) -> str:
+    said = elements.value(number, "xml:lang") or elements.value(number, "lang") or ""
+    return base_language(said.lower())
 
 
 def read_resx(data: bytes, name: str, pair: Pair) -> TextDocument:
@@ -252,8 +253,8 @@ def read_resx(data: bytes, name: str, pair: Pair) -> TextDocument:
     elements = _Elements(data, name)
     elements.require("root")
     units = []
-    for number, token in enumerate(elements.tokens):
-        if token.kind != "open" or token.local != "data" or elements.value(number, "mimetype") is not None:
+    for number in elements.opened("data"):
+        if elements.value(number, "mimetype") is not None:
             continue
         kind, key = elements.value(number, "type") or "System.String", elements.value(number, "name") or ""
         value = elements.child(number, "value")
