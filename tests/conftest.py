@@ -1,13 +1,16 @@
 """Fixtures: a tiny random MoE checkpoint with a real tokenizer. No network, nothing outside the temporary folder."""
 
+import importlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from prune.families import families
+from runtime import llama_paths
 
 # Families that differ in all that matters to a cut and a file: softmax and sigmoid routers, groups, selection biases,
 # shared experts, stacked and single experts, MXFP4, latent attention, delta nets, Mamba2, a vision wrapper.
@@ -32,6 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What runs remember is kept out of the user's folder."""
     os.environ["SLIMMOE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_converter() -> Iterator[None]:
+    """Conversions to GGUF do not each import torch and llama.cpp's converter."""
+    from tests.export.warm_converter import WarmConverter
+
+    converting = importlib.import_module("export.gguf.convert")
+    with WarmConverter(llama_paths.HOME / "source") as warm, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(converting, "run_tool", warm.run_tool)
+        yield
 
 
 @pytest.fixture(scope="session")

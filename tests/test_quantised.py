@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ from transformers import AutoModelForCausalLM
 
 from export.fit import fit
 from export.gguf import export_gguf
-from export.gguf.convert import require_llama_cpp
 from export.onnx import export_onnx
 from export.onnx.self_test import MOST, QUANTISED
 from export.verify import verify
@@ -31,7 +28,6 @@ from prune.plan.plan import Plan, make_plan
 from prune.recovery.recover import recover
 from prune.recovery.settings import Settings
 from prune.rewrite import prune
-from runtime import llama_paths
 from runtime.engines.onnx import OnnxEngine
 from runtime.engines.onnx_check import self_test_file
 from runtime.errors import RequestError, WorkError
@@ -39,7 +35,6 @@ from runtime.formats.gguf_file import GgufFile
 from runtime.formats.onnx_folder import graph_file
 from runtime.measure.bench import file_size
 from runtime.text.pairs import Pair
-from tests.export.warm_converter import WarmConverter
 from tests.quantised_twins import TWINS, write_twin
 
 EN_DE = Pair("en", "de")
@@ -83,13 +78,6 @@ def llama_subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="module")
 def gpt_oss(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     return write_subject("mxfp4", tmp_path_factory.mktemp("twin"))
-
-
-@pytest.fixture(scope="module")
-def warm_converter() -> Iterator[None]:
-    with WarmConverter(llama_paths.HOME / "source") as warm, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[require_llama_cpp.__module__], "run_tool", warm.run_tool)
-        yield
 
 
 def assert_same_floats(folder: Path, expected: dict[str, Tensor]) -> None:
@@ -205,7 +193,7 @@ def logits_of(file: Path) -> np.ndarray:
         engine.close()
 
 
-def test_gguf_computes_its_floats(llama_subject: Subject, warm_converter: None, tmp_path: Path) -> None:
+def test_gguf_computes_its_floats(llama_subject: Subject, tmp_path: Path) -> None:
     told: list[str] = []
     file = export_gguf(llama_subject.folder, tmp_path / "model.gguf", "F32", tell=told.append)
     assert any("dequantised and written as F32" in sentence for sentence in told)
@@ -215,7 +203,7 @@ def test_gguf_computes_its_floats(llama_subject: Subject, warm_converter: None, 
 
 
 @pytest.mark.parametrize("quant", ["Q8_0", "Q4_K_M"])
-def test_mxfp4_becomes_other_types(quant: str, gpt_oss: Subject, warm_converter: None, tmp_path: Path) -> None:
+def test_mxfp4_becomes_other_types(quant: str, gpt_oss: Subject, tmp_path: Path) -> None:
     file = export_gguf(gpt_oss.folder, tmp_path / "model.gguf", quant)
     plain = export_gguf(gpt_oss.plain, tmp_path / "plain.gguf", quant)
     assert "MXFP4" not in {tensor.type.name for tensor in GgufFile(file).tensors.values()}
@@ -223,7 +211,7 @@ def test_mxfp4_becomes_other_types(quant: str, gpt_oss: Subject, warm_converter:
     assert types[0] == types[1]
 
 
-def test_mxfp4_stays_as_it_is_where_it_can(gpt_oss: Subject, warm_converter: None, tmp_path: Path) -> None:
+def test_mxfp4_stays_as_it_is_where_it_can(gpt_oss: Subject, tmp_path: Path) -> None:
     told: list[str] = []
     file = export_gguf(gpt_oss.folder, tmp_path / "model.gguf", "MXFP4_MOE", tell=told.append)
     assert any("kept as they are" in sentence for sentence in told)
@@ -235,7 +223,7 @@ def test_mxfp4_stays_as_it_is_where_it_can(gpt_oss: Subject, warm_converter: Non
 
 
 @pytest.mark.parametrize("quant", ["Q8_0", "Q4_K_M", "MXFP4_MOE", "int4"])
-def test_sizes_are_foretold_of_the_floats(quant: str, gpt_oss: Subject, warm_converter: None, tmp_path: Path) -> None:
+def test_sizes_are_foretold_of_the_floats(quant: str, gpt_oss: Subject, tmp_path: Path) -> None:
     found = fit(Checkpoint(gpt_oss.folder), 2**33)
     (foretold,) = (choice for choice in found.choices if (choice.ratio, choice.type) == (0, quant))
     is_onnx = quant == "int4"

@@ -1,8 +1,6 @@
 """Every token that ends an answer stops stock llama.cpp and both engines, before a cut and after it."""
 
 import json
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +9,13 @@ import pytest
 from tokenizers import AddedToken, Tokenizer
 
 from export.gguf import export_gguf
-from export.gguf.convert import require_llama_cpp
 from export.onnx import export_onnx
 from prune.rewrite import prune
-from runtime import llama_paths
 from runtime.engines.llama import LlamaEngine
 from runtime.engines.onnx import OnnxEngine
 from runtime.formats.gguf_file import GgufFile
 from runtime.text.asked import read_asked
 from runtime.text.pairs import Pair
-from tests.export.warm_converter import WarmConverter
 from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
@@ -69,13 +64,6 @@ ENDS = {
         "<go>",
     ),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm_converter() -> Iterator[None]:
-    with WarmConverter(llama_paths.HOME / "source") as warm, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[require_llama_cpp.__module__], "run_tool", warm.run_tool)
-        yield
 
 
 @pytest.fixture(scope="module", params=ENDS)

@@ -3,8 +3,6 @@
 import contextlib
 import json
 import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +15,6 @@ from gguf import GGUFReader
 from tokenizers import Tokenizer
 
 from export.gguf import export_gguf
-from export.gguf.convert import require_llama_cpp
 from prune.checkpoint import Checkpoint
 from prune.families import families, load_family
 from prune.gguf_model import GgufModel
@@ -31,7 +28,6 @@ from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 from tests.drafting import draft_logits
-from tests.export.warm_converter import WarmConverter
 from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, add_mtp_layer, write_tiny_checkpoint
 
@@ -49,13 +45,6 @@ UNTIED = (
 )  # transformers' classes have output weights of their own whatever the config says
 GLM = ["[gMASK]", "<|endoftext|>", "<|user|>", "<|observation|>"]
 SPECIAL = {"glm4_moe": GLM, "glm4_moe_lite": GLM, "qwen3_5_moe_text": ["<|endoftext|>"]}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm_converter() -> Iterator[None]:
-    with WarmConverter(llama_paths.HOME / "source") as warm, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[require_llama_cpp.__module__], "run_tool", warm.run_tool)
-        yield
 
 
 @dataclass

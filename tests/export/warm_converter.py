@@ -4,6 +4,7 @@ Run as ``python warm_converter.py SOURCE``; a line of JSON in, the arguments of 
 JSON out, ``[status, output]``.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,7 +12,6 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 ROOM = Path(__file__).parents[2] / "export" / "gguf"
@@ -49,17 +49,24 @@ def _serve(source: str) -> None:
 
 
 class WarmConverter:
-    """A context in which ``run_tool`` stands for ``export.gguf.convert.run_tool``."""
+    """A context in which ``run_tool`` stands for ``export.gguf.convert.run_tool``; the process starts when first needed."""
 
     def __init__(self, source: Path) -> None:
-        command = [sys.executable, __file__, str(source)]
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
-        )
+        self._cold = importlib.import_module("export.gguf.convert").run_tool
+        self._source = source
+        self._process: subprocess.Popen[str] | None = None
 
-    def run_tool(self, command: list[str], environment: Any = None, folder: Any = None) -> tuple[int, list[str]]:
-        assert self._process.stdin and self._process.stdout and command[1] == str(ROOM / "converter_process.py")
+    def run_tool(self, command: list[str], *rest: Any, **options: Any) -> tuple[int, list[str]]:
+        if command[1] != str(ROOM / "converter_process.py"):
+            return self._cold(command, *rest, **options)
+        self._process = self._process or subprocess.Popen(
+            [sys.executable, __file__, str(self._source)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            text=True,
+        )
+        assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps(command[2:]) + "\n")
         self._process.stdin.flush()
         status, output = json.loads(self._process.stdout.readline())
@@ -68,11 +75,9 @@ class WarmConverter:
     def __enter__(self) -> "WarmConverter":
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.communicate()
 
 
 if __name__ == "__main__":

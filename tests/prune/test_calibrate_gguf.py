@@ -24,7 +24,7 @@ from prune.plan.plan import make_plan
 from runtime.engines.llama import BATCH, LlamaEngine
 from runtime.errors import RequestError, WorkError
 from runtime.text.pairs import Pair
-from tests.export.test_gguf_families import RUNNABLE, warm_converter, write_subject  # noqa: F401
+from tests.export.test_gguf_families import RUNNABLE, write_subject
 from tests.prune.test_cut import plan_for
 
 ROOT = Path(__file__).parents[2]

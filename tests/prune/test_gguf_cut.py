@@ -25,13 +25,12 @@ from runtime.engines.llama_graph import GraphTensor, Watcher, masked
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile
 from runtime.text.pairs import Pair
-from tests.export.test_gguf_families import (  # noqa: F401  (the fixture applies here too)
+from tests.export.test_gguf_families import (
     HALF,
     RUNNABLE,
     THREE_OF_FOUR,
     UNEVEN,
     Subject,
-    warm_converter,
     write_subject,
 )
 from tests.gguf_files import write_moe

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 
 import slimmoe
-from export.gguf.convert import require_llama_cpp
 from prune.checkpoint import Checkpoint
 from runtime import llama_paths
 from runtime.text import thinking
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
-from tests.export.warm_converter import WarmConverter
 from tests.published.shrink import write_twin
 
 TEXT, ANSWER, MARK = Path("data/dev"), "fileopen", "analysis"
@@ -86,13 +83,6 @@ def _set_words(tensors: dict[str, torch.Tensor], tokenizer: Tokenizer) -> None:
     normal = (3 / len(embedding[0])) ** 0.5  # what the norm before divides these words by, which have three ones
     attention["v_proj.weight"][0, IS_FINAL] = attention["v_proj.weight"][1, IS_THOUGHT] = normal
     attention["o_proj.weight"][[FINAL_SHARE, THOUGHT_SHARE], [0, 1]] = 1
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm_converter() -> Iterator[None]:
-    with WarmConverter(llama_paths.HOME / "source") as warm, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[require_llama_cpp.__module__], "run_tool", warm.run_tool)
-        yield
 
 
 @pytest.fixture(scope="module")

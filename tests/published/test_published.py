@@ -3,7 +3,6 @@
 A representative dozen runs always, with one ratio and one type of each format; all of them, with all types, are slow.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +11,8 @@ import pytest
 import export.verify
 import slimmoe
 from export.capabilities import formats_of
-from export.gguf.convert import inexactness, require_llama_cpp
+from export.gguf.convert import inexactness
 from prune.checkpoint import Checkpoint
-from runtime import llama_paths
-from tests.export.warm_converter import WarmConverter
 from tests.published.shrink import CONFIGS, write_twin
 
 NAMES = sorted(path.name.removesuffix(".json") for path in CONFIGS.glob("*.json"))
@@ -33,9 +30,8 @@ TEXT, TOKENS = "data/dev", 300
 
 
 @pytest.fixture(scope="module", autouse=True)
-def warm_converter() -> Iterator[None]:
-    with WarmConverter(llama_paths.HOME / "source") as warm, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules[require_llama_cpp.__module__], "run_tool", warm.run_tool)
+def few_segments() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export.verify, "SEGMENTS", 3)
         yield
 
