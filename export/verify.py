@@ -25,7 +25,7 @@ from runtime.errors import RequestError
 from runtime.formats.files import scratch_folder
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.onnx_folder import graph_file
-from runtime.formats.provenance import FILE, gguf_provenance, read_provenance
+from runtime.formats.provenance import gguf_provenance, read_provenance
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
@@ -131,7 +131,7 @@ def verify_cut(folder: Path, source: Path, text: _Text) -> Verification:
     Raises:
         RequestError: ``folder`` carries no plan, or was fine-tuned since it was cut.
     """
-    plan, checkpoint = Plan.load(folder / FILE), Checkpoint(source)
+    plan, checkpoint = Plan.of_checkpoint(folder), Checkpoint(source)
     if (provenance := read_provenance(folder)) and provenance.recoveries:
         raise RequestError(f"{folder} was fine-tuned since it was cut, so it is no longer what {source} is.")
     if plan.fingerprint != checkpoint.fingerprint:

@@ -9,7 +9,7 @@ from typing import Any
 from gguf import Metadata
 
 from prune.plan.plan import Plan
-from runtime.formats.provenance import FILE, Provenance, read_provenance
+from runtime.formats.provenance import Provenance, read_provenance
 from runtime.text.pairs import Pair, planned_pair
 from runtime.text.prompt_templates import DEFAULT, PromptTemplate
 
@@ -34,7 +34,7 @@ class Origin:
 
     @property
     def plan(self) -> Plan | None:
-        return Plan.load(self.folder / FILE) if self.provenance else None
+        return Plan.of_checkpoint(self.folder) if self.provenance else None
 
     @property
     def known_pair(self) -> Pair | None:

@@ -15,7 +15,7 @@ from prune.plan.criteria import Evidence, find_criterion, require_sums
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_replaceable
 from runtime.formats.json_object import read_object
-from runtime.formats.provenance import Provenance
+from runtime.formats.provenance import FILE, Provenance
 from runtime.formats.typed_json import Count, Positive, Share, mismatch
 from runtime.text.pairs import parse_pair
 
@@ -101,6 +101,18 @@ class Plan:
         self.check_output(path)
         with new_file(path) as temporary:
             temporary.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def of_checkpoint(cls, folder: Path) -> "Plan":
+        """The plan by which a checkpoint was pruned.
+
+        Raises:
+            RequestError: it was not pruned, or its plan contradicts itself.
+        """
+        if Path(folder).is_dir() and not (Path(folder) / FILE).exists():
+            again = f"slimmoe prune {folder} --plan plan.json -o PRUNED"
+            raise RequestError(f"{folder} was not pruned: it has no {FILE}.", next_command=again)
+        return cls.load(Path(folder) / FILE)
 
     @classmethod
     def load(cls, path: Path) -> "Plan":

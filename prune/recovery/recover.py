@@ -24,7 +24,7 @@ from prune.recovery.task import CPU, Task
 from prune.recovery.trainer import newest_checkpoint
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_folder, require_new, require_space
-from runtime.formats.provenance import FILE, OWN_TRANSLATIONS, Provenance, Recovery, read_provenance, write_provenance
+from runtime.formats.provenance import OWN_TRANSLATIONS, Provenance, Recovery, read_provenance, write_provenance
 from runtime.formats.quantised import plain_config
 from runtime.text.corpus import is_own, read_segments
 from runtime.text.pairs import Pair
@@ -135,7 +135,7 @@ def recover(
     settings.check()
     folder, output = Path(folder), Path(output)
     checkpoint = Checkpoint(folder)
-    plan, provenance = Plan.load(folder / FILE), read_provenance(folder) or Provenance()
+    plan, provenance = Plan.of_checkpoint(folder), read_provenance(folder) or Provenance()
     require_new(output)
     source = _check_teacher(plan, teacher, settings)
     _require_room(checkpoint, output, settings)

@@ -15,6 +15,7 @@ import pytest
 
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Layer, Plan
+from runtime.formats.provenance import FILE
 from tests.bad_inputs import NO_FILE, NO_JSON, Table, folders, gguf, onnx, options, ours, texts
 from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
@@ -111,6 +112,8 @@ def test_a_bad_input_is_one_sentence(table: str, verb: str, kind: str, shelf: Pa
     for name in ("out", "home"):
         (tmp_path / name).mkdir()
     take(shelf, [*words, inputs.target], inputs.target, tmp_path)
+    if words[0] == "recover" and (tmp_path / "model").is_dir():  # only what was pruned is recovered
+        shutil.copyfile(shelf / "plan.json", tmp_path / "model" / FILE)
     damage(tmp_path / inputs.target)
     before = state(tmp_path)
     done = run_command(*words, seconds=PATIENCE, folder=tmp_path, variables={"HOME": str(tmp_path / "home")})

@@ -28,8 +28,10 @@ ODD_VALUES = [
 ]  # fmt: skip
 
 
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """By path a file's size and when it was changed."""
+    found = {str(path.relative_to(folder)): path.stat() for path in folder.rglob("*")}
+    return {name: (each.st_size, each.st_mtime_ns) for name, each in found.items()}
 
 
 @pytest.mark.parametrize("from_environment", [False, True], ids=["word", "environment"])
