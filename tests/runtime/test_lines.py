@@ -44,7 +44,7 @@ def test_every_unicode_encoding_gives_the_same_lines(data: bytes, packed: bool, 
         (b"\xff\xfeS", "is utf-16, and is not|begins with the byte order mark of utf-16", ""),
         (b"a\nb\0c\n", "zero byte", ""),
         (b"BZh91AY&SY\xff\x00", "is packed", "bzcat"),
-        (gzip.compress(b"x" * 1000)[:-9], "damaged gzip", "gzip -t"),
+        (gzip.compress(b"x" * 1000, mtime=0)[:-9], "damaged gzip", "gzip -t"),
         (b"\x1f\x8b\x08\xff\xff\xff", "damaged gzip", "gzip -t"),
     ],
 )
