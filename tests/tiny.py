@@ -17,6 +17,7 @@ from prune.families import load_family
 CONFIGS = Path(__file__).parent / "families"
 TRANSPOSED = ("qwen3_vl_moe_text",)  # published with stacked experts turned round, and saved without
 TOKENIZER = Path(__file__).parents[1] / "models" / "default"
+DELTA_STEPS = ("linear_attn.dt_bias", "forget_gate.dt_bias")
 VOCABULARY = json.loads((TOKENIZER / "config.json").read_text())["vocab_size"]  # of its tokenizer
 
 
@@ -61,10 +62,10 @@ def write_tiny_checkpoint(
 def fill_bias(name: str, bias: torch.Tensor) -> None:
     """Random values: most biases start at zero, where forgetting one would go unnoticed.
 
-    Those of a step are such that a state stays for some tokens, as in trained models. At zero, one of a delta net decays by
+    Those of a delta net's steps are such that its state stays for some tokens, as in trained models. At zero, it decays by
     exp(-7) with each token: what is left of it is of the size of rounding, and its norm then makes that large.
     """
-    torch.nn.init.normal_(bias, mean=-4.0 if name.endswith("dt_bias") else 0.0, std=0.3)
+    torch.nn.init.normal_(bias, mean=-4.0 if name.endswith(DELTA_STEPS) else 0.0, std=0.3)
 
 
 def turn_stacked_experts(folder: Path) -> None:

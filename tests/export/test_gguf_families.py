@@ -290,6 +290,15 @@ def test_yarn_that_llama_cpp_rounds_is_told(tmp_path: Path, caplog: pytest.LogCa
     assert "only nearly: its config has truncate False" in caplog.text
 
 
+def test_the_smallest_step_that_llama_cpp_does_not_have_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject = write_subject(tmp_path / "source", "nemotron_h", time_step_min=0.5)  # many steps are smaller
+    found = logits(export_gguf(subject.folder, tmp_path / "x.gguf", "F32"), subject.ids)
+    assert "only nearly: its config has time_step_min 0.5" in caplog.text
+    assert np.abs(found - subject.reference(subject.folder)).max() > BAR
+
+
 def test_no_code_of_a_model_folder_is_run(tmp_path: Path) -> None:
     """The converter's class for Hunyuan would run a tokenizer's Python file where there is no tokenizer.json."""
     folder = write_subject(tmp_path / "source", "hunyuan_v1_moe").folder

@@ -86,7 +86,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "mixtral": {"sliding_window": 16},
     "nemotron_h": {
         "layers_block_type": ["mamba", "moe", "attention", "mlp", "moe", "mamba"],
-        **{"time_step_min": 0.02, "mlp_bias": True, "use_bias": True, "norm_topk_prob": False},
+        **{"time_step_min": 0.3, "mlp_bias": True, "use_bias": True, "norm_topk_prob": False},
     },
     "phimoe": {
         "sliding_window": 16,
