@@ -17,6 +17,7 @@ from prune.families import load_family
 CONFIGS = Path(__file__).parent / "families"
 TRANSPOSED = ("qwen3_vl_moe_text",)  # published with stacked experts turned round, and saved without
 TOKENIZER = Path(__file__).parents[1] / "models" / "default"
+DELTA_STEPS = ("linear_attn.dt_bias", "forget_gate.dt_bias")
 VOCABULARY = json.loads((TOKENIZER / "config.json").read_text())["vocab_size"]  # of its tokenizer
 
 
@@ -46,8 +47,8 @@ def write_tiny_checkpoint(
     named = getattr(transformers, (values.get("architectures") or [""])[0], None) or auto._model_mapping[type(config)]
     model: Any = named._from_config(config)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if "bias" in name:  # they start at zero, where forgetting one would go unnoticed
-            torch.nn.init.normal_(tensor, std=0.3)
+        if "bias" in name:
+            fill_bias(name, tensor)
         elif name.endswith("per_expert_scale"):  # at one, likewise
             torch.nn.init.normal_(tensor, mean=1, std=0.3)
     model.to(dtype).save_pretrained(folder, max_shard_size="3MB", save_original_format=as_published)
@@ -56,6 +57,15 @@ def write_tiny_checkpoint(
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(TOKENIZER / name, folder / name)
     return folder
+
+
+def fill_bias(name: str, bias: torch.Tensor) -> None:
+    """Random values: most biases start at zero, where forgetting one would go unnoticed.
+
+    Those of a delta net's steps are such that its state stays for some tokens, as in trained models. At zero, it decays by
+    exp(-7) with each token: what is left of it is of the size of rounding, and its norm then makes that large.
+    """
+    torch.nn.init.normal_(bias, mean=-4.0 if name.endswith(DELTA_STEPS) else 0.0, std=0.3)
 
 
 def turn_stacked_experts(folder: Path) -> None:

@@ -75,11 +75,11 @@ def run_tool(
 
 def inexactness(checkpoint: Checkpoint) -> str:
     """In what llama.cpp computes the model only nearly as transformers does; empty where it is exact."""
-    gguf = checkpoint.family.gguf
-    fixed = gguf.rope_fixed
+    gguf, decoder, fixed = checkpoint.family.gguf, checkpoint.family.decoder, checkpoint.family.gguf.rope_fixed
+    known = (decoder.defaults if decoder else {}) | checkpoint.config
     rope = checkpoint.config.get("rope_parameters") or checkpoint.config.get("rope_scaling") or {}
     kind = rope.get("rope_type") or rope.get("type")
-    found = differences(fixed | rope, fixed) if kind == "yarn" else []
+    found = differences(known, gguf.nearly_fixed) + (differences(fixed | rope, fixed) if kind == "yarn" else [])
     return "; ".join([*found, *([gguf.nearly] if gguf.nearly else [])])
 
 

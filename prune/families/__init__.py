@@ -66,6 +66,9 @@ class Gguf:
     rope_fixed: dict[str, Any] = field(
         default_factory=dict
     )  # the same of rope_parameters; others compute nearly the same
+    nearly_fixed: dict[str, Any] = field(
+        default_factory=dict
+    )  # keys whose other values its code computes nearly the same
     # By key of a list in config.json, its values and what its converter calls them.
     values: dict[str, dict[str, str]] = field(default_factory=dict)
     input_first: bool = False  # its converter wants stacked experts with input features before output features

@@ -13,6 +13,7 @@ import pytest
 import torch
 from gguf import GGUFReader
 from tokenizers import Tokenizer
+from transformers.activations import GELUTanh
 
 from export.gguf import export_gguf
 from prune.checkpoint import Checkpoint
@@ -242,6 +243,22 @@ def test_values_that_llama_cpp_would_ignore_are_refused(family: str, changes: di
     assert not (tmp_path / "x.gguf").exists()
 
 
+def test_gemma_4_is_off_by_its_table_of_gelu_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One value for each number in float16. What is left is of inputs that rounding takes for the next number."""
+    subject = write_subject(tmp_path / "source", "gemma4_text")
+    found = logits(export_gguf(subject.folder, tmp_path / "x.gguf", "F32"), subject.ids)
+    off = np.abs(found - subject.reference(subject.folder))
+
+    def looked_up(self: GELUTanh, x: torch.Tensor) -> torch.Tensor:
+        values = torch.nn.functional.gelu(x.half().float(), approximate="tanh").half().float()
+        return torch.where(x.abs() < 10, values, x.clamp(min=0))
+
+    monkeypatch.setattr(GELUTanh, "forward", looked_up)
+    left = np.abs(found - subject.reference(subject.folder))
+    print(f"off by {off.mean():.2g} of {off.max():.2g}, with the table by {left.mean():.2g} of {left.max():.2g}")
+    assert left.mean() < off.mean() / 10
+
+
 def test_an_assertion_of_llama_cpp_is_one_sentence_and_nothing_is_written(tmp_path: Path) -> None:
     """It stops at Llama 4 without a layer that sees no positions, as there are none in so few layers."""
     subject = write_subject(tmp_path / "source", "llama4_text", num_hidden_layers=2)
@@ -271,6 +288,15 @@ def test_yarn_that_llama_cpp_rounds_is_told(tmp_path: Path, caplog: pytest.LogCa
     subject = write_subject(tmp_path / "source", "gpt_oss", rope_parameters=rope, max_position_embeddings=131072)
     export_gguf(subject.folder, tmp_path / "x.gguf", "F32")
     assert "only nearly: its config has truncate False" in caplog.text
+
+
+def test_the_smallest_step_that_llama_cpp_does_not_have_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject = write_subject(tmp_path / "source", "nemotron_h", time_step_min=0.5)  # many steps are smaller
+    found = logits(export_gguf(subject.folder, tmp_path / "x.gguf", "F32"), subject.ids)
+    assert "only nearly: its config has time_step_min 0.5" in caplog.text
+    assert np.abs(found - subject.reference(subject.folder)).max() > BAR
 
 
 def test_no_code_of_a_model_folder_is_run(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ class Subject:
     def bar(self) -> float:
         """Delta nets add up in another order, and divide by the lengths of what may be short."""
         decoder = Checkpoint(self.folder).family.decoder
-        return 4e-3 if decoder and "delta_decay" in decoder.layer else 1e-4
+        return 1e-3 if decoder and "delta_decay" in decoder.layer else 1e-4
 
 
 @pytest.fixture(scope="module", params=KNOWN)

@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM
 from prune.architecture import read_config
 from prune.checkpoint import Checkpoint
 from runtime.formats.quantised import plain_config
+from tests.published import gemma
 from tests.quantised_twins import quantise_of, quantised
-from tests.tiny import TOKENIZER, TRANSPOSED, VOCABULARY, turn_stacked_experts
+from tests.tiny import TOKENIZER, TRANSPOSED, VOCABULARY, fill_bias, turn_stacked_experts
 
 CONFIGS = Path(__file__).parent / "configs"
 ROOM = 16  # tokens that transformers or llama.cpp add for a family by its name
@@ -87,10 +88,10 @@ def _shrunk_decoder(config: dict[str, Any], layers: int | None) -> dict[str, Any
         small["head_dim"] = HEAD if not config.get("kv_lora_rank") else 32 if whole else 16
     if shared := config.get("moe_num_shared_experts"):  # llama.cpp's converter infers their size from these (ERNIE)
         small["intermediate_size"] = small["moe_intermediate_size"] * shared * small["num_key_value_heads"]
-    if (config.get("rope_scaling") or {}).get(
-        "alpha"
-    ):  # llama.cpp's converter knows Hunyuan's stretching by its numbers
-        small["head_dim"] = config["head_dim"]
+    # llama.cpp's converter knows Hunyuan's stretching by its numbers, and a head's size by these two.
+    if (config.get("rope_scaling") or {}).get("alpha"):
+        head = small["head_dim"] = config["head_dim"]
+        small |= {"hidden_size": 2 * head, "num_attention_heads": 2, "num_key_value_heads": 1}
     if linear := config.get("linear_attn_config"):
         kept = {key: [i for i in value if i <= layers] for key, value in linear.items() if isinstance(value, list)}
         small["linear_attn_config"] = linear | kept | {"head_dim": 16, "num_heads": 4}
@@ -140,10 +141,20 @@ def quantise_folder(folder: Path, quantisation: dict[str, Any]) -> None:
         index.write_text(json.dumps({"metadata": {}, "weight_map": where}))
 
 
+def _write_tokenizer(folder: Path) -> None:
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(TOKENIZER / file, folder / file)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_special_tokens(LOOKED_UP)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def write_twin(name: str, folder: Path) -> Path:
     """A random model by ``configs/<name>.json``: config, names of tensors and quantisation as they are published."""
     published = json.loads((CONFIGS / f"{name}.json").read_text())
     config = shrunk(published["config"], published.get("layers"))
+    if of_gemma := published.get("tokenizer") == "gemma":
+        config = gemma.with_tokens(config)
     folder.mkdir(parents=True)
     quantisation = config.get("quantization_config")
     (folder / "config.json").write_text(json.dumps(plain_config(config)))
@@ -155,19 +166,17 @@ def write_twin(name: str, folder: Path) -> Path:
     model: Any = named._from_config(known)
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "bias" in key:
-            torch.nn.init.normal_(tensor, std=0.3)
+            fill_bias(key, tensor)
+    if of_gemma:
+        gemma.fill_scales(model)
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="400MB")
-    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copyfile(TOKENIZER / file, folder / file)
+    (gemma.write_tokenizer if of_gemma else _write_tokenizer)(folder)
     if quantisation:
         quantise_folder(folder, quantisation)
     for shard in folder.glob("*.safetensors"):  # transformers writes dense layers of Kimi Linear under experts' names
         tensors = load_file(shard)
         if any(DENSE.search(key) for key in tensors):
             save_file({DENSE.sub("mlp.", key): tensor for key, tensor in tensors.items()}, shard, {"format": "pt"})
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.add_special_tokens(LOOKED_UP)
-    tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "config.json").write_text(json.dumps(config))
     if Checkpoint(folder).family.model_type in TRANSPOSED:
         turn_stacked_experts(folder)
