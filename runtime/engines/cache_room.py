@@ -29,11 +29,19 @@ def check_room(tokens: int, needed: int) -> None:
         raise NoRoom(tokens, needed, left)
 
 
-def places_for(places: int, room: int, token_bytes: int) -> int:
-    """How many of ``places`` sequences of ``room`` tokens memory has room for; at least one.
+def places_for(places: int, room: int, needed: int) -> int:
+    """How many of ``places`` sequences of ``room`` tokens, ``needed`` bytes each, memory has room for; at least one.
 
     Raises:
         NoRoom: one alone does not fit.
     """
-    check_room(room, room * token_bytes)
-    return max(1, min(places, memory_left() // _SHARE // max(room * token_bytes, 1)))
+    check_room(room, needed)
+    return max(1, min(places, memory_left() // _SHARE // max(needed, 1)))
+
+
+def scaled(size: int, of: int, room: int, has_state: bool) -> int:
+    """Bytes of a cache for ``room`` tokens, by the ``size`` of one for ``of`` tokens.
+
+    A state that layers keep instead of keys and values does not shrink with it.
+    """
+    return size * max(room, of if has_state else 0) // of

@@ -12,7 +12,7 @@ import numpy as np
 
 from runtime.engines import llama_library
 from runtime.engines.base import FIRST_ROOM, PLACES, Generation, OnToken
-from runtime.engines.cache_room import FIRST_CACHE, check_room, first_room, grown, places_for
+from runtime.engines.cache_room import FIRST_CACHE, check_room, first_room, grown, places_for, scaled
 from runtime.engines.decoding import decode_greedily, first_of_thoughts
 from runtime.engines.llama_batch import LlamaBatch
 from runtime.engines.llama_graph import GraphWatch, Watcher
@@ -116,15 +116,14 @@ class LlamaEngine:
             raise WorkError(f"llama.cpp cannot start with a context of {tokens} tokens: {reason()}")
         return context
 
-    @property
-    def _token_bytes(self) -> int:
-        """Of cache, for one token of one sequence; a state that layers keep instead counts as if it grew, too."""
-        return self.buffers.get("kv_cache_bytes", 0) // self._room
+    def _cache_bytes(self, room: int) -> int:
+        """Of a cache for ``room`` tokens of one sequence."""
+        return scaled(self.buffers.get("kv_cache_bytes", 0), self._room, room, not self.joins_sequences)
 
     def batch(self, places: int = PLACES, room: int = FIRST_ROOM) -> LlamaBatch:
         """Several sequences on the same weights; see ``Engine``."""
         room = min(room, self.context)
-        places = places_for(places, room, self._token_bytes)
+        places = places_for(places, room, self._cache_bytes(room))
         llama_library.errors.clear()
         # The kept prefix is a sequence, too.
         context = self._new_context((places + 1) * room, n_seq_max=places + 1, kv_unified=True)
@@ -237,7 +236,7 @@ class LlamaEngine:
         """Let the cache hold so many tokens, whatever is in it."""
         if tokens > self._room:
             room = grown(self._room, tokens, self.context)
-            check_room(tokens, room * self._token_bytes)
+            check_room(tokens, self._cache_bytes(room))
             self._lib.llama_free(self._context)
             self._context = None
             llama_library.buffers.clear()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from runtime.engines.base import FIRST_ROOM, PLACES, Generation, OnToken
-from runtime.engines.cache_room import check_room, first_room, grown, places_for
+from runtime.engines.cache_room import check_room, first_room, grown, places_for, scaled
 from runtime.engines.decoding import decode_greedily, first_of_thoughts
 from runtime.engines.onnx_batch import OnnxBatch
 from runtime.engines.onnx_check import run_self_test
@@ -94,15 +94,16 @@ class OnnxEngine:
         self._bind("num_logits_to_keep", self._one)
         self._bind_output("logits", self._logits)
 
-    @property
-    def _token_bytes(self) -> int:
-        """Of cache, for one token of one sequence; a state that layers keep instead counts as if it grew, too."""
-        return self.buffers["kv_cache_bytes"] // self._room
+    def _cache_bytes(self, room: int) -> int:
+        """Of a cache for ``room`` tokens of one sequence."""
+        return scaled(
+            self.buffers["kv_cache_bytes"], self._room, room, any(name.startswith(STATES) for name in self._cache)
+        )
 
     def batch(self, places: int = PLACES, room: int = FIRST_ROOM) -> OnnxBatch:
         """Several sequences on the same session; see ``Engine``."""
         room = min(room, self.context)
-        return OnnxBatch(self._session, self._vocabulary, places_for(places, room, self._token_bytes), room)
+        return OnnxBatch(self._session, self._vocabulary, places_for(places, room, self._cache_bytes(room)), room)
 
     def encode(self, text: str) -> list[int]:
         return encode_pieces(take_apart(text, self._special), self._encode)
@@ -135,7 +136,7 @@ class OnnxEngine:
         """Logits [vocabulary] after a new sequence that will have ``room`` tokens; valid until the next call."""
         if room > self._room:
             larger = grown(self._room, room, self.context)
-            check_room(room, larger * self._token_bytes)
+            check_room(room, self._cache_bytes(larger))
             self._start(larger)
         for name, values in self._cache.items():
             if name.startswith(STATES):  # no mask hides what is left in it
