@@ -313,7 +313,7 @@ class Reproduction:
             artefact = prune(artefact, plan, work / "cut.gguf")
         with contextlib.closing(open_engine(artefact, threads=self.threads)) as engine:
             sources, references = zip(*corpus_segments(self.corpus, trial.pair, "test"))
-            written = list(translate(engine, trial.pair, sources))
+            written = list(translate(engine, trial.pair, sources, exact=True))
             name = engine.name
         result, target = assess(written, list(references), trial.pair, neural=False), trial.pair.target
         failed = [bool(find_failures(one, reference, target)) for one, reference in zip(written, references)]

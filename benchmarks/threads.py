@@ -2,8 +2,8 @@
 
     python -m benchmarks.threads FILE.gguf DIR/onnx --pair en-de      prints a Markdown table
 
-Each time is that of the whole command, start and loading included, the fastest of some runs that take turns. The busy
-machine is this one with two processes that do nothing but compute.
+Each time is that of the whole command with ``--exact``, start and loading included, the fastest of some runs that take
+turns. The busy machine is this one with two processes that do nothing but compute.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def write_lines(file: Path, count: int, language: str) -> None:
 
 def seconds(artefact: Path, pair: str, lines: Path, threads: Setting, limit: float) -> float:
     """Of one command; infinite where it takes longer than ``limit``."""
-    command = [sys.executable, "-m", "slimmoe", "translate", str(artefact), "--pair", pair]
+    command = [sys.executable, "-m", "slimmoe", "translate", str(artefact), "--pair", pair, "--exact"]
     command += ["--threads", str(threads)] if threads else []
     started = time.perf_counter()
     with lines.open() as source:

@@ -81,7 +81,7 @@ def translator(system: str, place: Path, pair: Pair) -> Callable[[Iterable[str]]
 
         return through
     engine = open_engine(place, threads=1)
-    return lambda texts: [each.text for each in translate(engine, pair, list(texts))]
+    return lambda texts: [each.text for each in translate(engine, pair, list(texts), exact=True)]
 
 
 def run_here(system: str, place: Path, pair: Pair, test: Path, segments: int | None) -> None:

@@ -10,6 +10,7 @@ from importlib.metadata import version as _version
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from slimmoe.api import calibrate, diagnose, export, export_gguf, export_onnx, fit, make_plan, prune, recover, verify
 from slimmoe.api_device import bench, evaluate, open_engine, prompt, translate
+from slimmoe.translator import Translator
 
 try:
     __version__ = _version("slimmoe")
@@ -17,6 +18,7 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
-    "RequestError", "SlimmoeError", "WorkError", "__version__", "bench", "calibrate", "diagnose", "evaluate", "export",
-    "export_gguf", "export_onnx", "fit", "make_plan", "open_engine", "prompt", "prune", "recover", "translate", "verify",
+    "RequestError", "SlimmoeError", "Translator", "WorkError", "__version__", "bench", "calibrate", "diagnose",
+    "evaluate", "export", "export_gguf", "export_onnx", "fit", "make_plan", "open_engine", "prompt", "prune", "recover",
+    "translate", "verify",
 ]  # fmt: skip

@@ -30,13 +30,13 @@ def as_prompt(prompt: AnyPrompt | None) -> PromptTemplate | None:
 
 
 def open_engine(
-    artefact: AnyPath, threads: int | None = None, context: int = 1024, prompt: AnyPrompt | None = None
+    artefact: AnyPath, threads: int | None = None, context: int | None = None, prompt: AnyPrompt | None = None
 ) -> "Engine":
     """Load a GGUF file, an ONNX folder, or what a run's folder holds; ``contextlib.closing`` frees it.
 
     Args:
         threads: default: by the model's size and by what is free.
-        context: tokens of prompt and translation together.
+        context: tokens of prompt and translation together; default: as many as the model knows, with caches that grow.
         prompt: how the model is asked, a text with ``{text}`` or a file; default: as the artefact says.
 
     Raises:
@@ -49,25 +49,32 @@ def open_engine(
     return load(find_artefact(Path(artefact)), threads, context, prompt=as_prompt(prompt))
 
 
-def translate(engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None) -> Iterator[str]:
-    """Translations, one by one, in the white space of their sources; empty text, or one too long for the context, is empty.
+def translate(
+    engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None, *, exact: bool = False
+) -> Iterator[str]:
+    """Translations in order, in the white space of their sources; empty text, or one too long for the context, is empty.
+
+    Texts are decoded in batches; ``slimmoe.Translator`` does the same for several callers, and streams.
 
     Args:
         engine: one that is open, or an artefact to be opened.
-        texts: segments, one sentence or so each.
+        texts: segments, one sentence or so each; read in another thread, a few ahead.
         pair: default: the one that the model was cut for.
+        exact: one text in each batch: its translation is then the same whatever is translated beside it.
 
     Raises:
         RequestError: no such artefact, or no pair is given and none is known.
     """
-    from runtime.translate.segments import known_pair, translate_texts
+    from runtime.translate.segments import in_places, known_pair
+    from runtime.translate.segments import translate as run
 
     if isinstance(engine, str | Path):
         with contextlib.closing(open_engine(engine)) as opened:
-            yield from translate(opened, texts, pair)
+            yield from translate(opened, texts, pair, exact=exact)
         return
     chosen = as_pair(pair) if pair is not None else known_pair(engine)
-    yield from translate_texts(engine, chosen, texts)
+    with contextlib.closing(run(engine, chosen, texts, exact=exact)) as done:
+        yield from in_places(done)
 
 
 def prompt(model: AnyPath, text: str, pair: AnyPair = "en-de", prompt: AnyPrompt | None = None) -> "Asked":

@@ -191,7 +191,7 @@ def _translating(
         artefact, kind = Path(model.source), "as it is"
     with (
         contextlib.closing(open_engine(artefact, prompt=prompt)) as engine,
-        contextlib.closing(translate(engine, pair, lines)) as done,
+        contextlib.closing(translate(engine, pair, lines, exact=True)) as done,
     ):
         yield f"{engine.name}, {kind}", done
 

@@ -3,18 +3,18 @@
 from dataclasses import replace
 from pathlib import Path
 
-from runtime.engines.base import Engine, Generation, PromptTooLong
+from runtime.engines.base import Engine, Generation, NoRoom, PromptTooLong
 from runtime.engines.threads import Threads, active_bytes, default_threads
 from runtime.errors import RequestError
 from runtime.text.prompt_templates import PromptTemplate
 
-__all__ = ["Engine", "Generation", "PromptTooLong", "open_engine"]
+__all__ = ["Engine", "Generation", "NoRoom", "PromptTooLong", "open_engine"]
 
 
 def open_engine(
     artefact: Path,
     threads: int | None = None,
-    context: int = 1024,
+    context: int | None = None,
     exact: bool = False,
     prompt: PromptTemplate | None = None,
 ) -> Engine:
@@ -22,9 +22,10 @@ def open_engine(
 
     Args:
         artefact: ``*.gguf``, an ONNX folder, or one ``*.onnx`` file inside such a folder's ``onnx/``.
-        threads: for each sequence, one sequence at a time. By default chosen by what is free and what is faster, and with
-            it how many sequences ``translate`` decodes at a time (``Engine.thread_choice``).
-        context: tokens of prompt and output together that one sequence may have.
+        threads: of one batch. By default chosen by what is free and what is faster, and with it how many batches are
+            decoded side by side (``Engine.thread_choice``).
+        context: tokens of prompt and output together that one sequence may have; default: as many as the model knows, with
+            caches that grow with the texts.
         exact: for comparisons: float32 KV cache and no flash attention.
         prompt: how the model is asked; default: as the artefact says, or as is known of such a model.
 

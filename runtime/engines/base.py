@@ -1,6 +1,6 @@
 """What every engine offers, and what one generation is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,10 +10,15 @@ from runtime.engines.threads import Threads
 from runtime.errors import RequestError
 from runtime.text.prompts import ChatTemplate
 
+PLACES = 16  # sequences in a batch: twice as many gain a tenth more, and take twice the memory (docs/threads.md)
+FIRST_ROOM = 256  # tokens that the cache of a batch holds of each sequence until a longer one comes
+
+OnToken = Callable[[int], object]
+
 
 @dataclass(frozen=True)
 class Generation:
-    """One greedy generation; ``seconds`` are wall-clock, without loading and tokenisation."""
+    """One greedy generation; ``seconds`` are wall-clock, without loading and tokenisation, in a batch those of all its steps."""
 
     token_ids: tuple[int, ...]  # what was written, without the end of the turn and without thoughts
     text: str
@@ -30,17 +35,64 @@ class PromptTooLong(RequestError):
         super().__init__(f"The prompt has {tokens} tokens and the context {context}: split the text.")
 
 
+class NoRoom(RequestError):
+    """A text's cache does not fit into the memory that is left."""
+
+    def __init__(self, tokens: int, needed: int, left: int) -> None:
+        super().__init__(
+            f"A text of {tokens} tokens needs {needed / 1e6:.0f} MB of cache, and {left / 1e6:.0f} MB of memory are left: "
+            "split the text."
+        )
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The next tokens of the sequence in a place; a place that is free begins a new one with them.
+
+    ``prefix`` are first tokens that this new sequence shares with others: their part of the cache is computed once.
+    """
+
+    place: int
+    tokens: Sequence[int]
+    prefix: tuple[int, ...] = ()
+
+
+class Batch(Protocol):
+    """Sequences in one cache, each in a place of its own, evaluated together. For one thread; closed before its engine."""
+
+    places: int
+    room: int  # tokens that each sequence may have
+
+    def evaluate(self, feeds: Sequence[Feed]) -> list[np.ndarray]:
+        """Logits [vocabulary] after the last token of each feed, valid until the next call.
+
+        Every sequence under way is fed one token; new ones begin with any number.
+
+        Raises:
+            WorkError: the engine fails; the batch is then of no more use.
+        """
+        ...
+
+    def free(self, place: int) -> None:
+        """End the sequence in a place."""
+        ...
+
+    def close(self) -> None:
+        """Free the cache."""
+        ...
+
+
 class Engine(Protocol):
-    """An artefact loaded for inference, one sequence at a time."""
+    """An artefact loaded for inference."""
 
     name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
     threads: int
-    context: int  # tokens of prompt and output together
-    thread_choice: Threads  # the same with the reason, and how many twins are faster than one engine for many texts
-    cancelled: bool  # set it from another thread, and ``generate`` ends at its next token
+    context: int  # tokens that prompt and output may have together: what was asked for, else the model's own limit
+    thread_choice: Threads  # the same with the reason, and how many batches in threads of their own are faster than one
     template: ChatTemplate
     buffers: dict[str, int]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; those that the engine knows
     pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
+    first_of_thoughts: frozenset[int]  # ids of tokens that the mark of a thought may begin with
 
     def encode(self, text: str) -> list[int]:
         """Token ids; none are added. Special tokens are recognised, save in what of a ``PromptText`` is the user's."""
@@ -50,27 +102,44 @@ class Engine(Protocol):
         """Text of token ids, special tokens left out."""
         ...
 
+    def show(self, token_ids: Sequence[int]) -> str:
+        """Text of token ids, special tokens written out."""
+        ...
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends an answer."""
+        ...
+
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""
         ...
 
-    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
-        """Greedy decoding of at most ``limit`` tokens (runtime/engines/decoding.py).
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        limit: int,
+        stop: bool = True,
+        source: str = "",
+        on_token: OnToken | None = None,
+    ) -> Generation:
+        """Greedy decoding of at most ``limit`` tokens, one sequence alone (runtime/engines/decoding.py).
 
-        ``stop=False`` writes on after an end of turn; ``source`` is what is translated.
+        Many at a time, each to be cancelled, go through a ``Scheduler`` (runtime/engines/scheduler.py).
 
         Raises:
             PromptTooLong: the prompt alone fills the context.
+            NoRoom: its cache does not fit into memory.
         """
         ...
 
-    def twin(self) -> "Engine":
-        """Another engine on the same weights, with a cache of its own, to be used by another thread.
+    def batch(self, places: int = PLACES, room: int = FIRST_ROOM) -> Batch:
+        """A batch on the same weights with a cache of its own; it has fewer places where memory is short.
 
-        Closing it frees what is its own; the weights go with the last.
+        Raises:
+            NoRoom: not even one sequence fits.
         """
         ...
 
     def close(self) -> None:
-        """Free the cache, and the weights where no twin has them; twice does no harm."""
+        """Free the cache, and the weights where no batch uses them; twice does no harm."""
         ...

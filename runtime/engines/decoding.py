@@ -1,38 +1,42 @@
 """Greedy decoding, the same for every engine: where an answer ends, and what of it is thought and not answer."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from runtime.engines.base import Generation, PromptTooLong
+from runtime.engines.base import Generation, OnToken, PromptTooLong
 from runtime.text.prompts import ChatTemplate
 from runtime.text.thinking import MOST, Thought, ThoughtWatch, thoughts
 
+_MARKS = 64  # tokens that the marks of MOST thoughts may take in the sequence, beside what is written
+# What a generation in progress is: it gives token ids to put into the sequence, the prompt first, and is sent the logits
+# [vocabulary] after the last of them.
+Steps = Generator[Sequence[int], np.ndarray, Generation]
 
-class Stepper(Protocol):
-    """What decoding needs of an engine."""
+
+class Writer(Protocol):
+    """What decoding needs to know of an engine."""
 
     context: int
-    cancelled: bool
     template: ChatTemplate
-    first_of_thoughts: frozenset[int]  # ids of tokens that the mark of a thought may begin with
+    first_of_thoughts: frozenset[int]
 
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, token_ids: Sequence[int]) -> str: ...
 
-    def show(self, token_ids: Sequence[int]) -> str:
-        """Text of token ids, special tokens written out."""
-        ...
+    def show(self, token_ids: Sequence[int]) -> str: ...
 
-    def is_end(self, token: int) -> bool:
-        """Whether a token ends an answer."""
-        ...
+    def is_end(self, token: int) -> bool: ...
 
-    def prefill(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Logits [vocabulary] after a new sequence, valid until the next call."""
+
+class Stepper(Writer, Protocol):
+    """An engine that evaluates one sequence alone."""
+
+    def prefill(self, token_ids: Sequence[int], room: int) -> np.ndarray:
+        """Logits [vocabulary] after a new sequence that will have ``room`` tokens, valid until the next call."""
         ...
 
     def step(self, token: int, length: int) -> np.ndarray:
@@ -57,27 +61,30 @@ def _chooser(penalty: float, prompt_ids: Sequence[int], written: list[int]) -> C
 class _Answer:
     """An answer as it is written: its tokens, and the sequence in the engine's cache that they are part of."""
 
-    def __init__(self, engine: Stepper, prompt_ids: Sequence[int], penalty: float) -> None:
-        self._engine = engine
+    def __init__(self, engine: Writer, prompt_ids: Sequence[int], penalty: float, room: int) -> None:
+        self._engine, self._prompt, self._room = engine, prompt_ids, room
         self.written: list[int] = []
         self._choose = _chooser(penalty, prompt_ids, self.written)
         self._length = len(prompt_ids)
-        self.token = self._choose(engine.prefill(prompt_ids))
+        self.token = 0
+
+    def begin(self) -> Generator[Sequence[int], np.ndarray]:
+        self.token = self._choose((yield self._prompt))
 
     @property
     def has_room(self) -> bool:
-        return self._length < self._engine.context and not self._engine.cancelled
+        return self._length < self._room
 
-    def go_on(self, token: int) -> None:
+    def go_on(self, token: int) -> Generator[Sequence[int], np.ndarray]:
         """Put a token into the sequence, and choose the next one."""
         self._length += 1
-        self.token = self._choose(self._engine.step(token, self._length))
+        self.token = self._choose((yield (token,)))
 
-    def close(self, thought: Thought) -> None:
+    def close(self, thought: Thought) -> Generator[Sequence[int], np.ndarray]:
         """Write the end of a thought for the model, as far as there is room."""
         for token in self._engine.encode(thought.close) if thought.close else ():
             if self.has_room:
-                self.go_on(token)
+                yield from self.go_on(token)
 
 
 def first_of_thoughts(encode: Callable[[str], list[int]]) -> frozenset[int]:
@@ -85,9 +92,25 @@ def first_of_thoughts(encode: Callable[[str], list[int]]) -> frozenset[int]:
     return frozenset(ids[0] for each in thoughts() if (ids := encode(each.open)))
 
 
-def decode_greedily(
-    engine: Stepper, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = ""
-) -> Generation:
+def room_for(prompt_tokens: int, limit: int, context: int) -> int:
+    """Tokens of cache that a generation may fill, the marks of closed thoughts among them.
+
+    Raises:
+        PromptTooLong: the prompt alone fills the context.
+    """
+    if not 0 < prompt_tokens < context:
+        raise PromptTooLong(prompt_tokens, context)
+    return min(prompt_tokens + limit + _MARKS, context)
+
+
+def decoding(
+    engine: Writer,
+    prompt_ids: Sequence[int],
+    limit: int,
+    stop: bool = True,
+    source: str = "",
+    on_token: OnToken | None = None,
+) -> Steps:
     """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
 
     A thought that the model begins is closed at once, and is no part of the answer; of a model that begins more than
@@ -96,16 +119,18 @@ def decode_greedily(
     Args:
         stop: at an end of turn; otherwise the tokens are written on whatever they are, thoughts too.
         source: what is translated: marks of thoughts that it has itself are text.
+        on_token: is called with each token of the answer as soon as it is sure to be one.
 
     Raises:
         PromptTooLong: the prompt alone fills the context.
     """
-    if not 0 < len(prompt_ids) < engine.context:
-        raise PromptTooLong(len(prompt_ids), engine.context)
+    room = room_for(len(prompt_ids), limit, engine.context)
     limit = min(limit, engine.context - len(prompt_ids))
     watch = ThoughtWatch(engine.show, engine.first_of_thoughts, source) if stop else None
-    started = time.perf_counter()
-    answer = _Answer(engine, prompt_ids, engine.template.asking.repetition_penalty if stop else 1)
+    started, told = time.perf_counter(), 0
+    penalty = engine.template.asking.repetition_penalty if stop else 1
+    answer = _Answer(engine, prompt_ids, penalty, room)
+    yield from answer.begin()
     prefilled = time.perf_counter()
     written, finished = answer.written, False
     while len(written) < limit and answer.has_room:
@@ -114,13 +139,20 @@ def decode_greedily(
             break
         written.append(token)
         thought = watch.after(written) if watch else None
+        if on_token and not (watch and watch.undecided):
+            for each in written[told:]:
+                on_token(each)
+            told = len(written)
         if thought and watch and watch.begun > MOST:
             break
-        answer.go_on(token)
+        yield from answer.go_on(token)
         if thought:
-            answer.close(thought)
+            yield from answer.close(thought)
     else:
         finished = stop and engine.is_end(answer.token)
+    if on_token:
+        for each in written[told:]:
+            on_token(each)
     decoded = time.perf_counter()
     return Generation(
         token_ids=tuple(written),
@@ -130,3 +162,24 @@ def decode_greedily(
         prefill_seconds=prefilled - started,
         decode_seconds=decoded - prefilled,
     )
+
+
+def decode_greedily(
+    engine: Stepper,
+    prompt_ids: Sequence[int],
+    limit: int,
+    stop: bool = True,
+    source: str = "",
+    on_token: OnToken | None = None,
+) -> Generation:
+    """One generation alone on an engine; see ``decoding``."""
+    steps = decoding(engine, prompt_ids, limit, stop, source, on_token)
+    length = len(next(steps))
+    logits = engine.prefill(prompt_ids, room_for(length, limit, engine.context))
+    while True:
+        try:
+            (token,) = steps.send(logits)
+        except StopIteration as end:
+            return end.value
+        length += 1
+        logits = engine.step(token, length)

@@ -1,11 +1,8 @@
-"""The llama.cpp engine: GGUF files through llama_cpp's ctypes layer, one sequence at a time."""
+"""The llama.cpp engine: GGUF files through llama_cpp's ctypes layer, one sequence at a time or in batches."""
 
 import contextlib
-import copy
 import ctypes
 import importlib.metadata
-import importlib.util
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,25 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines import Generation, llama_library
+from runtime.engines import llama_library
+from runtime.engines.base import FIRST_ROOM, PLACES, Generation, OnToken
+from runtime.engines.cache_room import FIRST_CACHE, check_room, first_room, grown, places_for, scaled
 from runtime.engines.decoding import decode_greedily, first_of_thoughts
+from runtime.engines.llama_batch import LlamaBatch
 from runtime.engines.llama_graph import GraphWatch, Watcher
+from runtime.engines.llama_library import load_model, reason
 from runtime.engines.llama_vocabulary import LlamaVocabulary
 from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
-from runtime.formats.gguf_file import check_gguf
-from runtime.machine import memory_left, usable_cores
+from runtime.machine import usable_cores
 from runtime.text.prompts import ChatTemplate, named_tokens
 
 BATCH = 512  # tokens that one call evaluates
-_ROOM = 1.1  # bytes of memory for each byte of the file: the cache and what is computed, too
-_PLAIN = (0, 1, 32)  # general.file_type of F32, F16 and BF16
 
 
 class LlamaEngine:
     """A GGUF file loaded by llama.cpp (see ``Engine``). With a GPU all layers go there.
 
     Args:
+        context: tokens of prompt and output together; None: as many as the model knows, with a cache that grows with the texts.
         mapped: leave the weights in the file, whatever their type; so it is anyway where they are larger than memory.
         watched: ``watch`` will be called.
         sequences: as many may ``evaluate`` get at once.
@@ -45,7 +44,7 @@ class LlamaEngine:
         self,
         artefact: Path,
         threads: int | None = None,
-        context: int = 1024,
+        context: int | None = None,
         exact: bool = False,
         *,
         mapped: bool = False,
@@ -54,19 +53,25 @@ class LlamaEngine:
         overrides: Mapping[str, int] | None = None,
     ) -> None:
         self._model = self._context = None
+        self._is_open = False
         self._lib = lib = llama_library.library()
         self.name = f"llama.cpp {importlib.metadata.version('llama_cpp_python')}"
         self.threads = threads or usable_cores()
-        self.thread_choice, self.cancelled = Threads(self.threads, 1, ""), False
-        self.context = context
+        self.thread_choice = Threads(self.threads, 1, "")
         llama_library.errors.clear()
         llama_library.buffers.clear()
-        self._load(artefact, mapped, overrides or {})
-        self._users = [1]  # engines that share the model
+        self._model = load_model(artefact, mapped, overrides or {})
+        self._is_open, self._users = True, 1  # who uses the model: this engine and its batches
+        self.context = context or lib.llama_model_n_ctx_train(self._model) or FIRST_CACHE
+        self._room = self.context if context else first_room(self.context)
         self.buffers: dict[str, int] = {}
         self._watch = GraphWatch(lib) if watched else None  # its callback must live as long as the context
         self._params = self._context_params(exact, sequences)
-        self._start()
+        try:
+            self._start(self._room)
+        except WorkError:
+            self.close()
+            raise
         self._vocab = vocabulary = LlamaVocabulary(lib, self._model, self._metadata("tokenizer.ggml.pre"))
         self._vocabulary = vocabulary.size
         self.pruned_for = self._metadata("slimmoe.pair")
@@ -78,7 +83,7 @@ class LlamaEngine:
 
     def _context_params(self, exact: bool, sequences: int) -> Any:
         params = self._lib.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = self.context, BATCH, BATCH
+        params.n_batch = params.n_ubatch = BATCH
         if sequences > 1:
             params.n_seq_max, params.kv_unified = sequences, True
         params.n_threads = params.n_threads_batch = self.threads
@@ -89,53 +94,42 @@ class LlamaEngine:
             params.cb_eval = self._watch.callback
         return params
 
-    def _start(self) -> None:
-        """Make the cache, and all that belongs to it."""
-        self._context = self._lib.llama_init_from_model(self._model, self._params)
-        if not self._context:
-            reason = self._reason()
-            self.close()
-            raise WorkError(f"llama.cpp cannot start with a context of {self.context} tokens: {reason}")
+    def _start(self, room: int) -> None:
+        """Make the cache for ``room`` tokens, and all that belongs to it."""
+        self._room, self._context = room, self._new_context(room)
         self.buffers = self.buffers | llama_library.buffers
         self._memory = self._lib.llama_get_memory(self._context)
         self._rows: dict[int, np.ndarray] = {}  # views of llama.cpp's logits, by address
         self._next_id = (ctypes.c_int32 * 1)()  # what a step's batch points to
 
-    def twin(self) -> "LlamaEngine":
-        """Another engine on the same weights; see ``Engine``."""
-        twin = copy.copy(self)
-        twin._users[0] += 1
-        llama_library.buffers.clear()
-        twin._start()
-        return twin
+    def _new_context(self, tokens: int, **changes: Any) -> Any:
+        """A cache for so many tokens, with some parameters changed.
 
-    def _load(self, artefact: Path, mapped: bool, overrides: Mapping[str, int]) -> None:
-        """Map the file, or read it where ggml rearranges the weights for the CPU: mapped, they would be held twice.
-
-        Weights larger than the memory there is stay in the file, which is slow and gets nobody killed.
+        Raises:
+            WorkError: llama.cpp gives none.
         """
-        lib, file = self._lib, check_gguf(artefact)
-        plain = file.get("general.file_type") in _PLAIN
-        mapped = mapped or _ROOM * sum(part.stat().st_size for part in file.parts) > memory_left()
-        on_gpu = self.on_gpu
-        params = lib.llama_model_default_params()
-        params.n_gpu_layers = -1 if on_gpu else 0
-        params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plain or on_gpu or mapped else lib.LLAMA_LOAD_MODE_NONE
-        params.use_extra_bufts = not mapped  # the rearranged weights
-        if overrides:
-            entries = (lib.llama_model_kv_override * (len(overrides) + 1))()  # an empty key ends them
-            for entry, (key, value) in zip(entries, overrides.items(), strict=False):
-                entry.tag, entry.key, entry.value.val_i64 = lib.LLAMA_KV_OVERRIDE_TYPE_INT, key.encode(), value
-            params.kv_overrides = entries
-        self._model = lib.llama_model_load_from_file(os.fsencode(file.parts[0]), params)
-        if not self._model:
-            raise WorkError(f"{artefact} cannot be loaded by llama.cpp: {self._reason()}")
+        params = type(self._params).from_buffer_copy(self._params)
+        for name, value in {"n_ctx": tokens, **changes}.items():
+            setattr(params, name, value)
+        context = self._lib.llama_init_from_model(self._model, params)
+        if not context:
+            raise WorkError(f"llama.cpp cannot start with a context of {tokens} tokens: {reason()}")
+        return context
 
-    def _reason(self) -> str:
-        """llama.cpp's own explanation: of the lines it logs while it gives up, the first is nearest to the cause."""
-        if not llama_library.errors:
-            return "no reason was given."
-        return llama_library.errors[0].partition(": ")[2].removeprefix("error loading model: ").rstrip(".") + "."
+    def _cache_bytes(self, room: int) -> int:
+        """Of a cache for ``room`` tokens of one sequence."""
+        return scaled(self.buffers.get("kv_cache_bytes", 0), self._room, room, not self.joins_sequences)
+
+    def batch(self, places: int = PLACES, room: int = FIRST_ROOM) -> LlamaBatch:
+        """Several sequences on the same weights; see ``Engine``."""
+        room = min(room, self.context)
+        places = places_for(places, room, self._cache_bytes(room))
+        llama_library.errors.clear()
+        # The kept prefix is a sequence, too.
+        context = self._new_context((places + 1) * room, n_seq_max=places + 1, kv_unified=True)
+        self._users += 1
+        shares, size = self.joins_sequences, self._vocabulary
+        return LlamaBatch(self._lib, context, places, room, size, BATCH, shares, self._check_status, self._release)
 
     def _metadata(self, key: str) -> str:
         size = 256
@@ -157,9 +151,16 @@ class LlamaEngine:
 
     def _evaluate(self, batch: Any) -> None:
         decode = partial(self._lib.llama_decode, self._context, batch)
-        status = self._watch.run(decode) if self._watch else decode()
+        self._check_status(self._watch.run(decode) if self._watch else decode())
+
+    def _check_status(self, status: int) -> None:
+        """What an evaluation returned.
+
+        Raises:
+            WorkError: it is not 0.
+        """
         if status:
-            raise WorkError(f"llama.cpp stopped with status {status}: {self._reason()}")
+            raise WorkError(f"llama.cpp stopped with status {status}: {reason()}")
 
     def _batches(self, token_ids: Sequence[int]) -> Iterator[Any]:
         """Batches from an empty cache; each asks for the logits of its last token and is valid until the next."""
@@ -179,7 +180,7 @@ class LlamaEngine:
     @property
     def on_gpu(self) -> bool:
         """Whether this build of llama.cpp has a GPU to compute on."""
-        return bool(self._lib.llama_supports_gpu_offload())
+        return llama_library.on_gpu()
 
     def watch(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
         """Within it, ``watcher`` sees every graph that is evaluated (runtime/engines/llama_graph.py)."""
@@ -196,8 +197,8 @@ class LlamaEngine:
         llama_library.errors.clear()
         self._lib.llama_memory_clear(self._memory, False)
         total = sum(map(len, sequences))
-        if total > min(BATCH, self.context):
-            raise ValueError(f"{total} tokens are more than {min(BATCH, self.context)}")
+        if total > min(BATCH, self._room):
+            raise ValueError(f"{total} tokens are more than {min(BATCH, self._room)}")
         batch = self._lib.llama_batch_init(total, 0, 1)
         try:
             rows = ((i, position, token) for i, ids in enumerate(sequences) for position, token in enumerate(ids))
@@ -212,6 +213,7 @@ class LlamaEngine:
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         if len(token_ids) > self.context:
             raise RequestError(f"{len(token_ids)} tokens do not fit into a context of {self.context}.")
+        self._reserve(len(token_ids))
         result = np.empty((len(token_ids), self._vocabulary), np.float32)
         for i, batch in enumerate(self._batches(token_ids)):
             wanted = (ctypes.c_int8 * batch.n_tokens)(*[1] * batch.n_tokens)
@@ -230,8 +232,19 @@ class LlamaEngine:
             view = self._rows[address] = np.ctypeslib.as_array(row, (self._vocabulary,))
         return view
 
-    def prefill(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Logits [vocabulary] after a new sequence; valid until the next call."""
+    def _reserve(self, tokens: int) -> None:
+        """Let the cache hold so many tokens, whatever is in it."""
+        if tokens > self._room:
+            room = grown(self._room, tokens, self.context)
+            check_room(tokens, self._cache_bytes(room))
+            self._lib.llama_free(self._context)
+            self._context = None
+            llama_library.buffers.clear()
+            self._start(room)
+
+    def prefill(self, token_ids: Sequence[int], room: int) -> np.ndarray:
+        """Logits [vocabulary] after a new sequence that will have ``room`` tokens; valid until the next call."""
+        self._reserve(room)
         for batch in self._batches(token_ids):
             self._evaluate(batch)
         return self._last_logits()
@@ -245,15 +258,28 @@ class LlamaEngine:
     def is_end(self, token: int) -> bool:
         return token in self._turn_ends or self._vocab.ends_sequence(token)
 
-    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
-        return decode_greedily(self, prompt_ids, limit, stop, source)
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        limit: int,
+        stop: bool = True,
+        source: str = "",
+        on_token: OnToken | None = None,
+    ) -> Generation:
+        return decode_greedily(self, prompt_ids, limit, stop, source, on_token)
 
     def close(self) -> None:
-        """Free the cache, and the model where no twin has it; twice does no harm."""
+        """Free the cache, and the model where no batch has it; twice does no harm."""
         if self._context:
             self._lib.llama_free(self._context)
-        if self._model:
-            self._users[0] -= 1
-            if not self._users[0]:
-                self._lib.llama_model_free(self._model)
-        self._context = self._model = None
+        self._context = None
+        if self._is_open:
+            self._is_open = False
+            self._release()
+
+    def _release(self) -> None:
+        """One user of the weights less; the last frees them."""
+        self._users -= 1
+        if not self._users:
+            self._lib.llama_model_free(self._model)
+            self._model = None

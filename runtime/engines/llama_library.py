@@ -1,4 +1,4 @@
-"""llama.cpp's library through llama_cpp's ctypes layer, and what it logs: errors, and the sizes of its buffers."""
+"""llama.cpp's library through llama_cpp's ctypes layer, the models it loads, and what it logs: errors, and sizes of buffers."""
 
 import contextlib
 import ctypes
@@ -9,12 +9,18 @@ import re
 import sys
 import types
 from collections import deque
+from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from runtime.errors import WorkError
+from runtime.formats.gguf_file import check_gguf
 from runtime.llama_paths import GET_LIBRARY, HOME
+from runtime.machine import memory_left
 
+_ROOM = 1.1  # bytes of memory for each byte of the file: the cache and what is computed, too
+_PLAIN = (0, 1, 32)  # general.file_type of F32, F16 and BF16
 _INFO, _ERROR = 2, 4  # ggml's log levels
 _BUFFER = re.compile(r" (model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
 _PARTS = {"model": "weights_bytes", "KV": "kv_cache_bytes", "RS": "kv_cache_bytes"}  # RS: recurrent layers' state
@@ -76,3 +82,45 @@ def library() -> Any:
         bindings._lib.ggml_set_abort_callback(_callbacks[-1])
     bindings.llama_backend_init()
     return bindings
+
+
+def on_gpu() -> bool:
+    """Whether this build of llama.cpp has a GPU to compute on."""
+    return bool(library().llama_supports_gpu_offload())
+
+
+def load_model(artefact: Path, mapped: bool, overrides: Mapping[str, int]) -> Any:
+    """Map the file, or read it where ggml rearranges the weights for the CPU: mapped, they would be held twice.
+
+    Weights larger than the memory there is stay in the file, which is slow and gets nobody killed.
+
+    Args:
+        mapped: leave the weights in the file, whatever their type.
+        overrides: integer metadata to use in the place of the file's.
+
+    Raises:
+        WorkError: the file is damaged, or of an architecture that llama.cpp does not know.
+    """
+    lib, file = library(), check_gguf(artefact)
+    plain = file.get("general.file_type") in _PLAIN
+    mapped = mapped or _ROOM * sum(part.stat().st_size for part in file.parts) > memory_left()
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = -1 if on_gpu() else 0
+    params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plain or on_gpu() or mapped else lib.LLAMA_LOAD_MODE_NONE
+    params.use_extra_bufts = not mapped  # the rearranged weights
+    if overrides:
+        entries = (lib.llama_model_kv_override * (len(overrides) + 1))()  # an empty key ends them
+        for entry, (key, value) in zip(entries, overrides.items(), strict=False):
+            entry.tag, entry.key, entry.value.val_i64 = lib.LLAMA_KV_OVERRIDE_TYPE_INT, key.encode(), value
+        params.kv_overrides = entries
+    model = lib.llama_model_load_from_file(os.fsencode(file.parts[0]), params)
+    if not model:
+        raise WorkError(f"{artefact} cannot be loaded by llama.cpp: {reason()}")
+    return model
+
+
+def reason() -> str:
+    """llama.cpp's own explanation: of the lines it logs while it gives up, the first is nearest to the cause."""
+    if not errors:
+        return "no reason was given."
+    return errors[0].partition(": ")[2].removeprefix("error loading model: ").rstrip(".") + "."

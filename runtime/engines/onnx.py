@@ -1,20 +1,22 @@
 """ONNX folders on onnxruntime: greedy decoding in place, with neither torch nor transformers.
 
-The key-value cache is allocated once for the whole context and bound as both past and present, so no step copies it. The
-mask has the cache's length while decoding: what is not written yet counts as padding on the right.
+The key-value cache is allocated for the whole sequence and bound as both past and present, so no step copies it. The mask
+has the cache's length while decoding: what is not written yet counts as padding on the right.
 """
 
-import copy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runtime.engines.base import Generation
+from runtime.engines.base import FIRST_ROOM, PLACES, Generation, OnToken
+from runtime.engines.cache_room import check_room, first_room, grown, places_for, scaled
 from runtime.engines.decoding import decode_greedily, first_of_thoughts
+from runtime.engines.onnx_batch import OnnxBatch
 from runtime.engines.onnx_check import run_self_test
-from runtime.engines.onnx_load import empty_cache, failed_run, load_session, prefill
+from runtime.engines.onnx_load import STATES, empty_cache, failed_run, load_session, prefill, present_name
 from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import end_ids, graph_file, longest_text, read_json
@@ -24,14 +26,15 @@ from runtime.text.prompts import ChatTemplate, turn_end_ids
 from runtime.text.special_tokens import encode_pieces, special_of, take_apart
 from runtime.text.tokenizer_file import load_tokenizer
 
-_STATES = ("past_conv.", "past_recurrent.")  # of layers that keep a state instead of keys and values
-
 
 class OnnxEngine:
     """An ONNX folder, or one graph in its ``onnx/``; see ``runtime.engines.Engine``."""
 
-    def __init__(self, artefact: Path, threads: int | None = None, context: int = 1024) -> None:
+    def __init__(self, artefact: Path, threads: int | None = None, context: int | None = None) -> None:
         """Load the graph.
+
+        Args:
+            context: tokens of prompt and output together; None: as many as the model knows, with a cache that grows.
 
         Raises:
             RequestError: there is no graph, or no tokenizer beside it.
@@ -48,7 +51,7 @@ class OnnxEngine:
             raise WorkError(f"The ONNX engine needs {error.name}.", next_command=f"pip install {error.name}") from None
         self.name = f"onnxruntime {ort.__version__}"
         self.threads = threads or usable_cores()
-        self.thread_choice, self.cancelled = Threads(self.threads, 1, ""), False
+        self.thread_choice = Threads(self.threads, 1, "")
         self.template = ChatTemplate.from_folder(folder)
         provenance = read_provenance(folder)
         self.pruned_for = provenance.pair if provenance else ""
@@ -60,7 +63,7 @@ class OnnxEngine:
         self.first_of_thoughts = first_of_thoughts(self._encode)
         self._session: Any = load_session(path, self.threads)
         inputs = [value.name for value in self._session.get_inputs()]
-        past = [name for name in inputs if name.startswith(("past_key_values.", *_STATES))]
+        past = [name for name in inputs if name.startswith(("past_key_values.", *STATES))]
         unknown = set(inputs) - {"input_ids", "attention_mask", *past}
         if unknown or not past:
             sentence = f"{path} has other inputs than this engine knows: {', '.join(inputs)}."
@@ -69,32 +72,38 @@ class OnnxEngine:
         if not widths or not isinstance(widths[0], int):
             raise WorkError(f"{path} has no logits of a known width.", next_command=f"slimmoe onnx DIR -o {folder}")
         self._vocabulary = widths[0]
-        self.context = min(context, longest_text(config))
+        self.context = min(context or sys.maxsize, longest_text(config))
         weights = sum(file.stat().st_size for file in (path, *path.parent.glob(f"{path.name}_data*")))
         self.buffers = {"weights_bytes": weights}
-        self._start()
+        self._start(first_room(self.context) if context is None else self.context)
         run_self_test(path, self)
 
-    def _start(self) -> None:
-        """Make the cache and the other arrays that the graph reads and writes in place."""
-        self._mask = np.zeros((1, self.context), np.int64)
+    def _start(self, room: int) -> None:
+        """Make the cache for ``room`` tokens, and the other arrays that the graph reads and writes in place."""
+        self._room = room
+        self._mask = np.zeros((1, room), np.int64)
         self._token = np.zeros((1, 1), np.int64)
         self._one = np.ones(1, np.int64)
         self._logits = np.zeros((1, 1, self._vocabulary), np.float32)
-        self._cache = empty_cache(self._session, self.context)
+        self._cache = empty_cache(self._session, room)
         self.buffers = self.buffers | {"kv_cache_bytes": sum(values.nbytes for values in self._cache.values())}
         self._binding: Any = self._session.io_binding()
         for name, values in self._cache.items():
             self._bind(name, values)
-            self._bind_output(name.replace("past_key_values", "present").replace("past_", "present_"), values)
+            self._bind_output(present_name(name), values)
         self._bind("num_logits_to_keep", self._one)
         self._bind_output("logits", self._logits)
 
-    def twin(self) -> "OnnxEngine":
-        """Another engine on the same session, and so on the same weights; see ``Engine``."""
-        twin = copy.copy(self)
-        twin._start()
-        return twin
+    def _cache_bytes(self, room: int) -> int:
+        """Of a cache for ``room`` tokens of one sequence."""
+        return scaled(
+            self.buffers["kv_cache_bytes"], self._room, room, any(name.startswith(STATES) for name in self._cache)
+        )
+
+    def batch(self, places: int = PLACES, room: int = FIRST_ROOM) -> OnnxBatch:
+        """Several sequences on the same session; see ``Engine``."""
+        room = min(room, self.context)
+        return OnnxBatch(self._session, self._vocabulary, places_for(places, room, self._cache_bytes(room)), room)
 
     def encode(self, text: str) -> list[int]:
         return encode_pieces(take_apart(text, self._special), self._encode)
@@ -123,10 +132,14 @@ class OnnxEngine:
     def _bind_output(self, name: str, values: np.ndarray) -> None:
         self._binding.bind_output(name, "cpu", 0, values.dtype, values.shape, values.ctypes.data)
 
-    def prefill(self, token_ids: Sequence[int]) -> np.ndarray:
-        """Logits [vocabulary] after a new sequence, with which the cache is filled; valid until the next call."""
+    def prefill(self, token_ids: Sequence[int], room: int) -> np.ndarray:
+        """Logits [vocabulary] after a new sequence that will have ``room`` tokens; valid until the next call."""
+        if room > self._room:
+            larger = grown(self._room, room, self.context)
+            check_room(room, self._cache_bytes(larger))
+            self._start(larger)
         for name, values in self._cache.items():
-            if name.startswith(_STATES):  # no mask hides what is left in it
+            if name.startswith(STATES):  # no mask hides what is left in it
                 values[:] = 0
         prompt = np.array([token_ids], np.int64)
         length = prompt.shape[1]
@@ -154,16 +167,23 @@ class OnnxEngine:
 
     def decoded_logits(self, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
         """Logits [N, vocabulary] of the N tokens ``after``, each in a step of its own in the engine's own cache."""
-        self.prefill(before)
+        self.prefill(before, len(before) + len(after))
         rows = []
         for length, token in enumerate(after, len(before) + 1):
             rows.append(self.step(token, length).copy())
         return np.array(rows)
 
-    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
-        return decode_greedily(self, prompt_ids, limit, stop, source)
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        limit: int,
+        stop: bool = True,
+        source: str = "",
+        on_token: OnToken | None = None,
+    ) -> Generation:
+        return decode_greedily(self, prompt_ids, limit, stop, source, on_token)
 
     def close(self) -> None:
-        """Free the cache, and the session where no twin has it; twice does no harm."""
+        """Free the cache, and the session where no batch has it; twice does no harm."""
         self._binding = self._session = None
         self._cache = {}

@@ -16,6 +16,7 @@ from runtime.errors import WorkError
 from runtime.formats.model_folder import own_file
 
 PRODUCER = "slimmoe"  # as the graph names it
+STATES = ("past_conv.", "past_recurrent.")  # of layers that keep a state instead of keys and values
 _QMOE = "ORT_QMOE_CPU_QNBIT_GEMM"
 _UPGRADE = "pip install -U onnxruntime"
 _SPIN = "50"  # microseconds that a thread spins for work before it sleeps: as fast as the default of 47 ms and more, and fair
@@ -113,9 +114,14 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
     return session
 
 
-def empty_cache(session: Any, context: int) -> dict[str, np.ndarray]:
-    """Zeros for every input that carries the state of one sequence, with room for ``context`` tokens."""
-    sizes: dict[Any, int] = {"batch_size": 1, "past": context}
+def present_name(past: str) -> str:
+    """The output that is the next value of an input which carries state."""
+    return past.replace("past_key_values", "present").replace("past_", "present_")
+
+
+def empty_cache(session: Any, context: int, sequences: int = 1) -> dict[str, np.ndarray]:
+    """Zeros for every input that carries the state of some sequences, each with room for ``context`` tokens."""
+    sizes: dict[Any, int] = {"batch_size": sequences, "past": context}
     past = [value for value in session.get_inputs() if value.name.startswith("past_")]
     unknown = {size for each in past for size in each.shape if not isinstance(size, int)} - set(sizes)
     if unknown:

@@ -57,7 +57,7 @@ def translate_all(
         if test is not None:
             sources = [source for source, _ in read_segments(test, pair)[:segments]]
             started = time.perf_counter()
-            row["translations"] = [asdict(translation) for translation in translate(engine, pair, sources)]
+            row["translations"] = [asdict(translation) for translation in translate(engine, pair, sources, exact=True)]
             row["sentences_per_second"] = round(len(sources) / (time.perf_counter() - started), 2)
     return row
 

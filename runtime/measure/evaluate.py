@@ -91,5 +91,5 @@ def evaluate(engine: Engine, pair: Pair, segments: Segments, neural: bool = True
     """Translate the source side greedily and score it against the target side; ``neural`` as in ``assess``."""
     if neural:
         comet.require()
-    translations = list(translate(engine, pair, [source for source, _ in segments]))
+    translations = list(translate(engine, pair, [source for source, _ in segments], exact=True))
     return assess(translations, [target for _, target in segments], pair, neural)

@@ -102,6 +102,11 @@ class ThoughtWatch:
         self._start: int | None = 0
         self.begun = 0  # thoughts, so far
 
+    @property
+    def undecided(self) -> bool:
+        """Whether the last tokens may yet turn out to be the mark of a thought."""
+        return self._start is not None
+
     def after(self, written: list[int]) -> Thought | None:
         """The thought that the last token of ``written`` opened; its mark is taken out of them."""
         if self._start is None:

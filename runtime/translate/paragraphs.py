@@ -12,6 +12,7 @@ from runtime.text.pairs import Pair
 from runtime.text.sentences import cut_at_spaces, split_sentences
 from runtime.translate.segments import Translation
 
+LONGEST = 1024  # tokens of a piece that is translated at once
 Translate = Callable[[Iterable[str]], Iterator[Translation]]  # one for each text, in order, each as soon as it is there
 
 
@@ -50,9 +51,11 @@ class Paragraph:
 def room(engine: Engine, pair: Pair) -> Callable[[str], int]:
     """A function that gives the characters a piece of a text may have where it is too long for the context, else 0.
 
-    A third of what the context has left by the instruction is for the text: a translation may take twice as much.
+    A third of what the context has left by the instruction is for the text: a translation may take twice as much. What
+    has more than LONGEST tokens is no sentence, and its cache would take much memory.
     """
-    budget = max(16, (engine.context - len(engine.encode(engine.template.prompt(pair, "")))) // 3)
+    free = engine.context - len(engine.encode(engine.template.prompt(pair, "")))
+    budget = min(max(16, free // 3), LONGEST)
 
     def limit(text: str) -> int:
         if len(text) * 4 <= budget:  # a token is at least a byte

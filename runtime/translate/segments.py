@@ -1,19 +1,22 @@
-"""Translate segments with a loaded engine: prompt, greedy decoding, text."""
+"""Translate segments with a loaded engine: prompt, greedy decoding in batches, text."""
 
+import contextlib
 import re
 import threading
-from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import takewhile
 from queue import Empty, Queue
 
 from runtime.engines import Engine, Generation, PromptTooLong
+from runtime.engines.scheduler import Request, Scheduler
 from runtime.errors import RequestError, warn_once
 from runtime.text.lines import one_line
 from runtime.text.pairs import Pair, planned_pair
 from runtime.text.thinking import without_thoughts
 
-LOOK_AHEAD = 4  # segments read for each worker before the first of them is given back
+LOOK_AHEAD = 4  # segments read for each place of a batch before the first of them is given back
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,33 @@ class Translation:
         return self.source[:start] + text + self.source[start + len(source) :]
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A segment that is being translated.
+
+    ``generating`` is what to wait for, or to cancel; None where there is nothing to translate, or no room for it.
+    """
+
+    source: str
+    generating: Future[Generation] | None
+    refused: str = ""
+
+    def result(self) -> Translation:
+        """The translation, once it is there.
+
+        Raises:
+            WorkError: the engine failed.
+            CancelledError: it was cancelled.
+        """
+        if self.generating is None:
+            return Translation(self.source, "", None, self.refused)
+        try:
+            generation = self.generating.result()
+        except RequestError as error:  # memory is short
+            return Translation(self.source, "", None, error.sentence)
+        return Translation(self.source, _tidy(generation.text, self.source.strip()), generation)
+
+
 def known_pair(engine: Engine) -> Pair:
     """The pair that the engine's model was cut for.
 
@@ -53,99 +83,114 @@ def output_limit(prompt_tokens: int) -> int:
     return 2 * prompt_tokens + 16
 
 
-def translate_segment(engine: Engine, pair: Pair, segment: str) -> Translation:
-    """Translate one segment; an empty one stays empty, and so does one that fills the context (``refused``)."""
-    source = segment.strip()
-    if not source:
-        return Translation(segment, "", None)
-    ids = engine.encode(engine.template.prompt(pair, source))
-    try:
-        generation = engine.generate(ids, output_limit(len(ids)), source=source)
-    except PromptTooLong as error:
-        return Translation(segment, "", None, error.sentence)
-    text = without_thoughts(generation.text, source).strip()
-    return Translation(segment, text if "\n" in source else re.sub(r"\s*[\r\n]\s*", " ", text), generation)
+def _tidy(text: str, source: str) -> str:
+    """A model's answer as a translation: without thoughts and white space around it, on one line where the source is."""
+    text = without_thoughts(text, source).strip()
+    return text if "\n" in source else re.sub(r"\s*[\r\n]\s*", " ", text)
+
+
+class _Pieces:
+    """Tells a translation piece by piece, as its tokens come; half a character waits for its other half."""
+
+    def __init__(self, engine: Engine, source: str, tell: Callable[[str], object]) -> None:
+        self._engine, self._source, self._tell = engine, source, tell
+        self._ids: list[int] = []
+        self._told = ""
+
+    def add(self, token: int) -> None:
+        self._ids.append(token)
+        text = _tidy(self._engine.decode(self._ids), self._source)
+        if text.startswith(self._told) and text != self._told and not text.endswith("\ufffd"):
+            self._tell(text[len(self._told) :])
+            self._told = text
+
+
+class SegmentTranslator:
+    """Translates segments of one pair through a scheduler, which may serve others meanwhile, from any thread.
+
+    Args:
+        exact: compute each prompt whole, so that with one place the text is that of ``Engine.generate``; else what the
+            prompts of the pair begin with is computed once.
+    """
+
+    def __init__(self, engine: Engine, pair: Pair, scheduler: Scheduler, exact: bool = False) -> None:
+        self._engine, self._pair, self._scheduler = engine, pair, scheduler
+        prompts = [] if exact else [self._prompt(text) for text in ("a", "The Z.", "1")]
+        shared = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts))
+        self._prefix = tuple(first for first, *_ in shared)
+
+    def _prompt(self, text: str) -> list[int]:
+        return self._engine.encode(self._engine.template.prompt(self._pair, text))
+
+    def submit(self, segment: str, on_text: Callable[[str], object] | None = None) -> Pending:
+        """Translate one segment; an empty one stays empty, and so does one that fills the context (``refused``).
+
+        Args:
+            on_text: is called by the decoding thread with each piece of the translation.
+        """
+        source = segment.strip()
+        if not source:
+            return Pending(segment, None)
+        ids = self._prompt(source)
+        on_token = _Pieces(self._engine, source, on_text).add if on_text else None
+        request = Request(ids, output_limit(len(ids)), source=source, prefix=self._prefix, on_token=on_token)
+        try:
+            return Pending(segment, self._scheduler.submit(request))
+        except PromptTooLong as error:
+            return Pending(segment, None, error.sentence)
+
+    def translate(self, segments: Iterable[str]) -> Generator[Translation]:
+        """Translate segments in order; each is given back as soon as it and those before it are done.
+
+        A thread of its own reads ``segments``, a few ahead.
+        """
+        places = self._scheduler.workers * self._scheduler.places
+        promised: Queue[Pending | Exception | None] = Queue(LOOK_AHEAD * places)
+        stopped = threading.Event()
+        # What blocks in reading a terminal cannot be ended, so it is a daemon.
+        threading.Thread(target=self._read, args=(segments, promised, stopped), daemon=True).start()
+        try:
+            while (pending := promised.get()) is not None:
+                if isinstance(pending, Exception):
+                    raise pending
+                yield pending.result()
+        finally:
+            stopped.set()
+            with contextlib.suppress(Empty):
+                while True:  # the reader may wait for room
+                    left = promised.get_nowait()
+                    if isinstance(left, Pending) and left.generating:
+                        left.generating.cancel()
+
+    def _read(
+        self, segments: Iterable[str], promised: "Queue[Pending | Exception | None]", stopped: threading.Event
+    ) -> None:
+        try:
+            for segment in segments:
+                if stopped.is_set():
+                    return
+                promised.put(self.submit(segment))
+            promised.put(None)
+        except Exception as error:  # raised where the segment would have been given back
+            promised.put(error)
 
 
 def translate(
-    engine: Engine, pair: Pair, segments: Iterable[str], workers: int | None = None
+    engine: Engine, pair: Pair, segments: Iterable[str], workers: int | None = None, exact: bool = False
 ) -> Generator[Translation]:
-    """Translate segments in order; each is given back as soon as it and those before it are done.
-
-    The text is the same with any number of workers: each is a twin of the engine, with as many threads.
+    """Translate segments in order, in batches; each is given back as soon as it and those before it are done.
 
     Args:
-        workers: segments translated at a time; default: what suits the engine (``Engine.thread_choice``). More than one read
-            ``segments`` in a thread of their own, a few ahead.
+        workers: batches decoded side by side; default: what suits the engine (``Engine.thread_choice``).
+        exact: one segment in each batch: the text is then the same whatever is translated beside it.
     """
-    count = workers or engine.thread_choice.workers
-    if count == 1:
-        return (translate_segment(engine, pair, segment) for segment in segments)
-    return _Workers(engine, count).translate(pair, segments)
+    with contextlib.closing(Scheduler(engine, workers, 1 if exact else None)) as scheduler:
+        yield from SegmentTranslator(engine, pair, scheduler, exact).translate(segments)
 
 
-def translate_texts(engine: Engine, pair: Pair, texts: Iterable[str]) -> Generator[str]:
+def in_places(translations: Iterable[Translation]) -> Generator[str]:
     """Translations as they take the place of the texts; those of texts that fill the context are empty, with a warning."""
-    for number, done in enumerate(translate(engine, pair, texts), 1):
+    for number, done in enumerate(translations, 1):
         if done.refused:
             warn_once(f"Text {number} is not translated. {done.refused}")
         yield done.in_place
-
-
-class _Workers:
-    """Twins of an engine, made when they are needed, and the threads that use them."""
-
-    def __init__(self, engine: Engine, count: int) -> None:
-        self._engine, self._lock = engine, threading.Lock()
-        self._twins: list[Engine] = []
-        self._idle: list[Engine] = []
-        self._pool = ThreadPoolExecutor(count)
-        self._stopped = False
-        self._promised: Queue[Future[Translation] | None] = Queue(LOOK_AHEAD * count)
-
-    def translate(self, pair: Pair, segments: Iterable[str]) -> Generator[Translation]:
-        # What blocks in reading a terminal cannot be ended, so it is a daemon, and touches no engine.
-        threading.Thread(target=self._read, args=(pair, segments), daemon=True).start()
-        try:
-            while promised := self._promised.get():
-                yield promised.result()
-        finally:
-            self._stop()
-
-    def _read(self, pair: Pair, segments: Iterable[str]) -> None:
-        try:
-            for segment in segments:
-                if self._stopped:
-                    return
-                self._promised.put(self._pool.submit(self._translate, pair, segment))
-            self._promised.put(None)
-        except Exception as error:  # raised where the segment would have been given back
-            failed: Future[Translation] = Future()
-            failed.set_exception(error)
-            self._promised.put(failed)
-
-    def _translate(self, pair: Pair, segment: str) -> Translation:
-        with self._lock:
-            if not self._idle:
-                self._idle.append(self._engine.twin())
-                self._twins += self._idle
-            twin = self._idle.pop()
-        try:
-            return translate_segment(twin, pair, segment)
-        finally:
-            self._idle.append(twin)
-
-    def _stop(self) -> None:
-        """End what is under way, and free the twins."""
-        self._stopped = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for twin in self._twins:
-            twin.cancelled = True
-        self._pool.shutdown(wait=True)
-        for twin in self._twins:
-            twin.close()
-        try:
-            while True:  # the reader may wait for room
-                self._promised.get_nowait()
-        except Empty:
-            pass

@@ -29,7 +29,7 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program to read")]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="for one line at a time; default: by what is free and by the model's size"),
+    typer.Option("--threads", min=1, help="for one batch at a time; default: by what is free and by the model's size"),
 ]
 Prompt = Annotated[
     PromptTemplate | None,

@@ -151,6 +151,9 @@ def translate(
     tmx: Annotated[
         list[Path] | None, typer.Option("--tmx", help="translations to use for the same sentences of documents")
     ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="one sentence at a time: its translation never depends on its neighbours")
+    ] = False,
 ) -> None:
     """Translate documents (Word, HTML, Markdown, subtitles ...), or text line by line."""
     from runtime.formats.artefact import find_artefact
@@ -171,8 +174,8 @@ def translate(
                 _check_output(job.target, artefact, [each.source for each in jobs], True)
         good, sentences = readable(jobs, chosen, overwrite)
         given = _given(tmx or [], chosen)
-        with _translator(artefact, chosen, threads, prompt) as translator:
-            kept = _memory(artefact, chosen, prompt) if memory else None
+        with _translator(artefact, chosen, threads, prompt, exact) as translator:
+            kept = _memory(artefact, chosen, prompt, exact) if memory else None
             with contextlib.closing(kept) if kept else contextlib.nullcontext():
                 translate_all(good, sentences, chosen, translator, GivenTranslations(given, kept))
         return
@@ -182,7 +185,8 @@ def translate(
     if output is not None:
         _check_output(output, artefact, lines.files, overwrite)
     chosen = _chosen_pair(artefact, pair, to, lambda: "\n".join(lines.sample()))
-    _translate_lines(lines, output, artefact, chosen, threads, prompt)
+    with _translator(artefact, chosen, threads, prompt, exact) as translator:
+        _translate_lines(lines, output, translator(None))
 
 
 def _given(files: list[Path], pair: Pair) -> dict[str, str]:
@@ -201,15 +205,16 @@ def _given(files: list[Path], pair: Pair) -> dict[str, str]:
     return found
 
 
-def _memory(artefact: Path, pair: Pair, prompt: PromptTemplate | None) -> "TranslationMemory":
+def _memory(artefact: Path, pair: Pair, prompt: PromptTemplate | None, exact: bool) -> "TranslationMemory":
     from runtime.translate.memory import TranslationMemory, cache_folder, model_key
 
-    return TranslationMemory(cache_folder() / "translations.sqlite", model_key(artefact, str(pair), repr(prompt)))
+    asked = (str(pair), repr(prompt), *(["exact"] if exact else []))
+    return TranslationMemory(cache_folder() / "translations.sqlite", model_key(artefact, *asked))
 
 
 @contextlib.contextmanager
 def _translator(
-    artefact: Path, pair: Pair, threads: int | None, prompt: PromptTemplate | None
+    artefact: Path, pair: Pair, threads: int | None, prompt: PromptTemplate | None, exact: bool
 ) -> "Iterator[Callable[[Memory | None], ParagraphTranslator]]":
     """A function that gives a translator by a loaded model; the pair that the model was not cut for is noted."""
     from runtime.engines import open_engine
@@ -222,15 +227,13 @@ def _translator(
             print(printable(note), file=sys.stderr)
 
         def translated(texts: Iterable[str]) -> "Iterator[Translation]":
-            with contextlib.closing(translate(engine, pair, texts)) as results:
+            with contextlib.closing(translate(engine, pair, texts, exact=exact)) as results:
                 yield from results
 
         yield lambda memory: ParagraphTranslator(translated, pair.source, room(engine, pair), memory)
 
 
-def _translate_lines(
-    lines: Lines, output: Path | None, artefact: Path, pair: Pair, threads: int | None, prompt: PromptTemplate | None
-) -> None:
+def _translate_lines(lines: Lines, output: Path | None, translator: "ParagraphTranslator") -> None:
     """A line in, a line out, each as soon as it is there."""
     from runtime.formats.files import new_file
     from runtime.text.lines import one_line
@@ -238,23 +241,22 @@ def _translate_lines(
     from slimmoe.cli.documents import Trouble
 
     trouble = Trouble()
-    with _translator(artefact, pair, threads, prompt) as translator:
-        paragraphs = translator(None).translate((line,) for line in lines)
+    paragraphs = translator.translate((line,) for line in lines)
 
-        def translated() -> Iterator[str]:
-            for paragraph in paragraphs:
-                trouble.tell(lines.next_place(), paragraph)
-                yield one_line(plain(paragraph.marked))
+    def translated() -> Iterator[str]:
+        for paragraph in paragraphs:
+            trouble.tell(lines.next_place(), paragraph)
+            yield one_line(plain(paragraph.marked))
 
-        with contextlib.closing(paragraphs):
-            if output is None:
-                obeys = sys.stdout.isatty()
-                for line in translated():
-                    print(printable(line) if obeys else line, flush=True)
-            else:
-                with new_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-                    file.writelines(f"{line}\n" for line in translated())
-                say(f"translation: {output}")
+    with contextlib.closing(paragraphs):
+        if output is None:
+            obeys = sys.stdout.isatty()
+            for line in translated():
+                print(printable(line) if obeys else line, flush=True)
+        else:
+            with new_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(f"{line}\n" for line in translated())
+            say(f"translation: {output}")
     trouble.conclude()
 
 

@@ -134,15 +134,13 @@ def test_closing_twice_does_no_harm(tiny_gguf: Path) -> None:
     engine.close()
 
 
-def test_twins_write_what_one_engine_writes(tiny_gguf: Path) -> None:
-    engine = LlamaEngine(tiny_gguf, threads=1)
+def test_exact_workers_write_what_one_engine_writes(tiny_gguf: Path) -> None:
     segments = [f"The file {'number ' * (i % 5)}{i} could not be opened." for i in range(30)]
-    one, many = (list(translate(engine, Pair("en", "de"), segments, workers)) for workers in (1, 3))
-    assert [(each.source, each.text) for each in one] == [(each.source, each.text) for each in many]
-    twin, ids = engine.twin(), engine.generate([5, 6, 7], 8).token_ids
-    engine.close()
-    assert twin.generate([5, 6, 7], 8).token_ids == ids  # the weights go with the last
-    twin.close()
+    with contextlib.closing(LlamaEngine(tiny_gguf, threads=1)) as engine:
+        one, many = (list(translate(engine, Pair("en", "de"), segments, count, exact=True)) for count in (1, 3))
+        assert [(each.source, each.text) for each in one] == [(each.source, each.text) for each in many]
+        ids = engine.encode(engine.template.prompt(Pair("en", "de"), segments[3]))
+        assert many[3].generation and many[3].generation.token_ids == engine.generate(ids, 2 * len(ids) + 16).token_ids
 
 
 def test_threads_are_chosen_by_the_weights_that_a_token_reads(tiny_gguf: Path, tiny_checkpoint: Path) -> None:
@@ -193,7 +191,7 @@ def test_of_a_split_file_the_whole_counts_whichever_part_is_named(
         engine._lib, "llama_model_load_from_file", lambda path, params: loaded.append(params) or load(path, params)
     )
     for left in (2 * total, total):  # memory that holds the whole with its cache, or each part but not the whole
-        monkeypatch.setattr("runtime.engines.llama.memory_left", lambda left=left: left)
+        monkeypatch.setattr("runtime.engines.llama_library.memory_left", lambda left=left: left)
         with contextlib.closing(LlamaEngine(parts[-1], threads=1, exact=True)) as other:
             assert other.generate(ids, 8, stop=False).token_ids == engine.generate(ids, 8, stop=False).token_ids
     assert [bool(params.use_extra_bufts) for params in loaded] == [True, False]

@@ -145,13 +145,13 @@ def test_a_translation_comes_before_the_next_segment_is_read(tiny_onnx) -> None:
         raise RequestError("no more")
 
     with contextlib.closing(open_engine(tiny_onnx, threads=1)) as engine:
-        results = translate(engine, EN_DE, segments(), workers=2)
+        results = translate(engine, EN_DE, segments())
         assert next(results).source == "One."
         arrived.set()
         assert next(results).source == "Two."
         with pytest.raises(RequestError, match="no more"):
             next(results)
-        refused, done = translate(engine, EN_DE, ["word " * 2000, "Two."], workers=2)
+        refused, done = translate(engine, EN_DE, ["word " * 2000, "Two."])
         assert "split the text" in refused.refused and refused.in_place == "" and done.text and not done.refused
 
 
@@ -159,7 +159,7 @@ def test_translating_reads_a_few_segments_ahead_and_stops_when_it_is_closed(tiny
     read = itertools.count()
     segments = (f"File {next(read)}." for _ in itertools.repeat(None))
     with contextlib.closing(open_engine(tiny_onnx, threads=1)) as engine:
-        with contextlib.closing(translate(engine, EN_DE, segments, workers=2)) as results:
+        with contextlib.closing(translate(engine, EN_DE, segments, workers=2, exact=True)) as results:
             assert [result.source for result in itertools.islice(results, 3)] == ["File 0.", "File 1.", "File 2."]
         assert next(read) <= 3 + 2 * LOOK_AHEAD + 2
         assert engine.generate(engine.encode("Hello."), 4).token_ids

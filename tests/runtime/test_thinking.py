@@ -26,7 +26,7 @@ END = "\x00"
 class Letters:
     """An engine whose tokens are characters. It thinks on and on, until its thought is closed; then it answers."""
 
-    context, cancelled, template = 4096, False, ChatTemplate("")
+    context, template = 4096, ChatTemplate("")
 
     def __init__(self, thought: Thought, answer: str) -> None:
         self.thought, self.answer, self.text = thought, answer, ""
@@ -58,7 +58,7 @@ class Letters:
         row[ord(following)] = 1
         return row
 
-    def prefill(self, token_ids: Sequence[int]) -> np.ndarray:
+    def prefill(self, token_ids: Sequence[int], room: int) -> np.ndarray:
         self.text = self.decode(token_ids)
         return self._logits()
 
