@@ -11,8 +11,9 @@ import contextlib
 import platform
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from runtime.machine import OtherLoad, processor, usable_cores
 from runtime.text.pairs import Pair, parse_pair
 from runtime.translate.files import Job, translate_documents
 from runtime.translate.paragraphs import ParagraphTranslator, room
-from runtime.translate.segments import Translation, translate
+from runtime.translate.segments import translate
 
 
 @dataclass
@@ -58,11 +59,8 @@ def run(way: Way, artefact: Path, pair: Pair, document: Path) -> None:
         if engine.threads == 1 and not way.alone and not way.hogs:  # what is free for a moment shall not decide
             engine.thread_choice = replace(engine.thread_choice, workers=usable_cores())
 
-        def translated(texts: Iterable[str]) -> Iterator[Translation]:
-            with contextlib.closing(translate(engine, pair, texts, exact=way.exact)) as results:
-                yield from results
-
         way.choice = str(engine.thread_choice)
+        translated = partial(translate, engine, pair, exact=way.exact)
         translator = ParagraphTranslator(translated, pair.source, room(engine, pair))
         started, used = time.perf_counter(), time.process_time()
         list(translate_documents([Job(document, target)], pair, translator, lambda *_: None))

@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from runtime.engines.base import Engine, Generation, NoRoom, PromptTooLong
+from runtime.engines.base import Engine, Generation, NoRoom, PromptTooLong, Request
 from runtime.engines.threads import Threads, active_bytes, default_threads
 from runtime.errors import RequestError
 from runtime.text.prompt_templates import PromptTemplate
 
-__all__ = ["Engine", "Generation", "NoRoom", "PromptTooLong", "open_engine"]
+__all__ = ["Engine", "Generation", "NoRoom", "PromptTooLong", "Request", "open_engine"]
 
 
 def open_engine(

@@ -17,6 +17,28 @@ OnToken = Callable[[int], object]
 
 
 @dataclass(frozen=True)
+class Request:
+    """A prompt, and how its greedy generation goes.
+
+    Attributes:
+        limit: tokens to write at most, or what the context has room for.
+        stop: at an end of turn; otherwise the tokens are written on whatever they are, thoughts too.
+        source: what is translated: marks of thoughts that it has itself are text.
+        prefix: first tokens that many prompts share, as those of an instruction: a batch computes their part of the cache
+            once.
+        on_token: is called with each token of the answer as soon as it is sure to be one, by the thread that decodes: what
+            takes long there holds up all others of a batch.
+    """
+
+    prompt_ids: Sequence[int]
+    limit: int
+    stop: bool = True
+    source: str = ""
+    prefix: tuple[int, ...] = ()
+    on_token: OnToken | None = None
+
+
+@dataclass(frozen=True)
 class Generation:
     """One greedy generation; ``seconds`` are wall-clock, without loading and tokenisation, in a batch those of all its steps."""
 
@@ -56,6 +78,12 @@ class Feed:
     tokens: Sequence[int]
     prefix: tuple[int, ...] = ()
 
+    @property
+    def shared(self) -> int:
+        """How many first tokens of a new sequence are the prefix; at least one is left to be evaluated."""
+        length = len(self.prefix)
+        return length if length < len(self.tokens) and tuple(self.tokens[:length]) == self.prefix else 0
+
 
 class Batch(Protocol):
     """Sequences in one cache, each in a place of its own, evaluated together. For one thread; closed before its engine."""
@@ -82,16 +110,11 @@ class Batch(Protocol):
         ...
 
 
-class Engine(Protocol):
-    """An artefact loaded for inference."""
+class Writer(Protocol):
+    """What decoding needs to know of an engine."""
 
-    name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
-    threads: int
     context: int  # tokens that prompt and output may have together: what was asked for, else the model's own limit
-    thread_choice: Threads  # the same with the reason, and how many batches in threads of their own are faster than one
     template: ChatTemplate
-    buffers: dict[str, int]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; those that the engine knows
-    pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
     first_of_thoughts: frozenset[int]  # ids of tokens that the mark of a thought may begin with
 
     def encode(self, text: str) -> list[int]:
@@ -110,19 +133,22 @@ class Engine(Protocol):
         """Whether a token ends an answer."""
         ...
 
+
+class Engine(Writer, Protocol):
+    """An artefact loaded for inference."""
+
+    name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
+    threads: int
+    thread_choice: Threads  # the same with the reason, and how many batches in threads of their own are faster than one
+    buffers: dict[str, int]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; those that the engine knows
+    pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
+
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""
         ...
 
-    def generate(
-        self,
-        prompt_ids: Sequence[int],
-        limit: int,
-        stop: bool = True,
-        source: str = "",
-        on_token: OnToken | None = None,
-    ) -> Generation:
-        """Greedy decoding of at most ``limit`` tokens, one sequence alone (runtime/engines/decoding.py).
+    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
+        """Greedy decoding of at most ``limit`` tokens, one sequence alone; see ``Request``.
 
         Many at a time, each to be cancelled, go through a ``Scheduler`` (runtime/engines/scheduler.py).
 

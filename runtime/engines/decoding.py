@@ -6,8 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from runtime.engines.base import Generation, OnToken, PromptTooLong
-from runtime.text.prompts import ChatTemplate
+from runtime.engines.base import Generation, PromptTooLong, Request, Writer
 from runtime.text.thinking import MOST, Thought, ThoughtWatch, thoughts
 
 _MARKS = 64  # tokens that the marks of MOST thoughts may take in the sequence, beside what is written
@@ -16,24 +15,8 @@ _MARKS = 64  # tokens that the marks of MOST thoughts may take in the sequence, 
 Steps = Generator[Sequence[int], np.ndarray, Generation]
 
 
-class Writer(Protocol):
-    """What decoding needs to know of an engine."""
-
-    context: int
-    template: ChatTemplate
-    first_of_thoughts: frozenset[int]
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def decode(self, token_ids: Sequence[int]) -> str: ...
-
-    def show(self, token_ids: Sequence[int]) -> str: ...
-
-    def is_end(self, token: int) -> bool: ...
-
-
 class Stepper(Writer, Protocol):
-    """An engine that evaluates one sequence alone."""
+    """An engine that evaluates one sequence alone, and so can generate."""
 
     def prefill(self, token_ids: Sequence[int], room: int) -> np.ndarray:
         """Logits [vocabulary] after a new sequence that will have ``room`` tokens, valid until the next call."""
@@ -42,6 +25,19 @@ class Stepper(Writer, Protocol):
     def step(self, token: int, length: int) -> np.ndarray:
         """Logits [vocabulary] after one more token, with which the sequence has ``length``."""
         ...
+
+    def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
+        """See ``Engine``."""
+        steps = decoding(self, Request(prompt_ids, limit, stop, source))
+        length = len(next(steps))
+        logits = self.prefill(prompt_ids, room_for(length, limit, self.context))
+        while True:
+            try:
+                (token,) = steps.send(logits)
+            except StopIteration as end:
+                return end.value
+            length += 1
+            logits = self.step(token, length)
 
 
 def _chooser(penalty: float, prompt_ids: Sequence[int], written: list[int]) -> Callable[[np.ndarray], int]:
@@ -103,30 +99,19 @@ def room_for(prompt_tokens: int, limit: int, context: int) -> int:
     return min(prompt_tokens + limit + _MARKS, context)
 
 
-def decoding(
-    engine: Writer,
-    prompt_ids: Sequence[int],
-    limit: int,
-    stop: bool = True,
-    source: str = "",
-    on_token: OnToken | None = None,
-) -> Steps:
-    """Greedy decoding of at most ``limit`` tokens, or of what the context has room for.
+def decoding(engine: Writer, request: Request) -> Steps:
+    """One greedy generation.
 
     A thought that the model begins is closed at once, and is no part of the answer; of a model that begins more than
     MOST of them nothing more is asked.
 
-    Args:
-        stop: at an end of turn; otherwise the tokens are written on whatever they are, thoughts too.
-        source: what is translated: marks of thoughts that it has itself are text.
-        on_token: is called with each token of the answer as soon as it is sure to be one.
-
     Raises:
         PromptTooLong: the prompt alone fills the context.
     """
-    room = room_for(len(prompt_ids), limit, engine.context)
-    limit = min(limit, engine.context - len(prompt_ids))
-    watch = ThoughtWatch(engine.show, engine.first_of_thoughts, source) if stop else None
+    prompt_ids, stop, on_token = request.prompt_ids, request.stop, request.on_token
+    room = room_for(len(prompt_ids), request.limit, engine.context)
+    limit = min(request.limit, engine.context - len(prompt_ids))
+    watch = ThoughtWatch(engine.show, engine.first_of_thoughts, request.source) if stop else None
     started, told = time.perf_counter(), 0
     penalty = engine.template.asking.repetition_penalty if stop else 1
     answer = _Answer(engine, prompt_ids, penalty, room)
@@ -162,24 +147,3 @@ def decoding(
         prefill_seconds=prefilled - started,
         decode_seconds=decoded - prefilled,
     )
-
-
-def decode_greedily(
-    engine: Stepper,
-    prompt_ids: Sequence[int],
-    limit: int,
-    stop: bool = True,
-    source: str = "",
-    on_token: OnToken | None = None,
-) -> Generation:
-    """One generation alone on an engine; see ``decoding``."""
-    steps = decoding(engine, prompt_ids, limit, stop, source, on_token)
-    length = len(next(steps))
-    logits = engine.prefill(prompt_ids, room_for(length, limit, engine.context))
-    while True:
-        try:
-            (token,) = steps.send(logits)
-        except StopIteration as end:
-            return end.value
-        length += 1
-        logits = engine.step(token, length)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from runtime.engines import llama_library
-from runtime.engines.base import FIRST_ROOM, PLACES, Generation, OnToken
+from runtime.engines.base import FIRST_ROOM, PLACES
 from runtime.engines.cache_room import FIRST_CACHE, check_room, first_room, grown, places_for, scaled
-from runtime.engines.decoding import decode_greedily, first_of_thoughts
-from runtime.engines.llama_batch import LlamaBatch
+from runtime.engines.decoding import Stepper, first_of_thoughts
+from runtime.engines.llama_batch import LlamaBatch, Row, fill
 from runtime.engines.llama_graph import GraphWatch, Watcher
 from runtime.engines.llama_library import load_model, reason
 from runtime.engines.llama_vocabulary import LlamaVocabulary
@@ -26,7 +26,7 @@ from runtime.text.prompts import ChatTemplate, named_tokens
 BATCH = 512  # tokens that one call evaluates
 
 
-class LlamaEngine:
+class LlamaEngine(Stepper):
     """A GGUF file loaded by llama.cpp (see ``Engine``). With a GPU all layers go there.
 
     Args:
@@ -196,16 +196,12 @@ class LlamaEngine:
         """
         llama_library.errors.clear()
         self._lib.llama_memory_clear(self._memory, False)
-        total = sum(map(len, sequences))
-        if total > min(BATCH, self._room):
-            raise ValueError(f"{total} tokens are more than {min(BATCH, self._room)}")
-        batch = self._lib.llama_batch_init(total, 0, 1)
+        rows = [Row(i, position, token, True) for i, ids in enumerate(sequences) for position, token in enumerate(ids)]
+        if len(rows) > min(BATCH, self._room):
+            raise ValueError(f"{len(rows)} tokens are more than {min(BATCH, self._room)}")
+        batch = self._lib.llama_batch_init(len(rows), 0, 1)
         try:
-            rows = ((i, position, token) for i, ids in enumerate(sequences) for position, token in enumerate(ids))
-            for row, (i, position, token) in enumerate(rows):
-                batch.token[row], batch.pos[row], batch.logits[row] = token, position, 1
-                batch.n_seq_id[row], batch.seq_id[row][0] = 1, i
-            batch.n_tokens = total
+            fill(batch, rows)
             self._evaluate(batch)
         finally:
             self._lib.llama_batch_free(batch)
@@ -243,30 +239,18 @@ class LlamaEngine:
             self._start(room)
 
     def prefill(self, token_ids: Sequence[int], room: int) -> np.ndarray:
-        """Logits [vocabulary] after a new sequence that will have ``room`` tokens; valid until the next call."""
         self._reserve(room)
         for batch in self._batches(token_ids):
             self._evaluate(batch)
         return self._last_logits()
 
     def step(self, token: int, length: int) -> np.ndarray:
-        """Logits [vocabulary] after one more token, with which the sequence has ``length``."""
         self._next_id[0] = token
         self._evaluate(self._lib.llama_batch_get_one(self._next_id, 1))
         return self._last_logits()
 
     def is_end(self, token: int) -> bool:
         return token in self._turn_ends or self._vocab.ends_sequence(token)
-
-    def generate(
-        self,
-        prompt_ids: Sequence[int],
-        limit: int,
-        stop: bool = True,
-        source: str = "",
-        on_token: OnToken | None = None,
-    ) -> Generation:
-        return decode_greedily(self, prompt_ids, limit, stop, source, on_token)
 
     def close(self) -> None:
         """Free the cache, and the model where no batch has it; twice does no harm."""

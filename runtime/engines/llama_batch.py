@@ -8,13 +8,21 @@ import numpy as np
 from runtime.engines.base import Feed
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
     """A token of a batch: whose it is, where it stands there, and whether the logits after it are wanted."""
 
     place: int
     position: int
     token: int
     wanted: bool
+
+
+def fill(batch: Any, rows: Sequence[Row]) -> None:
+    """Put tokens into a batch of ``llama_batch_init``, which must have room for them."""
+    for i, row in enumerate(rows):
+        batch.token[i], batch.pos[i], batch.logits[i] = row.token, row.position, row.wanted
+        batch.n_seq_id[i], batch.seq_id[i][0] = 1, row.place
+    batch.n_tokens = len(rows)
 
 
 class LlamaBatch:
@@ -59,44 +67,34 @@ class LlamaBatch:
             found += self._decode(rows[start : start + self._size])
         return found
 
-    def _rows(self, feed: Feed) -> Iterator[_Row]:
+    def _rows(self, feed: Feed) -> Iterator[Row]:
         start = self._lengths.get(feed.place)
         if start is None:
             start = self._begin(feed)
         tokens = feed.tokens[start:] if feed.place not in self._lengths else feed.tokens
         self._lengths[feed.place] = start + len(tokens)
         for number, token in enumerate(tokens, 1):
-            yield _Row(feed.place, start + number - 1, token, number == len(tokens))
+            yield Row(feed.place, start + number - 1, token, number == len(tokens))
 
     def _begin(self, feed: Feed) -> int:
         """Give a new sequence what it shares with the others: so many of its tokens."""
-        prefix = feed.prefix
-        if (
-            not self._shares
-            or not prefix
-            or tuple(feed.tokens[: len(prefix)]) != prefix
-            or len(prefix) == len(feed.tokens)
-        ):
+        lib, kept, prefix = self._lib, self.places, feed.prefix
+        if not self._shares or not feed.shared:
             return 0
-        lib, kept = self._lib, self.places
         if prefix != self._prefix:
             lib.llama_memory_seq_rm(self._memory, kept, -1, -1)
             self._prefix = ()
             for start in range(0, len(prefix), self._size):
                 part = prefix[start : start + self._size]
-                self._decode([_Row(kept, position, token, False) for position, token in enumerate(part, start)])
+                self._decode([Row(kept, position, token, False) for position, token in enumerate(part, start)])
             self._prefix = prefix
         lib.llama_memory_seq_cp(self._memory, kept, feed.place, -1, -1)
         return len(prefix)
 
-    def _decode(self, rows: Sequence[_Row]) -> list[np.ndarray]:
+    def _decode(self, rows: Sequence[Row]) -> list[np.ndarray]:
         """Evaluate at most ``size`` tokens: the logits that are wanted of them, valid until the next call."""
-        batch = self._batch
-        for i, row in enumerate(rows):
-            batch.token[i], batch.pos[i], batch.logits[i] = row.token, row.position, row.wanted
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, row.place
-        batch.n_tokens = len(rows)
-        self._check(self._lib.llama_decode(self._context, batch))
+        fill(self._batch, rows)
+        self._check(self._lib.llama_decode(self._context, self._batch))
         if not (wanted := sum(row.wanted for row in rows)):
             return []
         return list(np.ctypeslib.as_array(self._lib.llama_get_logits(self._context), (wanted, self._vocabulary)))

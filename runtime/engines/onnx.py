@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines.base import FIRST_ROOM, PLACES, Generation, OnToken
+from runtime.engines.base import FIRST_ROOM, PLACES
 from runtime.engines.cache_room import check_room, first_room, grown, places_for, scaled
-from runtime.engines.decoding import decode_greedily, first_of_thoughts
+from runtime.engines.decoding import Stepper, first_of_thoughts
 from runtime.engines.onnx_batch import OnnxBatch
 from runtime.engines.onnx_check import run_self_test
 from runtime.engines.onnx_load import STATES, empty_cache, failed_run, load_session, prefill, present_name
@@ -27,7 +27,7 @@ from runtime.text.special_tokens import encode_pieces, special_of, take_apart
 from runtime.text.tokenizer_file import load_tokenizer
 
 
-class OnnxEngine:
+class OnnxEngine(Stepper):
     """An ONNX folder, or one graph in its ``onnx/``; see ``runtime.engines.Engine``."""
 
     def __init__(self, artefact: Path, threads: int | None = None, context: int | None = None) -> None:
@@ -133,7 +133,6 @@ class OnnxEngine:
         self._binding.bind_output(name, "cpu", 0, values.dtype, values.shape, values.ctypes.data)
 
     def prefill(self, token_ids: Sequence[int], room: int) -> np.ndarray:
-        """Logits [vocabulary] after a new sequence that will have ``room`` tokens; valid until the next call."""
         if room > self._room:
             larger = grown(self._room, room, self.context)
             check_room(room, self._cache_bytes(larger))
@@ -153,7 +152,6 @@ class OnnxEngine:
         return logits
 
     def step(self, token: int, length: int) -> np.ndarray:
-        """Logits [vocabulary] after ``token``, with which the cache holds ``length`` tokens."""
         self._token[0, 0] = token
         self._mask[0, length - 1] = 1
         return self._run()
@@ -172,16 +170,6 @@ class OnnxEngine:
         for length, token in enumerate(after, len(before) + 1):
             rows.append(self.step(token, length).copy())
         return np.array(rows)
-
-    def generate(
-        self,
-        prompt_ids: Sequence[int],
-        limit: int,
-        stop: bool = True,
-        source: str = "",
-        on_token: OnToken | None = None,
-    ) -> Generation:
-        return decode_greedily(self, prompt_ids, limit, stop, source, on_token)
 
     def close(self) -> None:
         """Free the cache, and the session where no batch has it; twice does no harm."""

@@ -56,13 +56,11 @@ class OnnxBatch:
 
     def _begin(self, feed: Feed) -> None:
         """A new sequence in the next row, alone: later tokens of a prompt need a batch of one."""
-        row, prefix = len(self._order), feed.prefix
+        row, shared, prefix = len(self._order), feed.shared, feed.prefix
         for name, values in self._cache.items():
             if name.startswith(STATES):  # no mask hides what is left in it
                 values[row] = 0
-        shared = 0
-        if prefix and tuple(feed.tokens[: len(prefix)]) == prefix and len(prefix) < len(feed.tokens):
-            shared = len(prefix)
+        if shared:
             if prefix != self._prefix:
                 self._prefill(row, prefix, 0)
                 self._kept = {name: part(row, shared).copy() for name, part in self._parts()}

@@ -7,29 +7,12 @@ prompt. The engine evaluates a step of all sequences; which token each of them w
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
-from runtime.engines.base import FIRST_ROOM, PLACES, Batch, Engine, Feed, Generation, OnToken
+from runtime.engines.base import FIRST_ROOM, PLACES, Batch, Engine, Feed, Generation, Request
 from runtime.engines.cache_room import grown
 from runtime.engines.decoding import Steps, decoding, room_for
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt, and how its generation goes; see ``Engine.generate``.
-
-    ``prefix`` are first tokens that many prompts share, as those of an instruction: their part of the cache is computed
-    once. ``on_token`` is called by the thread that decodes: what takes long there holds up all others.
-    """
-
-    prompt_ids: Sequence[int]
-    limit: int
-    stop: bool = True
-    source: str = ""
-    prefix: tuple[int, ...] = ()
-    on_token: OnToken | None = None
 
 
 @dataclass
@@ -178,11 +161,8 @@ class _Worker:
         places = [place for place in range(batch.places) if place not in self._running]
         self._scheduler.give_back(taken[len(places) :])
         for place, waiting in zip(places, taken):
-            asked = waiting.request
-            steps = decoding(
-                self._engine, asked.prompt_ids, asked.limit, asked.stop, asked.source, on_token=asked.on_token
-            )
-            self._running[place] = _Running(waiting.answer, steps, Feed(place, next(steps), asked.prefix))
+            steps = decoding(self._engine, waiting.request)
+            self._running[place] = _Running(waiting.answer, steps, Feed(place, next(steps), waiting.request.prefix))
 
     def _batch_for(self, room: int) -> Batch:
         if self._batch is None or room > self._batch.room:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from queue import Empty, Queue
 
-from runtime.engines import Engine, Generation, PromptTooLong
-from runtime.engines.scheduler import Request, Scheduler
+from runtime.engines import Engine, Generation, PromptTooLong, Request
+from runtime.engines.scheduler import Scheduler
 from runtime.errors import RequestError, warn_once
 from runtime.text.lines import one_line
 from runtime.text.pairs import Pair, planned_pair

@@ -3,7 +3,8 @@
 import contextlib
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,6 @@ from slimmoe.cli.device import ARTEFACT_HELP, KnownPair, Prompt, Threads, say
 if TYPE_CHECKING:  # loaded by what translates
     from runtime.translate.memory import TranslationMemory
     from runtime.translate.paragraphs import Memory, ParagraphTranslator
-    from runtime.translate.segments import Translation
 
 translating = typer.Typer()
 
@@ -226,10 +226,7 @@ def _translator(
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(printable(note), file=sys.stderr)
 
-        def translated(texts: Iterable[str]) -> "Iterator[Translation]":
-            with contextlib.closing(translate(engine, pair, texts, exact=exact)) as results:
-                yield from results
-
+        translated = partial(translate, engine, pair, exact=exact)
         yield lambda memory: ParagraphTranslator(translated, pair.source, room(engine, pair), memory)
 
 

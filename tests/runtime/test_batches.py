@@ -12,11 +12,11 @@ import pytest
 
 from export.gguf import export_gguf
 from export.onnx import export_onnx
-from runtime.engines import Engine, NoRoom, PromptTooLong, open_engine
+from runtime.engines import Engine, NoRoom, PromptTooLong, Request, open_engine
 from runtime.engines.base import Feed
 from runtime.engines.llama import LlamaEngine
 from runtime.engines.onnx import OnnxEngine
-from runtime.engines.scheduler import Request, Scheduler
+from runtime.engines.scheduler import Scheduler
 from runtime.text.pairs import Pair
 from runtime.translate.segments import translate
 from tests.tiny import write_tiny_checkpoint

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from runtime.engines import open_engine
-from runtime.engines.decoding import decode_greedily, first_of_thoughts
+from runtime.engines.decoding import Stepper, first_of_thoughts
 from runtime.text import thinking
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import DEFAULT
@@ -23,7 +23,7 @@ EN_DE = Pair("en", "de")
 END = "\x00"
 
 
-class Letters:
+class Letters(Stepper):
     """An engine whose tokens are characters. It thinks on and on, until its thought is closed; then it answers."""
 
     context, template = 4096, ChatTemplate("")
@@ -72,16 +72,16 @@ class Letters:
 def test_every_kind_of_thought_is_closed_and_left_out(thought: Thought) -> None:
     engine = Letters(thought, "Hallo Welt")
     prompt = engine.encode("Q:")
-    found = decode_greedily(engine, prompt, 60)
+    found = engine.generate(prompt, 60)
     assert (found.text, found.finished) == ("Hallo Welt", True)
-    seen = decode_greedily(engine, prompt, 60, stop=False).text
+    seen = engine.generate(prompt, 60, stop=False).text
     assert seen.startswith(thought.open) and ("hmm" in seen or not thought.end)
 
 
 def test_a_model_that_only_thinks_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Letters(replace(thoughts()[0], close="never"), "Hallo")
     monkeypatch.setattr(engine, "_logits", lambda: _one_hot((engine.text.rpartition("Q:")[2], "<think>")))
-    found = decode_greedily(engine, engine.encode("Q:"), 500)
+    found = engine.generate(engine.encode("Q:"), 500)
     assert (found.text, found.finished) == ("", False)
 
 
@@ -95,7 +95,7 @@ def _one_hot(state: tuple[str, str]) -> np.ndarray:
 
 def test_marks_that_the_source_has_are_text() -> None:
     engine = Letters(thoughts()[0], "x")
-    found = decode_greedily(engine, engine.encode("Q:"), 12, source="Write <think> first.")
+    found = engine.generate(engine.encode("Q:"), 12, source="Write <think> first.")
     assert found.text.startswith("<think>")
     assert without_thoughts("Schreib <think> zuerst.", "Write <think> first.") == "Schreib <think> zuerst."
     for answer in ("<think>a\nb</think>\n\nHallo", "a\nb</think>Hallo", "Hallo<think>a", "<thought>a</thought>Hallo"):
@@ -111,9 +111,9 @@ def test_a_repetition_penalty_lowers_what_came_before() -> None:
 
     engine = Stutters(thoughts()[0], "")
     engine.template = ChatTemplate("", asking=replace(DEFAULT, repetition_penalty=1.05))
-    assert decode_greedily(engine, engine.encode("Q:"), 4).text == "abaa"
+    assert engine.generate(engine.encode("Q:"), 4).text == "abaa"
     engine.template = ChatTemplate("")
-    assert decode_greedily(engine, engine.encode("Q:"), 4).text == "aaaa"
+    assert engine.generate(engine.encode("Q:"), 4).text == "aaaa"
 
 
 CHAIN = {  # what follows each token, whatever came before: it thinks first, and answers after its thought or a line break
