@@ -54,7 +54,9 @@ def translate(
 ) -> Iterator[str]:
     """Translations in order, in the white space of their sources; empty text, or one too long for the context, is empty.
 
-    Texts are decoded in batches; ``slimmoe.Translator`` does the same for several callers, and streams.
+    Texts are decoded in batches; ``slimmoe.Translator`` does the same for several callers, and streams. One that fails
+    or loses a number, URL, e-mail address or code is tried again (docs/documents.md); where that does not help, a warning
+    says so.
 
     Args:
         engine: one that is open, or an artefact to be opened.
@@ -65,15 +67,15 @@ def translate(
     Raises:
         RequestError: no such artefact, or no pair is given and none is known.
     """
-    from runtime.translate.segments import in_places, known_pair
-    from runtime.translate.segments import translate as run
+    from runtime.translate.checked import in_places, translate_checked
+    from runtime.translate.segments import known_pair
 
     if isinstance(engine, str | Path):
         with contextlib.closing(open_engine(engine)) as opened:
             yield from translate(opened, texts, pair, exact=exact)
         return
     chosen = as_pair(pair) if pair is not None else known_pair(engine)
-    with contextlib.closing(run(engine, chosen, texts, exact=exact)) as done:
+    with contextlib.closing(translate_checked(engine, chosen, texts, exact=exact)) as done:
         yield from in_places(done)
 
 

@@ -28,6 +28,8 @@ class Request:
             once.
         on_token: is called with each token of the answer as soon as it is sure to be one, by the thread that decodes: what
             takes long there holds up all others of a batch.
+        until_loop: end, unfinished, where the answer loops and ``source`` does not: it would loop to its end.
+        no_repeat: so many tokens in a row never come twice in the answer; 0: they may.
     """
 
     prompt_ids: Sequence[int]
@@ -36,6 +38,8 @@ class Request:
     source: str = ""
     prefix: tuple[int, ...] = ()
     on_token: OnToken | None = None
+    until_loop: bool = False
+    no_repeat: int = 0
 
 
 @dataclass(frozen=True)

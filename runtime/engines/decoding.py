@@ -7,8 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from runtime.engines.base import Generation, PromptTooLong, Request, Writer
+from runtime.text.repetition import is_looping
 from runtime.text.thinking import MOST, Thought, ThoughtWatch, thoughts
 
+LOOP_EVERY = 8  # tokens between two looks for a loop
 _MARKS = 64  # tokens that the marks of MOST thoughts may take in the sequence, beside what is written
 # What a generation in progress is: it gives token ids to put into the sequence, the prompt first, and is sent the logits
 # [vocabulary] after the last of them.
@@ -40,15 +42,26 @@ class Stepper(Writer, Protocol):
             logits = self.step(token, length)
 
 
-def _chooser(penalty: float, prompt_ids: Sequence[int], written: list[int]) -> Callable[[np.ndarray], int]:
-    """The most likely token, by logits that are lowered for tokens which came before (Keskar et al. 2019, CTRL)."""
-    if penalty == 1:
+def _chooser(
+    penalty: float, no_repeat: int, prompt_ids: Sequence[int], written: list[int]
+) -> Callable[[np.ndarray], int]:
+    """The most likely token, by logits that are lowered for tokens which came before (Keskar et al. 2019, CTRL).
+
+    None that would make ``no_repeat`` tokens come a second time in what is written is chosen; 0: any may.
+    """
+    if penalty == 1 and not no_repeat:
         return lambda logits: int(logits.argmax())
 
     def choose(logits: np.ndarray) -> int:
-        seen, lowered = np.unique([*prompt_ids, *written]), logits.copy()
-        before = lowered[seen]
-        lowered[seen] = np.where(before > 0, before / penalty, before * penalty)
+        lowered = logits.copy()
+        if penalty != 1:
+            seen = np.unique([*prompt_ids, *written])
+            before = lowered[seen]
+            lowered[seen] = np.where(before > 0, before / penalty, before * penalty)
+        if no_repeat and len(written) >= no_repeat:
+            last = written[len(written) - no_repeat + 1 :]
+            followed = range(len(written) - no_repeat + 1)
+            lowered[[written[i + no_repeat - 1] for i in followed if written[i : i + no_repeat - 1] == last]] = -np.inf
         return int(lowered.argmax())
 
     return choose
@@ -57,10 +70,10 @@ def _chooser(penalty: float, prompt_ids: Sequence[int], written: list[int]) -> C
 class _Answer:
     """An answer as it is written: its tokens, and the sequence in the engine's cache that they are part of."""
 
-    def __init__(self, engine: Writer, prompt_ids: Sequence[int], penalty: float, room: int) -> None:
+    def __init__(self, engine: Writer, prompt_ids: Sequence[int], penalty: float, no_repeat: int, room: int) -> None:
         self._engine, self._prompt, self._room = engine, prompt_ids, room
         self.written: list[int] = []
-        self._choose = _chooser(penalty, prompt_ids, self.written)
+        self._choose = _chooser(penalty, no_repeat, prompt_ids, self.written)
         self._length = len(prompt_ids)
         self.token = 0
 
@@ -108,13 +121,13 @@ def decoding(engine: Writer, request: Request) -> Steps:
     Raises:
         PromptTooLong: the prompt alone fills the context.
     """
-    prompt_ids, stop, on_token = request.prompt_ids, request.stop, request.on_token
+    prompt_ids, stop, on_token, until_loop = request.prompt_ids, request.stop, request.on_token, request.until_loop
     room = room_for(len(prompt_ids), request.limit, engine.context)
     limit = min(request.limit, engine.context - len(prompt_ids))
     watch = ThoughtWatch(engine.show, engine.first_of_thoughts, request.source) if stop else None
     started, told = time.perf_counter(), 0
     penalty = engine.template.asking.repetition_penalty if stop else 1
-    answer = _Answer(engine, prompt_ids, penalty, room)
+    answer = _Answer(engine, prompt_ids, penalty, request.no_repeat, room)
     yield from answer.begin()
     prefilled = time.perf_counter()
     written, finished = answer.written, False
@@ -129,6 +142,8 @@ def decoding(engine: Writer, request: Request) -> Steps:
                 on_token(each)
             told = len(written)
         if thought and watch and watch.begun > MOST:
+            break
+        if until_loop and len(written) % LOOP_EVERY == 0 and is_looping(engine.decode(written), request.source):
             break
         yield from answer.go_on(token)
         if thought:

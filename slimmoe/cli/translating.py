@@ -218,15 +218,18 @@ def _translator(
 ) -> "Iterator[Callable[[Memory | None], ParagraphTranslator]]":
     """A function that gives a translator by a loaded model; the pair that the model was not cut for is noted."""
     from runtime.engines import open_engine
+    from runtime.translate.checked import translate_checked
     from runtime.translate.paragraphs import ParagraphTranslator, room
-    from runtime.translate.segments import translate
 
     with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(printable(note), file=sys.stderr)
 
-        translated = partial(translate, engine, pair, exact=exact)
+        def translated(texts: Iterable[str]) -> "Iterator[Translation]":
+            with contextlib.closing(translate_checked(engine, pair, texts, exact=exact)) as results:
+                yield from results
+
         yield lambda memory: ParagraphTranslator(translated, pair.source, room(engine, pair), memory)
 
 
