@@ -1,8 +1,9 @@
 """Translations that are looked at: what went wrong is tried again with a remedy, and marked where none helped.
 
 The first try is what ``SegmentTranslator`` writes. Of a text that comes out empty, looping, unfinished or copied, the
-second may write no three tokens twice, the third translates its halves; the other way round where the text repeats itself. Of one that loses a number, URL, e-mail address or
-code, the value is put where something like it stands, else taken out and put back by its place, as placeholders are.
+second may write no three tokens twice, the third translates its halves; the other way round where the text repeats
+itself. Of one that loses a number, URL, e-mail address or code, the value is put where something like it stands, else
+taken out and put back by its place, as placeholders are.
 """
 
 import contextlib

@@ -226,10 +226,7 @@ def _translator(
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(printable(note), file=sys.stderr)
 
-        def translated(texts: Iterable[str]) -> "Iterator[Translation]":
-            with contextlib.closing(translate_checked(engine, pair, texts, exact=exact)) as results:
-                yield from results
-
+        translated = partial(translate_checked, engine, pair, exact=exact)
         yield lambda memory: ParagraphTranslator(translated, pair.source, room(engine, pair), memory)
 
 
