@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from prune.checkpoint import Checkpoint
@@ -17,6 +18,7 @@ from prune.families import load_family
 CONFIGS = Path(__file__).parent / "families"
 TRANSPOSED = ("qwen3_vl_moe_text",)  # published with stacked experts turned round, and saved without
 TOKENIZER = Path(__file__).parents[1] / "models" / "default"
+EMBEDDING = "model.embed_tokens.weight"
 DELTA_STEPS = ("linear_attn.dt_bias", "forget_gate.dt_bias")
 VOCABULARY = json.loads((TOKENIZER / "config.json").read_text())["vocab_size"]  # of its tokenizer
 
@@ -56,6 +58,35 @@ def write_tiny_checkpoint(
         turn_stacked_experts(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(TOKENIZER / name, folder / name)
+    return folder
+
+
+def write_chain_checkpoint(folder: Path, following: dict[str, dict[str, float]]) -> Path:
+    """A tiny model whose next token depends on the last one alone: what it writes is chosen, and it computes all the same.
+
+    Args:
+        following: for a token, how likely each next one is, beside the others' less than 0.3; all tokens as text.
+    """
+    write_tiny_checkpoint(folder, dtype=torch.float32, tie_word_embeddings=False)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def number(token: str) -> int:
+        (found,) = tokenizer.encode(token, add_special_tokens=False).ids
+        return found
+
+    shards = {shard: load_file(shard) for shard in folder.glob("*.safetensors")}
+    (embedding,) = (each[EMBEDDING] for each in shards.values() if EMBEDDING in each)
+    embedding /= embedding.norm(dim=1, keepdim=True)
+    for shard, tensors in shards.items():
+        for name, tensor in tensors.items():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                tensor.zero_()
+            elif name == "lm_head.weight":
+                tensor /= 10 * tensor.norm(dim=1, keepdim=True)
+                for last, nexts in following.items():
+                    for token, weight in nexts.items():
+                        tensor[number(token)] += weight * embedding[number(last)]
+        save_file(tensors, shard, {"format": "pt"})
     return folder
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from runtime.engines import Engine, open_engine
+from runtime.engines.base import Request
 from runtime.engines.decoding import LOOP_EVERY
-from runtime.engines.scheduler import Request, Scheduler
+from runtime.engines.scheduler import Scheduler
 from runtime.text.pairs import Pair
 from runtime.text.repetition import is_looping
 from runtime.text.values import lost_values, values
 from runtime.translate.checked import CheckedTranslator, halves_of, translate_checked
 from runtime.translate.segments import SegmentTranslator, translate
+from tests.tiny import write_chain_checkpoint
 
 EN_DE = Pair("en", "de")
 SEGMENTS = [
@@ -56,56 +58,70 @@ def test_honest_repetition_is_no_loop(text: str, source: str, loops: bool) -> No
     assert is_looping(text, source) == loops
 
 
-@pytest.fixture(scope="module", params=["gguf", "onnx"])
-def random_engine(request: Any, tiny_onnx: Path, tiny_checkpoint: Path, tmp_path_factory: Any) -> Iterator[Engine]:
-    """A model that writes anything at all, and does not end."""
-    from export.gguf import export_gguf
+# "Datei, Datei, Datei, ..." for ever, where the comma's second choice is to end; and "Datei Datei ..." where there is no other.
+CURED = {"<|assistant|>": {" Datei": 1}, " Datei": {",": 1}, ",": {" Datei": 1, ".": 0.6}, ".": {"<|end|>": 1}}
+LOST = {"<|assistant|>": {" Datei": 1}, " Datei": {" Datei": 1}}
 
-    artefact = tiny_onnx / "onnx" / "model.onnx"
-    if request.param == "gguf":
-        artefact = export_gguf(tiny_checkpoint, tmp_path_factory.mktemp("checked") / "model.gguf", "F32")
-    with contextlib.closing(open_engine(artefact, threads=1)) as engine:
+
+def opened(kind: str, following: dict[str, dict[str, float]], folder: Path) -> Engine:
+    from export.gguf import export_gguf
+    from export.onnx import export_onnx
+
+    checkpoint = write_chain_checkpoint(folder / "model", following)
+    if kind == "gguf":
+        return open_engine(export_gguf(checkpoint, folder / "model.gguf", "F32"), threads=1)
+    return open_engine(export_onnx(checkpoint, folder / "onnx-folder", "none"), threads=1)
+
+
+@pytest.fixture(scope="module", params=["gguf", "onnx"])
+def cured(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A model that loops, and ends where that is not allowed."""
+    with contextlib.closing(opened(request.param, CURED, tmp_path_factory.mktemp("cured"))) as engine:
         yield engine
 
 
-def test_no_tokens_come_twice_where_that_is_asked(random_engine: Engine) -> None:
-    with contextlib.closing(Scheduler(random_engine, 1, 2)) as scheduler:
-        prompt = random_engine.encode("Save the file.")
-        free = scheduler.submit(Request(prompt, 150, False)).result(60).token_ids
-        blocked = scheduler.submit(Request(prompt, 150, False, no_repeat=2)).result(60).token_ids
-    pairs = list(zip(blocked, blocked[1:]))
-    assert len(pairs) == len({*pairs}) == 149 and blocked[:2] == free[:2]
-    assert len({*zip(free, free[1:])}) < 149
+@pytest.fixture(scope="module", params=["gguf", "onnx"])
+def lost(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A model that loops, and writes anything at all where that is not allowed."""
+    with contextlib.closing(opened(request.param, LOST, tmp_path_factory.mktemp("lost"))) as engine:
+        yield engine
 
 
-def test_a_loop_is_stopped_as_it_begins(random_engine: Engine) -> None:
-    with contextlib.closing(Scheduler(random_engine, 1, 2)) as scheduler:
-        prompt = random_engine.encode("Save the file.")
-        whole = scheduler.submit(Request(prompt, 400, source="x")).result(60)
-        stopped = scheduler.submit(Request(prompt, 400, source="x", until_loop=True)).result(60)
+def test_a_loop_is_stopped_as_it_begins_and_no_tokens_come_twice_where_that_is_asked(cured: Engine) -> None:
+    prompt = cured.encode(cured.template.prompt(EN_DE, "Save the file."))
+    with contextlib.closing(Scheduler(cured, 1, 3)) as scheduler:
+        pending = [
+            scheduler.submit(Request(prompt, 100, source="x", **each))
+            for each in ({}, {"until_loop": True}, {"no_repeat": 3})
+        ]
+        whole, stopped, blocked = (each.result(60) for each in pending)
+    assert whole.text == " Datei," * 50 and not whole.finished
     count = len(stopped.token_ids)
-    assert is_looping(whole.text, "x") and not stopped.finished and count < 400 and count % LOOP_EVERY == 0
-    assert stopped.token_ids == whole.token_ids[:count] and is_looping(stopped.text, "x")
-    assert not is_looping(random_engine.decode(whole.token_ids[: count - LOOP_EVERY]), "x")
+    assert not stopped.finished and count % LOOP_EVERY == 0 and stopped.token_ids == whole.token_ids[:count]
+    assert is_looping(stopped.text, "x") and not is_looping(cured.decode(whole.token_ids[: count - LOOP_EVERY]), "x")
+    assert blocked.text == " Datei, Datei,." and blocked.finished
 
 
-def test_what_no_remedy_helps_is_marked_and_one_for_one(random_engine: Engine) -> None:
+def test_a_loop_is_cured_by_a_second_try(cured: Engine) -> None:
+    done, honest = translate_checked(cured, EN_DE, ["Save the file.", "Yes, " * 40])
+    assert (done.text, done.remedy, done.marks) == ("Datei, Datei,.", "no repeats", ())
+    assert honest.remedy != "" and honest.trouble == ""
+
+
+def test_what_no_remedy_helps_is_marked_and_one_for_one(lost: Engine) -> None:
     texts = ["Save the file 4711 times, and then close it for ever.", "  ", "word " * 2000, "Print."]
-    done = list(translate_checked(random_engine, EN_DE, texts))
+    done = list(translate_checked(lost, EN_DE, texts))
     assert [each.source for each in done] == texts
     assert done[1].marks == () and done[1].text == "" and done[2].trouble == "refused" and "split" in done[2].refused
-    for each in (done[0], done[3]):
-        wrong = each.generation is None or not each.generation.finished or is_looping(each.text, each.source)
-        assert bool(each.marks) >= wrong and (each.said != "") == bool(each.marks)
-    exact = list(translate_checked(random_engine, EN_DE, texts, exact=True))
-    assert [each.text for each in exact] == [
-        each.text for each in translate_checked(random_engine, EN_DE, texts, 1, True)
-    ]
+    assert done[0].lost == ("4711",) and {done[0].trouble, done[3].trouble} <= {"looping", "unfinished"}
+    assert all(each.said for each in (done[0], done[2], done[3]))
+    exact = [each.text for each in translate_checked(lost, EN_DE, texts, exact=True)]
+    assert exact == [each.text for each in translate_checked(lost, EN_DE, texts, 1, True)]
 
 
-def test_a_cancelled_one_ends_with_all_its_tries(random_engine: Engine) -> None:
-    with contextlib.closing(Scheduler(random_engine, 1, 2)) as scheduler:
-        translator = CheckedTranslator(SegmentTranslator(random_engine, EN_DE, scheduler), EN_DE)
+def test_a_cancelled_one_ends_with_all_its_tries(lost: Engine) -> None:
+    with contextlib.closing(Scheduler(lost, 1, 2)) as scheduler:
+        translator = CheckedTranslator(SegmentTranslator(lost, EN_DE, scheduler), EN_DE)
         left = translator.submit("Save the file 4711 times, and then close it for ever.")
         assert left.cancel()
         assert translator.submit("Print.").result(60).source == "Print."
