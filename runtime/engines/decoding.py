@@ -30,9 +30,10 @@ class Stepper(Writer, Protocol):
 
     def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
         """See ``Engine``."""
-        steps = decoding(self, Request(prompt_ids, limit, stop, source))
+        request = Request(prompt_ids, limit, stop, source)
+        steps = decoding(self, request)
         length = len(next(steps))
-        logits = self.prefill(prompt_ids, room_for(length, limit, self.context))
+        logits = self.prefill(prompt_ids, room_for(request, self.context))
         while True:
             try:
                 (token,) = steps.send(logits)
@@ -70,15 +71,30 @@ def _chooser(
 class _Answer:
     """An answer as it is written: its tokens, and the sequence in the engine's cache that they are part of."""
 
-    def __init__(self, engine: Writer, prompt_ids: Sequence[int], penalty: float, no_repeat: int, room: int) -> None:
-        self._engine, self._prompt, self._room = engine, prompt_ids, room
-        self.written: list[int] = []
-        self._choose = _chooser(penalty, no_repeat, prompt_ids, self.written)
-        self._length = len(prompt_ids)
-        self.token = 0
+    def __init__(self, engine: Writer, request: Request, penalty: float, room: int) -> None:
+        self._engine, self._room = engine, room
+        self.written = list(request.begun)
+        self._given = request.given
+        self._pick = _chooser(penalty, request.no_repeat, request.prompt_ids, self.written)
+        self._watched = list(request.watched)
+        self._length = len(self._given)
+        self.token = 0  # the next one
+        self.margin: tuple[float, ...] = ()  # of the watched ones beside it
+        self.margins: list[tuple[float, ...] | None] = [None] * len(request.begun)
+
+    def _choose(self, logits: np.ndarray) -> None:
+        self.token = self._pick(logits)
+        if self._watched:
+            self.margin = tuple((logits[self._watched] - logits.max()).tolist())
 
     def begin(self) -> Generator[Sequence[int], np.ndarray]:
-        self.token = self._choose((yield self._prompt))
+        self._choose((yield self._given))
+
+    def write(self) -> int:
+        """Take the next token into the answer."""
+        self.written.append(self.token)
+        self.margins.append(self.margin)
+        return self.token
 
     @property
     def has_room(self) -> bool:
@@ -87,7 +103,7 @@ class _Answer:
     def go_on(self, token: int) -> Generator[Sequence[int], np.ndarray]:
         """Put a token into the sequence, and choose the next one."""
         self._length += 1
-        self.token = self._choose((yield (token,)))
+        self._choose((yield (token,)))
 
     def close(self, thought: Thought) -> Generator[Sequence[int], np.ndarray]:
         """Write the end of a thought for the model, as far as there is room."""
@@ -101,15 +117,16 @@ def first_of_thoughts(encode: Callable[[str], list[int]]) -> frozenset[int]:
     return frozenset(ids[0] for each in thoughts() if (ids := encode(each.open)))
 
 
-def room_for(prompt_tokens: int, limit: int, context: int) -> int:
+def room_for(request: Request, context: int) -> int:
     """Tokens of cache that a generation may fill, the marks of closed thoughts among them.
 
     Raises:
-        PromptTooLong: the prompt alone fills the context.
+        PromptTooLong: what is given fills the context.
     """
-    if not 0 < prompt_tokens < context:
-        raise PromptTooLong(prompt_tokens, context)
-    return min(prompt_tokens + limit + _MARKS, context)
+    given = len(request.given)
+    if not 0 < given < context:
+        raise PromptTooLong(given, context)
+    return min(max(len(request.prompt_ids) + request.limit, given) + _MARKS, context)
 
 
 def decoding(engine: Writer, request: Request) -> Steps:
@@ -119,23 +136,22 @@ def decoding(engine: Writer, request: Request) -> Steps:
     MOST of them nothing more is asked.
 
     Raises:
-        PromptTooLong: the prompt alone fills the context.
+        PromptTooLong: what is given fills the context.
     """
     prompt_ids, stop, on_token, until_loop = request.prompt_ids, request.stop, request.on_token, request.until_loop
-    room = room_for(len(prompt_ids), request.limit, engine.context)
+    room = room_for(request, engine.context)
     limit = min(request.limit, engine.context - len(prompt_ids))
     watch = ThoughtWatch(engine.show, engine.first_of_thoughts, request.source) if stop else None
     started, told = time.perf_counter(), 0
     penalty = engine.template.asking.repetition_penalty if stop else 1
-    answer = _Answer(engine, prompt_ids, penalty, request.no_repeat, room)
+    answer = _Answer(engine, request, penalty, room)
     yield from answer.begin()
     prefilled = time.perf_counter()
     written, finished = answer.written, False
     while len(written) < limit and answer.has_room:
-        token = answer.token
-        if finished := stop and engine.is_end(token):
+        if finished := stop and engine.is_end(answer.token):
             break
-        written.append(token)
+        token = answer.write()
         thought = watch.after(written) if watch else None
         if on_token and not (watch and watch.undecided):
             for each in written[told:]:
@@ -161,4 +177,5 @@ def decoding(engine: Writer, request: Request) -> Steps:
         prompt_tokens=len(prompt_ids),
         prefill_seconds=prefilled - started,
         decode_seconds=decoded - prefilled,
+        margins=(*answer.margins, answer.margin) if request.watched else (),
     )

@@ -58,10 +58,10 @@ class Scheduler:
         The future raises WorkError where the engine failed, NoRoom where memory is short, what ``on_token`` raised.
 
         Raises:
-            PromptTooLong: the prompt alone fills the context.
+            PromptTooLong: what is given fills the context.
             ValueError: the scheduler is closed.
         """
-        room = room_for(len(request.prompt_ids), request.limit, self._engine.context)
+        room = room_for(request, self._engine.context)
         waiting = _Waiting(request, room)
         with self._changed:
             if self._closed:

@@ -16,10 +16,15 @@ _IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 _RUN = re.compile(rf"(\S{{1,16}}?)\1{{{RUN - 1},}}")
 
 
+def is_unspaced(text: str) -> bool:
+    """Whether a text begins with a character of a script that puts no spaces between words."""
+    return bool(_IS_UNSPACED.match(text))
+
+
 def units(text: str) -> tuple[list[str], int]:
     """Words, and single characters where scripts have no spaces; and how many of the latter there are."""
     found = _UNITS.findall(text)
-    return found, sum(bool(_IS_UNSPACED.match(unit)) for unit in found)
+    return found, sum(map(is_unspaced, found))
 
 
 def words(text: str) -> float:

@@ -15,10 +15,12 @@ from runtime.engines.scheduler import Scheduler
 from runtime.errors import RequestError
 from runtime.text.lines import one_line
 from runtime.text.pairs import Pair, planned_pair
+from runtime.text.special_tokens import PromptText
 from runtime.text.thinking import without_thoughts
 
 # What a translation may be marked with, from bad to worse, and what is said of it.
 SAID = {
+    "terms": "does not follow the glossary in {lost}",
     "values": "has lost {lost}",
     "copied": "is the same as its source",
     "unfinished": "did not come to an end",
@@ -60,6 +62,22 @@ class Translation:
         start = self.source.index(source)
         text = self.text if "\n" in source else one_line(self.text)
         return self.source[:start] + text + self.source[start + len(source) :]
+
+
+@dataclass(frozen=True)
+class Try:
+    """A segment, and how its translation is written.
+
+    Attributes:
+        until_loop, no_repeat, watched: as of ``runtime.engines.Request``.
+        begins: what the translation begins with.
+    """
+
+    segment: str
+    until_loop: bool = True
+    no_repeat: int = 0
+    begins: str = ""
+    watched: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,45 +168,39 @@ class SegmentTranslator:
     def _prompt(self, text: str) -> list[int]:
         return self._engine.encode(self._engine.template.prompt(self._pair, text))
 
-    def submit(
-        self,
-        segment: str,
-        on_text: Callable[[str], object] | None = None,
-        until_loop: bool = False,
-        no_repeat: int = 0,
-    ) -> Pending:
+    def submit(self, asked: Try, on_text: Callable[[str], object] | None = None) -> Pending:
         """Translate one segment; an empty one stays empty, and so does one that fills the context (``refused``).
 
         Args:
             on_text: is called by the decoding thread with each piece of the translation.
-            until_loop, no_repeat: as of ``runtime.engines.decoding``.
         """
-        source = segment.strip()
+        source = asked.segment.strip()
         if not source:
-            return Pending(segment, None)
+            return Pending(asked.segment, None)
         ids = self._prompt(source)
-        on_token = _Pieces(self._engine, source, on_text).add if on_text else None
+        begins = PromptText(asked.begins, [slice(0, len(asked.begins))])
         request = Request(
             ids,
             output_limit(len(ids)),
-            True,
-            source,
-            self._prefix,
-            on_token,
-            until_loop=until_loop,
-            no_repeat=no_repeat,
+            source=source,
+            prefix=self._prefix,
+            on_token=_Pieces(self._engine, source, on_text).add if on_text else None,
+            until_loop=asked.until_loop,
+            no_repeat=asked.no_repeat,
+            begun=tuple(self._engine.encode(begins)) if begins else (),
+            watched=asked.watched,
         )
         try:
-            return Pending(segment, self._scheduler.submit(request))
+            return Pending(asked.segment, self._scheduler.submit(request))
         except PromptTooLong as error:
-            return Pending(segment, None, error.sentence)
+            return Pending(asked.segment, None, error.sentence)
 
     def translate(self, segments: Iterable[str]) -> Generator[Translation]:
         """Translate segments in order; each is given back as soon as it and those before it are done.
 
         A thread of its own reads ``segments``, a few ahead.
         """
-        return in_order(self.submit, segments, LOOK_AHEAD * self.places)
+        return in_order(lambda segment: self.submit(Try(segment, until_loop=False)), segments, LOOK_AHEAD * self.places)
 
     @property
     def places(self) -> int:

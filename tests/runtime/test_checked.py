@@ -15,7 +15,8 @@ from runtime.engines.scheduler import Scheduler
 from runtime.text.pairs import Pair
 from runtime.text.repetition import is_looping
 from runtime.text.values import lost_values, values
-from runtime.translate.checked import CheckedTranslator, halves_of, translate_checked
+from runtime.translate.checked import CheckedTranslator, translate_checked
+from runtime.translate.remedies import Remedies, halves_of
 from runtime.translate.segments import SegmentTranslator, translate
 from tests.tiny import write_chain_checkpoint
 
@@ -121,7 +122,7 @@ def test_what_no_remedy_helps_is_marked_and_one_for_one(lost: Engine) -> None:
 
 def test_a_cancelled_one_ends_with_all_its_tries(lost: Engine) -> None:
     with contextlib.closing(Scheduler(lost, 1, 2)) as scheduler:
-        translator = CheckedTranslator(SegmentTranslator(lost, EN_DE, scheduler), EN_DE)
+        translator = CheckedTranslator(SegmentTranslator(lost, EN_DE, scheduler), Remedies(lost, EN_DE))
         left = translator.submit("Save the file 4711 times, and then close it for ever.")
         assert left.cancel()
         assert translator.submit("Print.").result(60).source == "Print."
