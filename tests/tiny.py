@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,26 @@ from prune.families import load_family
 
 CONFIGS = Path(__file__).parent / "families"
 TRANSPOSED = ("qwen3_vl_moe_text",)  # published with stacked experts turned round, and saved without
-TOKENIZER = Path(__file__).parents[1] / "models" / "default"
+DEFAULT = Path(__file__).parents[1] / "models" / "default"
+VOCABULARY = 2048  # of the tokenizer's first tokens: with all, most of a tiny model would be its embedding
 EMBEDDING = "model.embed_tokens.weight"
 DELTA_STEPS = ("linear_attn.dt_bias", "forget_gate.dt_bias")
-VOCABULARY = json.loads((TOKENIZER / "config.json").read_text())["vocab_size"]  # of its tokenizer
+
+
+def _small_tokenizer(folder: Path) -> Path:
+    """The default model's tokenizer with the tokens that it learnt first, which are the most frequent ones."""
+    tokenizer = json.loads((DEFAULT / "tokenizer.json").read_text(encoding="utf-8"))
+    model = tokenizer["model"]
+    model["vocab"] = {token: number for token, number in model["vocab"].items() if number < VOCABULARY}
+    model["merges"] = [pair for pair in model["merges"] if "".join(pair) in model["vocab"]]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(DEFAULT / name, folder / name)
+    return folder
+
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="tokenizer-")  # until the tests end
+TOKENIZER = _small_tokenizer(Path(_FOLDER.name))
 
 
 def write_tiny_checkpoint(
@@ -31,7 +48,7 @@ def write_tiny_checkpoint(
     as_published: bool = True,
     **changes: Any,
 ) -> Path:
-    """Write a model from ``tests/families/<family>.json``, with the default model's tokenizer; returns ``folder``.
+    """Write a model from ``tests/families/<family>.json``, with a small tokenizer; returns ``folder``.
 
     Args:
         as_published: tensor names and layout as publishers have them; otherwise as transformers holds them in memory,
@@ -53,7 +70,7 @@ def write_tiny_checkpoint(
             fill_bias(name, tensor)
         elif name.endswith("per_expert_scale"):  # at one, likewise
             torch.nn.init.normal_(tensor, mean=1, std=0.3)
-    model.to(dtype).save_pretrained(folder, max_shard_size="3MB", save_original_format=as_published)
+    model.to(dtype).save_pretrained(folder, max_shard_size="400KB", save_original_format=as_published)
     if as_published and family in TRANSPOSED:
         turn_stacked_experts(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
