@@ -15,6 +15,7 @@ from slimmoe.cli.device import say
 
 NAMED = 5  # sentences of each kind of trouble that are named one by one
 _KEPT = ("refused", "empty")  # whose source stays
+_LOST = {"values": "a value", "terms": "a term"}
 
 
 class Trouble:
@@ -45,7 +46,7 @@ class Trouble:
         """
         for kind, count in self.counts.items():
             if count > NAMED and kind not in _KEPT:
-                self._print(f"{count} translations in all are marked so: each {SAID[kind].format(lost='a value')}.")
+                self._print(f"{count} translations in all are marked so: each {SAID[kind].format(lost=_LOST.get(kind, ''))}.")
         kept = sum(self.counts.get(kind, 0) for kind in _KEPT)
         if kept:
             sentences = "1 sentence is" if kept == 1 else f"{kept} sentences are"
