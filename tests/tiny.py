@@ -46,6 +46,7 @@ def write_tiny_checkpoint(
     seed: int = 0,
     dtype: torch.dtype = torch.bfloat16,
     as_published: bool = True,
+    shards: str = "1MB",
     **changes: Any,
 ) -> Path:
     """Write a model from ``tests/families/<family>.json``, with a small tokenizer; returns ``folder``.
@@ -53,6 +54,7 @@ def write_tiny_checkpoint(
     Args:
         as_published: tensor names and layout as publishers have them; otherwise as transformers holds them in memory,
             where experts are stacked.
+        shards: how large each may be.
     """
     values = json.loads((CONFIGS / f"{family}.json").read_text())
     if "text_config" in values:  # as published, with the parts beside the decoder
@@ -70,7 +72,7 @@ def write_tiny_checkpoint(
             fill_bias(name, tensor)
         elif name.endswith("per_expert_scale"):  # at one, likewise
             torch.nn.init.normal_(tensor, mean=1, std=0.3)
-    model.to(dtype).save_pretrained(folder, max_shard_size="400KB", save_original_format=as_published)
+    model.to(dtype).save_pretrained(folder, max_shard_size=shards, save_original_format=as_published)
     if as_published and family in TRANSPOSED:
         turn_stacked_experts(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):

@@ -46,7 +46,9 @@ class Trouble:
         """
         for kind, count in self.counts.items():
             if count > NAMED and kind not in _KEPT:
-                self._print(f"{count} translations in all are marked so: each {SAID[kind].format(lost=_LOST.get(kind, ''))}.")
+                self._print(
+                    f"{count} translations in all are marked so: each {SAID[kind].format(lost=_LOST.get(kind, ''))}."
+                )
         kept = sum(self.counts.get(kind, 0) for kind in _KEPT)
         if kept:
             sentences = "1 sentence is" if kept == 1 else f"{kept} sentences are"

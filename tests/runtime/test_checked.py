@@ -59,9 +59,9 @@ def test_honest_repetition_is_no_loop(text: str, source: str, loops: bool) -> No
     assert is_looping(text, source) == loops
 
 
-# "Datei, Datei, Datei, ..." for ever, where the comma's second choice is to end; and "Datei Datei ..." where there is no other.
-CURED = {"<|assistant|>": {" Datei": 1}, " Datei": {",": 1}, ",": {" Datei": 1, ".": 0.6}, ".": {"<|end|>": 1}}
-LOST = {"<|assistant|>": {" Datei": 1}, " Datei": {" Datei": 1}}
+# "files, files, files, ..." for ever, where the comma's second choice is to end; and "files files ..." where there is no other.
+CURED = {"<|assistant|>": {" files": 1}, " files": {",": 1}, ",": {" files": 1, ".": 0.6}, ".": {"<|end|>": 1}}
+LOST = {"<|assistant|>": {" files": 1}, " files": {" files": 1}}
 
 
 def opened(kind: str, following: dict[str, dict[str, float]], folder: Path) -> Engine:
@@ -96,16 +96,16 @@ def test_a_loop_is_stopped_as_it_begins_and_no_tokens_come_twice_where_that_is_a
             for each in ({}, {"until_loop": True}, {"no_repeat": 3})
         ]
         whole, stopped, blocked = (each.result(60) for each in pending)
-    assert whole.text == " Datei," * 50 and not whole.finished
+    assert whole.text == " files," * 50 and not whole.finished
     count = len(stopped.token_ids)
     assert not stopped.finished and count % LOOP_EVERY == 0 and stopped.token_ids == whole.token_ids[:count]
     assert is_looping(stopped.text, "x") and not is_looping(cured.decode(whole.token_ids[: count - LOOP_EVERY]), "x")
-    assert blocked.text == " Datei, Datei,." and blocked.finished
+    assert blocked.text == " files, files,." and blocked.finished
 
 
 def test_a_loop_is_cured_by_a_second_try(cured: Engine) -> None:
     done, honest = translate_checked(cured, EN_DE, ["Save the file.", "Yes, " * 40])
-    assert (done.text, done.remedy, done.marks) == ("Datei, Datei,.", "no repeats", ())
+    assert (done.text, done.remedy, done.marks) == ("files, files,.", "no repeats", ())
     assert honest.remedy != "" and honest.trouble == ""
 
 

@@ -89,8 +89,8 @@ def test_a_bad_file_is_told(name: str, text: str, said: str, tmp_path: Path) -> 
         read_glossary(tmp_path / name, EN_DE)
 
 
-# "Datei." where "System." is nearly as likely.
-NEAR = {"<|assistant|>": {" Datei": 1, " System": 0.8}, " Datei": {".": 1}, " System": {".": 1}, ".": {"<|end|>": 1}}
+# "files." where "button." is nearly as likely.
+NEAR = {"<|assistant|>": {" files": 1, " button": 0.8}, " files": {".": 1}, " button": {".": 1}, ".": {"<|end|>": 1}}
 
 
 @pytest.mark.parametrize("kind", ["gguf", "onnx"])
@@ -98,15 +98,15 @@ def test_a_translation_has_its_terms_and_goes_on_behind_them(kind: str, tmp_path
     with contextlib.closing(opened(kind, NEAR, tmp_path)) as engine:
         texts = ["Save the file.", "Open the system file.", "Nothing of it."]
         plain = [each.text for each in translate_checked(engine, EN_DE, texts)]
-        glossary = Glossary([Term("file", "System"), Term("system", "Datei")])
+        glossary = Glossary([Term("file", "button"), Term("system", "files")])
         done = list(translate_checked(engine, EN_DE, texts, glossary=glossary))
         exact = list(translate_checked(engine, EN_DE, texts, exact=True, glossary=glossary))
-        given = list(slimmoe.translate(engine, texts, "en-de", glossary={"file": "System", "system": "Datei"}))
-    assert plain == ["Datei."] * 3
+        given = list(slimmoe.translate(engine, texts, "en-de", glossary={"file": "button", "system": "files"}))
+    assert plain == ["files."] * 3
     assert [each.text for each in done] == [each.text for each in exact] == given
-    assert (done[0].text, done[0].remedy, done[0].marks) == ("System.", "term", ())
-    assert {"System", "Datei"} <= {*done[1].text.replace(".", " ").split()} and done[1].marks == ()
-    assert (done[2].text, done[2].remedy) == ("Datei.", "")
+    assert (done[0].text, done[0].remedy, done[0].marks) == ("button.", "term", ())
+    assert {"button", "files"} <= {*done[1].text.replace(".", " ").split()} and done[1].marks == ()
+    assert (done[2].text, done[2].remedy) == ("files.", "")
 
 
 @pytest.mark.parametrize("kind", ["gguf", "onnx"])
@@ -117,11 +117,11 @@ def test_what_a_translation_begins_with_is_part_of_it(kind: str, tmp_path: Path)
     told: list[str] = []
     with contextlib.closing(opened(kind, NEAR, tmp_path)) as engine, contextlib.closing(Scheduler(engine)) as scheduler:
         segments = SegmentTranslator(engine, EN_DE, scheduler)
-        asked = Try("Save the file.", begins="Eine <|user|> und Datei", watched=(15, 17))
+        asked = Try("Save the file.", begins="Eine <|user|> und files", watched=(15, 17))
         generation = segments.submit(asked, told.append).result().generation
         begun = len(engine.encode("Eine")) + 1
     assert generation is not None and generation.finished
-    assert generation.text == "".join(told) == "Eine <|user|> und Datei."
+    assert generation.text == "".join(told) == "Eine <|user|> und files."
     given, last, end = generation.margins[:-2], *generation.margins[-2:]
     assert set(given) == {None} and len(given) >= begun and last is not None and end is not None
     assert last[1] == 0 and last[0] < 0 and max(end) < 0
