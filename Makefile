@@ -8,7 +8,7 @@ export SLIMMOE_GIVEN
 
 RUN := @"$${PYTHON:-python3}" -m tools.make
 
-.PHONY: help setup export report bench sweep translate model curve reproduction peers test test-slow fuzz numbers lint clean
+.PHONY: help setup export report bench sweep translate model curve reproduction peers test pytest test-slow fuzz numbers lint clean
 
 help: ## list the targets and their variables
 	$(RUN) help
@@ -43,8 +43,11 @@ reproduction: ## the paper's experiment in four directions (hours; needs WORK/co
 peers: ## the pruned model beside other translators (quality) and in every runtime (speed)
 	$(RUN) peers
 
-test: lint ## lint, import contracts and tests
-	@.venv/bin/python -m pytest -n auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+test: setup ## lint, import contracts and tests
+	@$(MAKE) --no-print-directory -j2 lint pytest
+
+pytest:
+	@env -u MAKEFLAGS .venv/bin/python -m pytest -n auto --maxprocesses=5 --dist=loadfile --no-loadscope-reorder
 
 test-slow: setup ## the tests that take minutes
 	@.venv/bin/python -m pytest -m slow

@@ -2,7 +2,8 @@
 
     python -m benchmarks.fuzz_readers --minutes 5 [--seed 0] [--only template ...]
 
-Plans, statistics, importance matrices, rows, records of checks, slimmoe.json, TSV, PO and WMT24++ files, streams of lines;
+Plans, statistics, importance matrices, rows, records of checks, slimmoe.json, TSV, PO and WMT24++ files, streams of lines,
+glossaries;
 of checkpoints the config, a shard's header, the index, the tokenizer and its config, the chat template; of ONNX folders the
 graph, its self-test and its configs. A finding is any exception but SlimmoeError, more than 5 seconds of the processor for
 a file, or more than 300 MB of memory beyond the start. Each place in the code is told once, and its file is kept as
@@ -54,6 +55,7 @@ from runtime.text.corpus import read_segments
 from runtime.text.lines import read_stream
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
+from runtime.translate.glossary import read_glossary
 from tests.tiny import write_tiny_checkpoint
 
 SECONDS, MEMORY = 5, 300_000_000
@@ -77,6 +79,10 @@ JINJA = [
 ]  # fmt: skip
 PO = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\nmsgid "%d file"\nmsgid_plural "%d files"\n'
 PO += 'msgstr[0] "%d Datei"\nmsgstr[1] "%d Dateien"\n\n#, fuzzy\nmsgid "a"\nmsgstr "b"\n\nmsgctxt "c"\nmsgid "Save"\nmsgstr "Ü"\n'
+TBX = '<?xml version="1.0"?><tbx><text><body><conceptEntry><langSec xml:lang="en"><termSec><term>fi<hi>le</hi></term></termSec>'
+TBX += (
+    '</langSec><langSec xml:lang="de"><term>Datei</term><note>&amp;</note></langSec></conceptEntry></body></text></tbx>'
+)
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,11 @@ def _report(folder: Path) -> None:
 def _stream(folder: Path) -> None:
     with (folder / "x.txt").open("rb") as file:
         list(read_stream(file, "x"))
+
+
+def _glossary(folder: Path) -> None:
+    (file,) = folder.glob("x.*")
+    read_glossary(file, EN_DE).find("Save the file.")
 
 
 def _template(folder: Path) -> None:
@@ -199,6 +210,8 @@ def readers(folder: Path) -> dict[str, Reader]:
         "PO": Reader("x.po", PO.encode(), lambda f: read_segments(f / "x.po", EN_DE)),
         "WMT24++": Reader("en-de_DE.jsonl", json.dumps(wmt[0]).encode(), lambda f: read_segments(f, EN_DE), "JSON"),
         "lines": Reader("x.txt", lines, _stream),
+        "glossary": Reader("x.csv", b'en,de,fr\nfile,Datei,fichier\n"side, bar",Leiste\n', _glossary),
+        "TBX": Reader("x.tbx", TBX.encode(), _glossary),
         **of_models(folder / "models"),
     }
 

@@ -1,7 +1,7 @@
 """The part of ``import slimmoe`` that runs an artefact on a device: open, translate, show the prompt, evaluate, bench."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:  # the rooms behind these names are loaded by the function tha
     from runtime.engines.base import Engine
     from runtime.measure.evaluate import Evaluation
     from runtime.text.asked import Asked
+    from runtime.translate.glossary import Glossary
 
 AnyPath = str | Path
 AnyPair = str | Pair
 AnyPrompt = str | PromptTemplate
+AnyGlossary = str | Path | Mapping[str, str]  # a file (docs/documents.md), or translations by their terms
 TEST = "data/test"
 
 
@@ -27,6 +29,19 @@ def as_pair(pair: AnyPair) -> Pair:
 def as_prompt(prompt: AnyPrompt | None) -> PromptTemplate | None:
     """A prompt as it may be given: a text, a file's name, or None for the model's own."""
     return parse_prompt(prompt) if isinstance(prompt, str) else prompt
+
+
+def as_glossary(glossary: AnyGlossary | None, pair: Pair) -> "Glossary | None":
+    """A glossary as it may be given.
+
+    Raises:
+        RequestError: the file is not there, damaged, or has no term of the pair.
+    """
+    from runtime.translate.glossary import Glossary, Term, read_glossary
+
+    if isinstance(glossary, str | Path):
+        return read_glossary(Path(glossary), pair)
+    return Glossary(Term(*each) for each in glossary.items()) if glossary else None
 
 
 def open_engine(
@@ -50,30 +65,39 @@ def open_engine(
 
 
 def translate(
-    engine: "Engine | AnyPath", texts: Iterable[str], pair: AnyPair | None = None, *, exact: bool = False
+    engine: "Engine | AnyPath",
+    texts: Iterable[str],
+    pair: AnyPair | None = None,
+    *,
+    exact: bool = False,
+    glossary: AnyGlossary | None = None,
 ) -> Iterator[str]:
     """Translations in order, in the white space of their sources; empty text, or one too long for the context, is empty.
 
-    Texts are decoded in batches; ``slimmoe.Translator`` does the same for several callers, and streams.
+    Texts are decoded in batches; ``slimmoe.Translator`` does the same for several callers, and streams. One that fails
+    or loses a number, URL, e-mail address or code is tried again (docs/documents.md); where that does not help, a warning
+    says so.
 
     Args:
         engine: one that is open, or an artefact to be opened.
         texts: segments, one sentence or so each; read in another thread, a few ahead.
         pair: default: the one that the model was cut for.
         exact: one text in each batch: its translation is then the same whatever is translated beside it.
+        glossary: terms to translate in one way only.
 
     Raises:
-        RequestError: no such artefact, or no pair is given and none is known.
+        RequestError: no such artefact, no pair is given and none is known, or the glossary cannot be read.
     """
-    from runtime.translate.segments import in_places, known_pair
-    from runtime.translate.segments import translate as run
+    from runtime.translate.checked import in_places, translate_checked
+    from runtime.translate.segments import known_pair
 
     if isinstance(engine, str | Path):
         with contextlib.closing(open_engine(engine)) as opened:
-            yield from translate(opened, texts, pair, exact=exact)
+            yield from translate(opened, texts, pair, exact=exact, glossary=glossary)
         return
     chosen = as_pair(pair) if pair is not None else known_pair(engine)
-    with contextlib.closing(run(engine, chosen, texts, exact=exact)) as done:
+    terms = as_glossary(glossary, chosen)
+    with contextlib.closing(translate_checked(engine, chosen, texts, exact=exact, glossary=terms)) as done:
         yield from in_places(done)
 
 

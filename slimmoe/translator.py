@@ -6,7 +6,7 @@ from queue import SimpleQueue
 from types import TracebackType
 
 from runtime.errors import RequestError
-from slimmoe.api_device import AnyPair, AnyPath, AnyPrompt, as_pair, open_engine
+from slimmoe.api_device import AnyGlossary, AnyPair, AnyPath, AnyPrompt, as_glossary, as_pair, open_engine
 
 
 class Translator:
@@ -17,6 +17,7 @@ class Translator:
         pair: default: the one that the model was cut for.
         threads: of one batch; default: by the model's size and by what is free.
         exact: one text in each batch: its translation is then the same whatever is translated beside it.
+        glossary: terms to translate in one way only.
         prompt: how the model is asked, a text with ``{text}`` or a file; default: as the artefact says.
 
     Raises:
@@ -32,8 +33,11 @@ class Translator:
         threads: int | None = None,
         exact: bool = False,
         prompt: AnyPrompt | None = None,
+        glossary: AnyGlossary | None = None,
     ) -> None:
         from runtime.engines.scheduler import Scheduler
+        from runtime.translate.checked import CheckedTranslator
+        from runtime.translate.remedies import Remedies
         from runtime.translate.segments import SegmentTranslator, known_pair
 
         self._engine = open_engine(Path(artefact), threads, prompt=prompt)
@@ -41,6 +45,9 @@ class Translator:
             self.pair = as_pair(pair) if pair is not None else known_pair(self._engine)
             self._scheduler = Scheduler(self._engine, places=1 if exact else None)
             self._segments = SegmentTranslator(self._engine, self.pair, self._scheduler, exact)
+            self._checked = CheckedTranslator(
+                self._segments, Remedies(self._engine, self.pair, as_glossary(glossary, self.pair))
+            )
         except BaseException:
             self._engine.close()
             raise
@@ -48,22 +55,24 @@ class Translator:
     def translate(self, texts: Iterable[str]) -> Iterator[str]:
         """Translations in order, each as soon as it and those before it are done, in the white space of their sources.
 
-        Empty text, or one too long for the model, is empty; the latter with a warning. ``texts``, of one sentence or so
-        each, are read in another thread, a few ahead.
+        Empty text, or one too long for the model, is empty; the latter with a warning. One that fails is tried again, as
+        ``slimmoe.translate`` does. ``texts``, of one sentence or so each, are read in another thread, a few ahead.
         """
-        from runtime.translate.segments import in_places
+        from runtime.translate.checked import in_places
 
-        return in_places(self._segments.translate(texts))
+        return in_places(self._checked.translate(texts))
 
     def stream(self, text: str) -> Iterator[str]:
-        """Pieces of one translation as they are written; who stops reading cancels it.
+        """Pieces of one translation as they are written, the first try; who stops reading cancels it.
 
         Raises:
             RequestError: the text is too long for the model.
             WorkError: the engine failed.
         """
+        from runtime.translate.segments import Try
+
         pieces: SimpleQueue[str | None] = SimpleQueue()
-        pending, told = self._segments.submit(text, pieces.put), ""
+        pending, told = self._segments.submit(Try(text), pieces.put), ""
         if pending.generating:
             pending.generating.add_done_callback(lambda _: pieces.put(None))
             try:

@@ -20,6 +20,11 @@ REPRESENTATIVES = {
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait for the processes that they start."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that goes over the families is slow for all but REPRESENTATIVES, unless it is marked ``every_family``."""
     others = {*families()} - REPRESENTATIVES

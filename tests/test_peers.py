@@ -10,7 +10,7 @@ from benchmarks.peers.__main__ import LLAMA, OPTIMUM, Peer, compare_tokens, rati
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import WorkError
 
-IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 12)]
+IDS = [int(i) for i in np.random.default_rng(0).integers(4, 2000, 12)]
 SERVE = Path(__file__).parents[1] / "benchmarks" / "peers" / "serve.py"
 
 

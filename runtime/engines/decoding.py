@@ -7,8 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from runtime.engines.base import Generation, PromptTooLong, Request, Writer
+from runtime.text.repetition import is_looping
 from runtime.text.thinking import MOST, Thought, ThoughtWatch, thoughts
 
+LOOP_EVERY = 8  # tokens between two looks for a loop
 _MARKS = 64  # tokens that the marks of MOST thoughts may take in the sequence, beside what is written
 # What a generation in progress is: it gives token ids to put into the sequence, the prompt first, and is sent the logits
 # [vocabulary] after the last of them.
@@ -28,9 +30,10 @@ class Stepper(Writer, Protocol):
 
     def generate(self, prompt_ids: Sequence[int], limit: int, stop: bool = True, source: str = "") -> Generation:
         """See ``Engine``."""
-        steps = decoding(self, Request(prompt_ids, limit, stop, source))
+        request = Request(prompt_ids, limit, stop, source)
+        steps = decoding(self, request)
         length = len(next(steps))
-        logits = self.prefill(prompt_ids, room_for(length, limit, self.context))
+        logits = self.prefill(prompt_ids, room_for(request, self.context))
         while True:
             try:
                 (token,) = steps.send(logits)
@@ -40,15 +43,26 @@ class Stepper(Writer, Protocol):
             logits = self.step(token, length)
 
 
-def _chooser(penalty: float, prompt_ids: Sequence[int], written: list[int]) -> Callable[[np.ndarray], int]:
-    """The most likely token, by logits that are lowered for tokens which came before (Keskar et al. 2019, CTRL)."""
-    if penalty == 1:
+def _chooser(
+    penalty: float, no_repeat: int, prompt_ids: Sequence[int], written: list[int]
+) -> Callable[[np.ndarray], int]:
+    """The most likely token, by logits that are lowered for tokens which came before (Keskar et al. 2019, CTRL).
+
+    None that would make ``no_repeat`` tokens come a second time in what is written is chosen; 0: any may.
+    """
+    if penalty == 1 and not no_repeat:
         return lambda logits: int(logits.argmax())
 
     def choose(logits: np.ndarray) -> int:
-        seen, lowered = np.unique([*prompt_ids, *written]), logits.copy()
-        before = lowered[seen]
-        lowered[seen] = np.where(before > 0, before / penalty, before * penalty)
+        lowered = logits.copy()
+        if penalty != 1:
+            seen = np.unique([*prompt_ids, *written])
+            before = lowered[seen]
+            lowered[seen] = np.where(before > 0, before / penalty, before * penalty)
+        if no_repeat and len(written) >= no_repeat:
+            last = written[len(written) - no_repeat + 1 :]
+            followed = range(len(written) - no_repeat + 1)
+            lowered[[written[i + no_repeat - 1] for i in followed if written[i : i + no_repeat - 1] == last]] = -np.inf
         return int(lowered.argmax())
 
     return choose
@@ -57,15 +71,30 @@ def _chooser(penalty: float, prompt_ids: Sequence[int], written: list[int]) -> C
 class _Answer:
     """An answer as it is written: its tokens, and the sequence in the engine's cache that they are part of."""
 
-    def __init__(self, engine: Writer, prompt_ids: Sequence[int], penalty: float, room: int) -> None:
-        self._engine, self._prompt, self._room = engine, prompt_ids, room
-        self.written: list[int] = []
-        self._choose = _chooser(penalty, prompt_ids, self.written)
-        self._length = len(prompt_ids)
-        self.token = 0
+    def __init__(self, engine: Writer, request: Request, penalty: float, room: int) -> None:
+        self._engine, self._room = engine, room
+        self.written = list(request.begun)
+        self._given = request.given
+        self._pick = _chooser(penalty, request.no_repeat, request.prompt_ids, self.written)
+        self._watched = list(request.watched)
+        self._length = len(self._given)
+        self.token = 0  # the next one
+        self.margin: tuple[float, ...] = ()  # of the watched ones beside it
+        self.margins: list[tuple[float, ...] | None] = [None] * len(request.begun)
+
+    def _choose(self, logits: np.ndarray) -> None:
+        self.token = self._pick(logits)
+        if self._watched:
+            self.margin = tuple((logits[self._watched] - logits.max()).tolist())
 
     def begin(self) -> Generator[Sequence[int], np.ndarray]:
-        self.token = self._choose((yield self._prompt))
+        self._choose((yield self._given))
+
+    def write(self) -> int:
+        """Take the next token into the answer."""
+        self.written.append(self.token)
+        self.margins.append(self.margin)
+        return self.token
 
     @property
     def has_room(self) -> bool:
@@ -74,7 +103,7 @@ class _Answer:
     def go_on(self, token: int) -> Generator[Sequence[int], np.ndarray]:
         """Put a token into the sequence, and choose the next one."""
         self._length += 1
-        self.token = self._choose((yield (token,)))
+        self._choose((yield (token,)))
 
     def close(self, thought: Thought) -> Generator[Sequence[int], np.ndarray]:
         """Write the end of a thought for the model, as far as there is room."""
@@ -88,15 +117,16 @@ def first_of_thoughts(encode: Callable[[str], list[int]]) -> frozenset[int]:
     return frozenset(ids[0] for each in thoughts() if (ids := encode(each.open)))
 
 
-def room_for(prompt_tokens: int, limit: int, context: int) -> int:
+def room_for(request: Request, context: int) -> int:
     """Tokens of cache that a generation may fill, the marks of closed thoughts among them.
 
     Raises:
-        PromptTooLong: the prompt alone fills the context.
+        PromptTooLong: what is given fills the context.
     """
-    if not 0 < prompt_tokens < context:
-        raise PromptTooLong(prompt_tokens, context)
-    return min(prompt_tokens + limit + _MARKS, context)
+    given = len(request.given)
+    if not 0 < given < context:
+        raise PromptTooLong(given, context)
+    return min(max(len(request.prompt_ids) + request.limit, given) + _MARKS, context)
 
 
 def decoding(engine: Writer, request: Request) -> Steps:
@@ -106,29 +136,30 @@ def decoding(engine: Writer, request: Request) -> Steps:
     MOST of them nothing more is asked.
 
     Raises:
-        PromptTooLong: the prompt alone fills the context.
+        PromptTooLong: what is given fills the context.
     """
-    prompt_ids, stop, on_token = request.prompt_ids, request.stop, request.on_token
-    room = room_for(len(prompt_ids), request.limit, engine.context)
+    prompt_ids, stop, on_token, until_loop = request.prompt_ids, request.stop, request.on_token, request.until_loop
+    room = room_for(request, engine.context)
     limit = min(request.limit, engine.context - len(prompt_ids))
     watch = ThoughtWatch(engine.show, engine.first_of_thoughts, request.source) if stop else None
     started, told = time.perf_counter(), 0
     penalty = engine.template.asking.repetition_penalty if stop else 1
-    answer = _Answer(engine, prompt_ids, penalty, room)
+    answer = _Answer(engine, request, penalty, room)
     yield from answer.begin()
     prefilled = time.perf_counter()
     written, finished = answer.written, False
     while len(written) < limit and answer.has_room:
-        token = answer.token
-        if finished := stop and engine.is_end(token):
+        if finished := stop and engine.is_end(answer.token):
             break
-        written.append(token)
+        token = answer.write()
         thought = watch.after(written) if watch else None
         if on_token and not (watch and watch.undecided):
             for each in written[told:]:
                 on_token(each)
             told = len(written)
         if thought and watch and watch.begun > MOST:
+            break
+        if until_loop and len(written) % LOOP_EVERY == 0 and is_looping(engine.decode(written), request.source):
             break
         yield from answer.go_on(token)
         if thought:
@@ -146,4 +177,5 @@ def decoding(engine: Writer, request: Request) -> Steps:
         prompt_tokens=len(prompt_ids),
         prefill_seconds=prefilled - started,
         decode_seconds=decoded - prefilled,
+        margins=(*answer.margins, answer.margin) if request.watched else (),
     )

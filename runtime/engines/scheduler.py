@@ -9,10 +9,13 @@ import threading
 from collections import deque
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from runtime.engines.base import FIRST_ROOM, PLACES, Batch, Engine, Feed, Generation, Request
 from runtime.engines.cache_room import grown
 from runtime.engines.decoding import Steps, decoding, room_for
+
+_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -55,10 +58,10 @@ class Scheduler:
         The future raises WorkError where the engine failed, NoRoom where memory is short, what ``on_token`` raised.
 
         Raises:
-            PromptTooLong: the prompt alone fills the context.
+            PromptTooLong: what is given fills the context.
             ValueError: the scheduler is closed.
         """
-        room = room_for(len(request.prompt_ids), request.limit, self._engine.context)
+        room = room_for(request, self._engine.context)
         waiting = _Waiting(request, room)
         with self._changed:
             if self._closed:
@@ -157,7 +160,7 @@ class _Worker:
         except Exception as error:
             self._scheduler.ended(1)
             self._scheduler.give_back(taken[1:])
-            return _settle(taken[0].answer, error)
+            return settle(taken[0].answer, error)
         places = [place for place in range(batch.places) if place not in self._running]
         self._scheduler.give_back(taken[len(places) :])
         for place, waiting in zip(places, taken):
@@ -194,20 +197,20 @@ class _Worker:
             self._close()
             for place, each in running:
                 self._leave(place)
-                _settle(each.answer, error)
+                settle(each.answer, error)
             return
         for (place, each), logits in zip(running, rows):
             try:
                 each.feed = Feed(place, each.steps.send(logits))
             except StopIteration as end:
                 self._leave(place)
-                _settle(each.answer, end.value)
+                settle(each.answer, end.value)
             except Exception as error:  # of on_token
                 self._leave(place)
-                _settle(each.answer, error)
+                settle(each.answer, error)
 
 
-def _settle(answer: Future[Generation], outcome: Generation | Exception) -> None:
+def settle(answer: Future[_Result], outcome: _Result | Exception) -> None:
     """Give a future its result, unless it was cancelled meanwhile."""
     with contextlib.suppress(InvalidStateError):
         if isinstance(outcome, Exception):

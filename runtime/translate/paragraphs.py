@@ -40,12 +40,12 @@ class Paragraph:
     Attributes:
         marked: the translation in the place of the source, with its codes and its white space.
         sentences: how many of its sentences had text.
-        troubles: what went wrong with some of them: ``empty``, ``refused`` (there the source stays) and ``unfinished``.
+        troubles: those with which something went wrong; the source stays in place of ``empty`` and ``refused`` ones.
     """
 
     marked: Marked = ()
     sentences: int = 0
-    troubles: list[tuple[str, Translation]] = field(default_factory=list)
+    troubles: list[Translation] = field(default_factory=list)
 
 
 def room(engine: Engine, pair: Pair) -> Callable[[str], int]:
@@ -106,13 +106,6 @@ def translate_marked(segments: Iterable[Marked], translate: Translate) -> Iterat
         yield (with_codes(segment, one_line(done.text)) if done.text else segment), done
 
 
-def _trouble(result: Translation) -> str:
-    """What is wrong with a translation, as ``Paragraph.troubles`` names it; empty where nothing is."""
-    if result.refused or not result.text:
-        return "refused" if result.refused else "empty"
-    return "unfinished" if result.generation is not None and not result.generation.finished else ""
-
-
 class ParagraphTranslator:
     """Translates paragraphs with whatever translates texts.
 
@@ -147,7 +140,7 @@ class ParagraphTranslator:
         results: list[tuple[Marked, Translation]] = []
         for result in translate_marked(cores(), self._translate):
             results.append(result)
-            if self._memory is not None and result[1].source and not _trouble(result[1]):
+            if self._memory is not None and result[1].source and not result[1].trouble:
                 self._memory.put(result[1].source, result[1].text)
             if len(results) == len(plans[0][2]):
                 yield self._joined(*plans.popleft(), results)
@@ -170,10 +163,8 @@ class ParagraphTranslator:
         for sentence, found, (core, result) in zip(sentences, known, results):
             if found is not None:
                 core = with_codes(sentence.core, found)
-            elif sentence.core:
-                trouble = _trouble(result)
-                if trouble:
-                    done.troubles.append((trouble, result))
+            elif sentence.core and result.trouble:
+                done.troubles.append(result)
             pieces += [*sentence.head, *core, *sentence.tail]
         done.marked = joined(pieces)
         return done

@@ -8,14 +8,27 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import takewhile
 from queue import Empty, Queue
+from typing import Protocol, TypeVar
 
 from runtime.engines import Engine, Generation, PromptTooLong, Request
 from runtime.engines.scheduler import Scheduler
-from runtime.errors import RequestError, warn_once
+from runtime.errors import RequestError
 from runtime.text.lines import one_line
 from runtime.text.pairs import Pair, planned_pair
+from runtime.text.special_tokens import PromptText
 from runtime.text.thinking import without_thoughts
 
+# What a translation may be marked with, from bad to worse, and what is said of it.
+SAID = {
+    "terms": "does not follow the glossary in {lost}",
+    "values": "has lost {lost}",
+    "copied": "is the same as its source",
+    "unfinished": "did not come to an end",
+    "looping": "repeats itself",
+    "empty": "came out empty",
+    "refused": "is too long",
+}
+_Result = TypeVar("_Result", covariant=True)
 LOOK_AHEAD = 4  # segments read for each place of a batch before the first of them is given back
 
 
@@ -29,6 +42,18 @@ class Translation:
     refused: str = ""  # why there was no room, as a sentence
 
     @property
+    def trouble(self) -> str:
+        """What is wrong with it: ``refused``, ``empty`` or ``unfinished``; else nothing, as where the source is empty."""
+        if self.refused or not self.text:
+            return "refused" if self.refused else "empty" if self.source.strip() else ""
+        return "unfinished" if self.generation is not None and not self.generation.finished else ""
+
+    @property
+    def said(self) -> str:
+        """What is wrong, for a sentence about the translation."""
+        return SAID.get(self.trouble, "")
+
+    @property
     def in_place(self) -> str:
         """The text as it takes the source's place: in the same white space, and on one line where the source is."""
         source = self.source.strip()
@@ -37,6 +62,22 @@ class Translation:
         start = self.source.index(source)
         text = self.text if "\n" in source else one_line(self.text)
         return self.source[:start] + text + self.source[start + len(source) :]
+
+
+@dataclass(frozen=True)
+class Try:
+    """A segment, and how its translation is written.
+
+    Attributes:
+        until_loop, no_repeat, watched: as of ``runtime.engines.Request``.
+        begins: what the translation begins with.
+    """
+
+    segment: str
+    until_loop: bool = True
+    no_repeat: int = 0
+    begins: str = ""
+    watched: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +90,11 @@ class Pending:
     source: str
     generating: Future[Generation] | None
     refused: str = ""
+
+    def cancel(self) -> None:
+        """End it at its next token."""
+        if self.generating is not None:
+            self.generating.cancel()
 
     def result(self) -> Translation:
         """The translation, once it is there.
@@ -122,57 +168,86 @@ class SegmentTranslator:
     def _prompt(self, text: str) -> list[int]:
         return self._engine.encode(self._engine.template.prompt(self._pair, text))
 
-    def submit(self, segment: str, on_text: Callable[[str], object] | None = None) -> Pending:
+    def submit(self, asked: Try, on_text: Callable[[str], object] | None = None) -> Pending:
         """Translate one segment; an empty one stays empty, and so does one that fills the context (``refused``).
 
         Args:
             on_text: is called by the decoding thread with each piece of the translation.
         """
-        source = segment.strip()
+        source = asked.segment.strip()
         if not source:
-            return Pending(segment, None)
+            return Pending(asked.segment, None)
         ids = self._prompt(source)
-        on_token = _Pieces(self._engine, source, on_text).add if on_text else None
-        request = Request(ids, output_limit(len(ids)), source=source, prefix=self._prefix, on_token=on_token)
+        begins = PromptText(asked.begins, [slice(0, len(asked.begins))])
+        request = Request(
+            ids,
+            output_limit(len(ids)),
+            source=source,
+            prefix=self._prefix,
+            on_token=_Pieces(self._engine, source, on_text).add if on_text else None,
+            until_loop=asked.until_loop,
+            no_repeat=asked.no_repeat,
+            begun=tuple(self._engine.encode(begins)) if begins else (),
+            watched=asked.watched,
+        )
         try:
-            return Pending(segment, self._scheduler.submit(request))
+            return Pending(asked.segment, self._scheduler.submit(request))
         except PromptTooLong as error:
-            return Pending(segment, None, error.sentence)
+            return Pending(asked.segment, None, error.sentence)
 
     def translate(self, segments: Iterable[str]) -> Generator[Translation]:
         """Translate segments in order; each is given back as soon as it and those before it are done.
 
         A thread of its own reads ``segments``, a few ahead.
         """
-        places = self._scheduler.workers * self._scheduler.places
-        promised: Queue[Pending | Exception | None] = Queue(LOOK_AHEAD * places)
-        stopped = threading.Event()
-        # What blocks in reading a terminal cannot be ended, so it is a daemon.
-        threading.Thread(target=self._read, args=(segments, promised, stopped), daemon=True).start()
-        try:
-            while (pending := promised.get()) is not None:
-                if isinstance(pending, Exception):
-                    raise pending
-                yield pending.result()
-        finally:
-            stopped.set()
-            with contextlib.suppress(Empty):
-                while True:  # the reader may wait for room
-                    left = promised.get_nowait()
-                    if isinstance(left, Pending) and left.generating:
-                        left.generating.cancel()
+        return in_order(lambda segment: self.submit(Try(segment, until_loop=False)), segments, LOOK_AHEAD * self.places)
 
-    def _read(
-        self, segments: Iterable[str], promised: "Queue[Pending | Exception | None]", stopped: threading.Event
-    ) -> None:
+    @property
+    def places(self) -> int:
+        """How many segments are translated at a time."""
+        return self._scheduler.workers * self._scheduler.places
+
+
+class Promise(Protocol[_Result]):
+    """What will have a result, unless it is cancelled."""
+
+    def result(self) -> _Result: ...
+
+    def cancel(self) -> object: ...
+
+
+def in_order(submit: Callable[[str], Promise[_Result]], segments: Iterable[str], ahead: int) -> Generator[_Result]:
+    """Results of segments in order, each as soon as it and those before it are there.
+
+    A thread of its own reads ``segments``, so many ahead.
+    """
+    promised: Queue[Promise[_Result] | Exception | None] = Queue(ahead)
+    stopped = threading.Event()
+
+    def read() -> None:
         try:
             for segment in segments:
                 if stopped.is_set():
                     return
-                promised.put(self.submit(segment))
+                promised.put(submit(segment))
             promised.put(None)
         except Exception as error:  # raised where the segment would have been given back
             promised.put(error)
+
+    # What blocks in reading a terminal cannot be ended, so it is a daemon.
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        while (promise := promised.get()) is not None:
+            if isinstance(promise, Exception):
+                raise promise
+            yield promise.result()
+    finally:
+        stopped.set()
+        with contextlib.suppress(Empty):
+            while True:  # the reader may wait for room
+                left = promised.get_nowait()
+                if left is not None and not isinstance(left, Exception):
+                    left.cancel()
 
 
 def translate(
@@ -186,11 +261,3 @@ def translate(
     """
     with contextlib.closing(Scheduler(engine, workers, 1 if exact else None)) as scheduler:
         yield from SegmentTranslator(engine, pair, scheduler, exact).translate(segments)
-
-
-def in_places(translations: Iterable[Translation]) -> Generator[str]:
-    """Translations as they take the place of the texts; those of texts that fill the context are empty, with a warning."""
-    for number, done in enumerate(translations, 1):
-        if done.refused:
-            warn_once(f"Text {number} is not translated. {done.refused}")
-        yield done.in_place

@@ -10,16 +10,12 @@ from runtime.errors import RequestError, SlimmoeError, WorkError, printable
 from runtime.text.pairs import Pair
 from runtime.translate.files import Done, Job, count_sentences, read_job, translate_documents
 from runtime.translate.paragraphs import Memory, Paragraph, ParagraphTranslator
+from runtime.translate.segments import SAID
 from slimmoe.cli.device import say
 
 NAMED = 5  # sentences of each kind of trouble that are named one by one
-
-
-_SAID = {
-    "refused": "is too long and stays as it is",
-    "empty": "came out empty and stays as it is",
-    "unfinished": "did not come to an end",
-}
+_KEPT = ("refused", "empty")  # whose source stays
+_LOST = {"values": "a value", "terms": "a term"}
 
 
 class Trouble:
@@ -30,11 +26,13 @@ class Trouble:
 
     def tell(self, place: str, paragraph: Paragraph) -> None:
         """Say what went wrong in a paragraph."""
-        for kind, result in paragraph.troubles:
+        for result in paragraph.troubles:
+            kind = result.trouble
             self.counts[kind] = self.counts.get(kind, 0) + 1
             if self.counts[kind] <= NAMED:
                 source = result.source if len(result.source) <= 60 else f"{result.source[:57]}..."
-                self._print(f"the translation of {place} {_SAID[kind]}: {source!r}")
+                kept = " and stays as it is" if kind in _KEPT else ""
+                self._print(f"the translation of {place} {result.said}{kept}: {source!r}")
 
     @staticmethod
     def _print(sentence: str) -> None:
@@ -46,9 +44,12 @@ class Trouble:
         Raises:
             WorkError: some sentences were not translated.
         """
-        unfinished, kept = self.counts.get("unfinished", 0), self.counts.get("refused", 0) + self.counts.get("empty", 0)
-        if unfinished > NAMED:
-            self._print(f"{unfinished} translations in all did not come to an end.")
+        for kind, count in self.counts.items():
+            if count > NAMED and kind not in _KEPT:
+                self._print(
+                    f"{count} translations in all are marked so: each {SAID[kind].format(lost=_LOST.get(kind, ''))}."
+                )
+        kept = sum(self.counts.get(kind, 0) for kind in _KEPT)
         if kept:
             sentences = "1 sentence is" if kept == 1 else f"{kept} sentences are"
             raise WorkError(f"{sentences} not translated and stay as they were; all others are.")

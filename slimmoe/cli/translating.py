@@ -18,6 +18,7 @@ from runtime.translate.documents import FORMATS
 from slimmoe.cli.device import ARTEFACT_HELP, KnownPair, Prompt, Threads, say
 
 if TYPE_CHECKING:  # loaded by what translates
+    from runtime.translate.glossary import Glossary
     from runtime.translate.memory import TranslationMemory
     from runtime.translate.paragraphs import Memory, ParagraphTranslator
 
@@ -151,6 +152,10 @@ def translate(
     tmx: Annotated[
         list[Path] | None, typer.Option("--tmx", help="translations to use for the same sentences of documents")
     ] = None,
+    glossary: Annotated[
+        Path | None,
+        typer.Option("--glossary", help="terms to translate in one way only (.tsv, .csv, .tbx)", metavar="FILE"),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="one sentence at a time: its translation never depends on its neighbours")
     ] = False,
@@ -168,14 +173,15 @@ def translate(
 
         only_documents(words, found)
         chosen = _chosen_pair(artefact, pair, to, lambda: sample_of([path for each in documents for path in each]))
+        terms = _terms(glossary, chosen)
         jobs = jobs_for(words, documents, chosen, output)
         for job in jobs:
             if job.target is not None and job.target.exists():
                 _check_output(job.target, artefact, [each.source for each in jobs], True)
         good, sentences = readable(jobs, chosen, overwrite)
         given = _given(tmx or [], chosen)
-        with _translator(artefact, chosen, threads, prompt, exact) as translator:
-            kept = _memory(artefact, chosen, prompt, exact) if memory else None
+        with _translator(artefact, chosen, threads, prompt, exact, terms) as translator:
+            kept = _memory(artefact, chosen, prompt, exact, terms) if memory else None
             with contextlib.closing(kept) if kept else contextlib.nullcontext():
                 translate_all(good, sentences, chosen, translator, GivenTranslations(given, kept))
         return
@@ -185,7 +191,7 @@ def translate(
     if output is not None:
         _check_output(output, artefact, lines.files, overwrite)
     chosen = _chosen_pair(artefact, pair, to, lambda: "\n".join(lines.sample()))
-    with _translator(artefact, chosen, threads, prompt, exact) as translator:
+    with _translator(artefact, chosen, threads, prompt, exact, _terms(glossary, chosen)) as translator:
         _translate_lines(lines, output, translator(None))
 
 
@@ -205,28 +211,41 @@ def _given(files: list[Path], pair: Pair) -> dict[str, str]:
     return found
 
 
-def _memory(artefact: Path, pair: Pair, prompt: PromptTemplate | None, exact: bool) -> "TranslationMemory":
+def _terms(file: Path | None, pair: Pair) -> "Glossary | None":
+    from runtime.translate.glossary import read_glossary
+
+    return read_glossary(file, pair) if file else None
+
+
+def _memory(
+    artefact: Path, pair: Pair, prompt: PromptTemplate | None, exact: bool, glossary: "Glossary | None"
+) -> "TranslationMemory":
     from runtime.translate.memory import TranslationMemory, cache_folder, model_key
 
-    asked = (str(pair), repr(prompt), *(["exact"] if exact else []))
+    asked = (str(pair), repr(prompt), *(["exact"] if exact else []), *([repr(list(glossary))] if glossary else []))
     return TranslationMemory(cache_folder() / "translations.sqlite", model_key(artefact, *asked))
 
 
 @contextlib.contextmanager
 def _translator(
-    artefact: Path, pair: Pair, threads: int | None, prompt: PromptTemplate | None, exact: bool
+    artefact: Path,
+    pair: Pair,
+    threads: int | None,
+    prompt: PromptTemplate | None,
+    exact: bool,
+    glossary: "Glossary | None",
 ) -> "Iterator[Callable[[Memory | None], ParagraphTranslator]]":
     """A function that gives a translator by a loaded model; the pair that the model was not cut for is noted."""
     from runtime.engines import open_engine
+    from runtime.translate.checked import translate_checked
     from runtime.translate.paragraphs import ParagraphTranslator, room
-    from runtime.translate.segments import translate
 
     with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(printable(note), file=sys.stderr)
 
-        translated = partial(translate, engine, pair, exact=exact)
+        translated = partial(translate_checked, engine, pair, exact=exact, glossary=glossary)
         yield lambda memory: ParagraphTranslator(translated, pair.source, room(engine, pair), memory)
 
 

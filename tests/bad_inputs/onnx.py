@@ -91,7 +91,7 @@ GRAPHS = Table(
         "weights before their file": data_at(offset="-8"),
         "weights of a huge length": data_at(length=str(1 << 50)),
         "weights at a place by text": data_at(offset="x"),
-        "flipped weights": within(f"{GRAPH}_data", overwrite(0.75, b"\xff" * 60_000)),
+        "flipped weights": within(f"{GRAPH}_data", overwrite(0.5, b"\xff" * 400_000)),
         "a self-test of another format": self_test(format="x"),
         "a self-test without tokens": self_test(tokens=[]),
         "a self-test of huge tokens": self_test(prompt=[10**12] * 16),

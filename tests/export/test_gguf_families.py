@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gguf import GGUFReader
 from tokenizers import Tokenizer
 from transformers.activations import GELUTanh
 
@@ -26,6 +25,7 @@ from prune.rewrite.masked import masked
 from runtime import llama_paths
 from runtime.engines.llama import LlamaEngine
 from runtime.errors import RequestError, SlimmoeError, WorkError
+from runtime.formats.gguf_file import GgufFile
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 from tests.drafting import draft_logits
@@ -108,9 +108,8 @@ def assert_equal(found: np.ndarray, expected: np.ndarray, nearly: str = "") -> N
 
 
 def counts(file: Path) -> tuple[int, int]:
-    fields = GGUFReader(file).fields
-    architecture = fields["general.architecture"].contents()
-    return tuple(int(fields[f"{architecture}.expert_{key}"].contents()) for key in ("count", "used_count"))
+    header = GgufFile(file)
+    return tuple(int(header.get(f"{header.architecture}.expert_{key}")) for key in ("count", "used_count"))
 
 
 def assert_export_computes_the_cut(subject: Subject, plan: Plan, folder: Path) -> Path:

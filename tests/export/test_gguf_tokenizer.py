@@ -16,8 +16,8 @@ from export.gguf.tokenizer import SAMPLE, compare, recognise
 from prune.checkpoint import Checkpoint
 from runtime.errors import RequestError, WorkError
 from runtime.text.pairs import Pair
+from tests.tiny import TOKENIZER
 
-TOKENIZER = Path("models/default")
 EN_DE = Pair("en", "de")
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 

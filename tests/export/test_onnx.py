@@ -24,7 +24,7 @@ from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import FILES
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
-IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 64)]
+IDS = [int(i) for i in np.random.default_rng(0).integers(4, 2000, 64)]
 
 
 def reference(folder: Path) -> torch.nn.Module:

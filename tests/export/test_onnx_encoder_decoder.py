@@ -26,10 +26,12 @@ from tests.export.test_onnx_families import write as write_family
 
 LENGTHS, PREFILL, STEPS, PAD = (24, 17, 9), 8, 32, 3
 RANDOM = np.random.default_rng(0)
-SOURCES = [RANDOM.integers(4, 8000, length) for length in LENGTHS]
-TARGETS = RANDOM.integers(4, 8000, (len(LENGTHS), PREFILL + STEPS))
+SOURCES = [RANDOM.integers(4, 2000, length) for length in LENGTHS]
+TARGETS = RANDOM.integers(4, 2000, (len(LENGTHS), PREFILL + STEPS))
 
-write = partial(write_family, "nllb_moe", encoder_ffn_dim=64, decoder_ffn_dim=64)  # which blocks of 32 weights divide
+write = partial(
+    write_family, "nllb_moe", shards="9MB", encoder_ffn_dim=64, decoder_ffn_dim=64
+)  # which blocks of 32 weights divide
 
 
 def padded(sources: list[np.ndarray], left: bool = False) -> tuple[np.ndarray, np.ndarray]:

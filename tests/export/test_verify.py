@@ -149,7 +149,7 @@ def test_a_damaged_tokenizer_is_its_own_sentence(source_gguf, other, tiny_checkp
         ("same", tiny_checkpoint, ids),
         ("other", other, f"its routers are others; {ids}"),
     ):
-        found = verify(source_gguf, with_merges(checkpoint, tmp_path / name, lambda merges: merges[:2000]), DEV, PAIR)
+        found = verify(source_gguf, with_merges(checkpoint, tmp_path / name, lambda merges: merges[:500]), DEV, PAIR)
         assert not found.passed and found.numbers is None
         assert found.sentence() == f"{source_gguf} DIFFERS from {tmp_path / name}; {reason}"
 
@@ -158,8 +158,8 @@ def test_a_conversation_that_is_too_long_on_one_side_is_one_that_differs(
     source_gguf, tiny_checkpoint, tmp_path
 ) -> None:
     corpus = tmp_path / "corpus.tsv"
-    corpus.write_text(f"Open it.\tÖffnen.\nFile\t{'Die Datei ' * 150}\nClose it.\tSeite zu.\nSave it.\tSichern.\n")
-    without = with_merges(tiny_checkpoint, tmp_path / "x", lambda merges: [m for m in merges if m != ["ĠDate", "i"]])
+    corpus.write_text(f"Open it.\tÖffnen.\nFile\t{'the files ' * 200}\nClose it.\tSeite zu.\nSave it.\tSichern.\n")
+    without = with_merges(tiny_checkpoint, tmp_path / "x", lambda merges: [m for m in merges if "".join(m) != "Ġfiles"])
     found = verify(source_gguf, without, corpus, PAIR)
     assert found.reason.endswith("gives other token ids in 1 of 4 conversations")
 

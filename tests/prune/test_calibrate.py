@@ -19,6 +19,7 @@ from prune.loading import load_model
 from runtime.errors import RequestError, SlimmoeError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from tests.tiny import VOCABULARY
 
 EN_DE = Pair("en", "de")
 
@@ -141,5 +142,5 @@ def test_another_model_s_tokenizer_is_one_sentence(tiny_checkpoint, corpus, tmp_
     folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 100}))
-    with pytest.raises(SlimmoeError, match=r"vocab_size is 100, and .* has 12288 rows"):
+    with pytest.raises(SlimmoeError, match=rf"vocab_size is 100, and .* has {VOCABULARY} rows"):
         calibrate(folder, EN_DE, corpus, quiet=True)

@@ -116,7 +116,7 @@ def test_lora_merges_back_to_a_plain_checkpoint(cut, corpus, tmp_path) -> None:
 
 def test_the_teacher_brings_the_routers_nearer_to_its_own(tiny_checkpoint, cut, corpus, tmp_path) -> None:
     """With the routers' part alone to be learnt, the student routes more like the teacher than before."""
-    settings = Settings(steps=10, rate=3e-3, logit_weight=1.0, router_weight=10.0)
+    settings = Settings(steps=10, rate=1e-3, logit_weight=1.0, router_weight=10.0)
     recover(cut, EN_DE, corpus, corpus, tmp_path / "out", settings, tiny_checkpoint, quiet=True)
     (batch,) = batches(read_conversations(cut, read_segments(corpus, EN_DE), EN_DE), 4096)
     keep = {layer.layer: layer.keep for layer in Plan.load(cut / "slimmoe.json").layers}

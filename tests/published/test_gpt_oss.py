@@ -16,13 +16,14 @@ from runtime import llama_paths
 from runtime.text import thinking
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from runtime.text.values import values
 from tests.published.shrink import write_twin
 
-TEXT, ANSWER, MARK = Path("data/dev"), "fileopen", "analysis"
+TEXT, ANSWER, MARK = Path("data/dev"), "filelist", "analysis"
 SPECIAL = ("<|start|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>")
 WORDS = ("final", MARK)  # of harmony; tokens of their own in gpt-oss's vocabulary, too
 # What follows a token whatever came before. ``<|message|>`` is not here: see write_thinker.
-CHAIN = {"<|channel|>": MARK, MARK: "<|message|>", "error": "<|end|>", "file": "open", "open": "<|return|>"}
+CHAIN = {"<|channel|>": MARK, MARK: "<|message|>", "image": "<|end|>", "file": "list", "list": "<|return|>"}
 FINAL_SHARE, THOUGHT_SHARE, ALL, IS_FINAL, IS_THOUGHT = 59, 60, 61, 62, 63  # places of a hidden state
 
 
@@ -30,7 +31,7 @@ def write_thinker(folder: Path) -> Path:
     """A gpt-oss that begins a thought at the head of its final channel, and answers once it has thought.
 
     Its layers add nothing but what the second one's attention does: to each hidden state the shares of "final" and of
-    "analysis" among these words so far. At ``<|message|>`` no analysis leads to a thought, half of the words to "error" in
+    "analysis" among these words so far. At ``<|message|>`` no analysis leads to a thought, half of the words to "image" in
     it, and a third to the answer.
     """
     write_twin("gpt-oss-20b", folder)
@@ -71,7 +72,7 @@ def _set_words(tensors: dict[str, torch.Tensor], tokenizer: Tokenizer) -> None:
         embedding[token(text), place] = 1
     for text, following in CHAIN.items():
         head[token(following), known[text]] += 100
-    for text, at_message, thought in (("<|channel|>", 10, -40), ("error", -10, 30), ("file", 3, 0)):
+    for text, at_message, thought in (("<|channel|>", 10, -40), ("image", -10, 30), ("file", 3, 0)):
         head[token(text), known["<|message|>"]] += at_message
         head[token(text), THOUGHT_SHARE] += thought
     attention = {
@@ -115,7 +116,7 @@ def test_its_cut_is_a_model_for_plain_transformers(cut: Path, tmp_path: Path) ->
     command = [sys.executable, "-I", "-c", PLAIN, str(cut)]  # isolated: none of this package is on its path
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [16, f"<|channel|>{MARK}<|message|>error"]
+    assert json.loads(done.stdout.splitlines()[-1]) == [16, f"<|channel|>{MARK}<|message|>image"]
 
 
 @pytest.fixture(scope="module")
@@ -139,10 +140,13 @@ def test_no_thought_is_in_any_of_200_translations(
     kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     artefact: Path = request.getfixturevalue(kind)
+    # None with a number or address, which would be put back where the answer has lost it.
     sources = [
-        source for source, _ in read_segments(TEXT, Pair("en", "de")) if not any(word in source for word in WORDS)
+        source
+        for source, _ in read_segments(TEXT, Pair("en", "de"))
+        if not any(word in source for word in WORDS) and not values(source, "de")
     ]
-    texts = [f"{sources[i % len(sources)]} ({i})" for i in range(200)]
+    texts = [f"{sources[i % len(sources)]} ({'x' * (i // len(sources))})" for i in range(200)]
     assert set(slimmoe.translate(artefact, texts, "en-de")) == {ANSWER}
     monkeypatch.setattr(thinking, "thoughts", lambda: ())  # without what is known of thoughts they would be seen
     assert all(MARK in str(text) for text in slimmoe.translate(artefact, texts[:3], "en-de"))

@@ -15,7 +15,7 @@ from runtime.engines.llama import LlamaEngine
 from runtime.engines.llama_graph import ExpertMask, GraphTensor, masked
 from tests.gguf_files import write_moe
 
-IDS = [5, 900, 17, 4000, 77, 8, 1234, 300]
+IDS = [5, 900, 17, 2000, 77, 8, 1234, 300]
 EXPERTS, TOP_K = 8, 2
 
 

@@ -21,7 +21,7 @@ from runtime.text.pairs import Pair
 from runtime.translate.segments import translate
 from tests.tiny import VOCABULARY
 
-IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 40)]
+IDS = [int(i) for i in np.random.default_rng(0).integers(4, 2000, 40)]
 SEGMENTS = [f"The file {'number ' * (i % 5)}{i} could not be opened." if i % 7 else "" for i in range(30)]
 GRAPHS = ("model.onnx", "model_int8.onnx", "model_q4.onnx")
 

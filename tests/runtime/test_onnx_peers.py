@@ -16,7 +16,7 @@ from runtime.formats.onnx_folder import FILES
 from runtime.text.pairs import Pair
 from runtime.text.prompts import instruction
 
-IDS = [int(i) for i in np.random.default_rng(0).integers(4, 8000, 40)]
+IDS = [int(i) for i in np.random.default_rng(0).integers(4, 2000, 40)]
 PAIR, SEGMENT = Pair("en", "de"), "The file could not be opened."
 
 

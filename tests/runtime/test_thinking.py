@@ -17,7 +17,7 @@ from runtime.text.prompt_templates import DEFAULT
 from runtime.text.prompts import ChatTemplate
 from runtime.text.thinking import Thought, thoughts, without_thoughts
 from runtime.translate.segments import translate
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 EN_DE = Pair("en", "de")
 END = "\x00"
@@ -117,8 +117,8 @@ def test_a_repetition_penalty_lowers_what_came_before() -> None:
 
 
 CHAIN = {  # what follows each token, whatever came before: it thinks first, and answers after its thought or a line break
-    "<|assistant|>": "<think>", "<think>": "error", "error": "</think>", "</think>": "file", "\n": "file",
-    "\n\n": "file", "file": "open", "open": "<|turn|>", "<|turn|>": "error",
+    "<|assistant|>": "<think>", "<think>": "image", "image": "</think>", "</think>": "file", "\n": "file",
+    "\n\n": "file", "file": "list", "list": "<|turn|>", "<|turn|>": "image",
 }  # fmt: skip
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' ~ m.role ~ '|>' ~ m.content ~ ('<|turn|>' if m.role == 'assistant' else '') }}"
@@ -134,7 +134,7 @@ def write_chain(folder: Path) -> Path:
     from tokenizers import AddedToken, Tokenizer
     from transformers import AutoModelForCausalLM
 
-    write_tiny_checkpoint(folder, vocab_size=12352, tie_word_embeddings=False)
+    write_tiny_checkpoint(folder, vocab_size=VOCABULARY + 64, tie_word_embeddings=False)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.add_tokens([AddedToken("<think>", normalized=False), AddedToken("</think>", normalized=False)])
     tokenizer.add_special_tokens([AddedToken("<|turn|>", normalized=False, special=True)])
@@ -176,10 +176,10 @@ def test_a_model_that_always_thinks_is_heard_only_where_it_answers(
     engine = open_engine(chain, threads=1)
     texts = ["Save the file.", "Say <think>!"]
     heard = [each.text for each in translate(engine, EN_DE, texts[:1])]
-    assert heard == ["fileopen"]
+    assert heard == ["filelist"]
     assert all(each.generation and each.generation.finished for each in translate(engine, EN_DE, texts[:1]))
     monkeypatch.setattr(thinking, "thoughts", lambda: ())  # without what is known of thoughts it would be seen
-    assert "error" in next(translate(engine, EN_DE, texts)).text
+    assert "image" in next(translate(engine, EN_DE, texts)).text
     engine.close()
 
 

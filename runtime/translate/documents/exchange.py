@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from runtime.errors import RequestError
 from runtime.text.languages import base_language
-from runtime.text.markup import Code, Marked, is_text
+from runtime.text.markup import Code, Marked, is_text, plain
 from runtime.text.pairs import Pair
 from runtime.translate.documents.base import Edit, TextDocument, Unit, span_code
 from runtime.translate.documents.xml import (
@@ -236,6 +236,30 @@ def tmx_translations(data: bytes, name: str, pair: Pair) -> dict[str, str]:
             found[source] = target
     if not found:
         raise RequestError(f"{name} holds no translations of {pair}.")
+    return found
+
+
+def tbx_terms(data: bytes, name: str, pair: Pair) -> dict[str, str]:
+    """The terms of a TBX file with their translations, each the first of its concept.
+
+    Raises:
+        RequestError: it is damaged, or has none of the pair.
+    """
+    elements = _Elements(data, name)
+    found = {}
+    for number in (*elements.opened("termEntry"), *elements.opened("conceptEntry")):
+        texts: dict[str, list[str]] = {}
+        for part in elements.children(number):
+            if elements.tokens[part].local in ("langSet", "langSec"):
+                inside = range(part, elements.ends[part])
+                terms = (
+                    at for at in inside if elements.tokens[at].kind == "open" and elements.tokens[at].local == "term"
+                )
+                texts[_language(elements, part)] = [" ".join(plain(elements.content(at)).split()) for at in terms]
+        sources, targets = texts.get(base_language(pair.source), []), texts.get(base_language(pair.target), [])
+        found |= {source: targets[0] for source in sources if source and targets and targets[0]}
+    if not found:
+        raise RequestError(f"{name} holds no terms of {pair}.")
     return found
 
 

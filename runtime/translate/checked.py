@@ -1,0 +1,87 @@
+"""Translations that are looked at: what went wrong is tried again with a remedy, and marked where none helped."""
+
+import contextlib
+from collections.abc import Generator, Iterable
+from concurrent.futures import CancelledError, Future
+
+from runtime.engines import Engine
+from runtime.engines.scheduler import Scheduler, settle
+from runtime.errors import warn_once
+from runtime.text.pairs import Pair
+from runtime.translate.glossary import Glossary
+from runtime.translate.remedies import CheckedTranslation, Remedies, Tries
+from runtime.translate.segments import LOOK_AHEAD, SegmentTranslator, Translation, in_order
+
+
+class CheckedTranslator:
+    """Translates segments of one pair, with remedies, through a translator that may serve others meanwhile."""
+
+    def __init__(self, segments: SegmentTranslator, remedies: Remedies) -> None:
+        self._segments, self._remedies = segments, remedies
+
+    def submit(self, segment: str) -> Future[CheckedTranslation]:
+        """Translate one segment, from any thread. Cancelling the future ends what is under way.
+
+        The future raises WorkError where the engine failed.
+        """
+        promised: Future[CheckedTranslation] = Future()
+        self._go_on(self._remedies.tries(segment), promised, None)
+        return promised
+
+    def translate(self, segments: Iterable[str]) -> Generator[CheckedTranslation]:
+        """Translate segments in order, as ``SegmentTranslator.translate`` does."""
+        return in_order(self.submit, segments, LOOK_AHEAD * self._segments.places)
+
+    def _go_on(self, tries: Tries, promised: "Future[CheckedTranslation]", last: Translation | None) -> None:
+        """Hand the next try in; called by the thread that decodes when the one before is done."""
+        try:
+            asked = next(tries) if last is None else tries.send(last)
+            pending = self._segments.submit(asked)
+        except StopIteration as end:
+            return settle(promised, end.value)
+        except Exception as error:  # a closed scheduler, where one waits for the rest
+            return settle(promised, error)
+
+        def done(_: object) -> None:
+            try:
+                result = pending.result()
+            except CancelledError:
+                promised.cancel()
+            except Exception as error:
+                settle(promised, error)
+            else:
+                self._go_on(tries, promised, result)
+
+        if pending.generating is None:
+            return done(None)
+        promised.add_done_callback(lambda _: pending.cancel())
+        pending.generating.add_done_callback(done)
+
+
+def translate_checked(
+    engine: Engine,
+    pair: Pair,
+    segments: Iterable[str],
+    workers: int | None = None,
+    exact: bool = False,
+    glossary: Glossary | None = None,
+) -> Generator[CheckedTranslation]:
+    """Translate segments as ``runtime.translate.segments.translate`` does, with remedies and marks."""
+    with contextlib.closing(Scheduler(engine, workers, 1 if exact else None)) as scheduler:
+        translator = CheckedTranslator(
+            SegmentTranslator(engine, pair, scheduler, exact), Remedies(engine, pair, glossary)
+        )
+        yield from translator.translate(segments)
+
+
+def in_places(translations: Iterable[CheckedTranslation]) -> Generator[str]:
+    """Translations as they take the place of the texts; those of texts that fill the context are empty, with a warning.
+
+    Of a text that is marked otherwise a warning says what is wrong.
+    """
+    for number, done in enumerate(translations, 1):
+        if done.refused:
+            warn_once(f"Text {number} is not translated. {done.refused}")
+        elif done.marks:
+            warn_once(f"The translation of text {number} {done.said}.")
+        yield done.in_place
