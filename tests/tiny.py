@@ -46,7 +46,7 @@ def write_tiny_checkpoint(
     seed: int = 0,
     dtype: torch.dtype = torch.bfloat16,
     as_published: bool = True,
-    shards: str = "1MB",
+    shards: str = "400KB",
     **changes: Any,
 ) -> Path:
     """Write a model from ``tests/families/<family>.json``, with a small tokenizer; returns ``folder``.

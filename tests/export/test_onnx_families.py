@@ -381,7 +381,7 @@ def test_what_the_graph_cannot_compute_is_refused(tmp_path: Path, family: str, v
 
 
 def test_stacked_experts_that_do_not_match_their_router_are_refused(tmp_path: Path) -> None:
-    folder = write("granitemoe", tmp_path / "model", as_published=False, vocab_size=512)
+    folder = write("granitemoe", tmp_path / "model", as_published=False, shards="9MB")
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.0.block_sparse_moe.experts.down_proj"] = torch.zeros(7, 64, 64)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -390,7 +390,7 @@ def test_stacked_experts_that_do_not_match_their_router_are_refused(tmp_path: Pa
 
 
 def test_experts_of_another_kind_are_named_as_missing(tmp_path: Path) -> None:
-    folder = write("gpt_oss", tmp_path / "model", vocab_size=512)
+    folder = write("gpt_oss", tmp_path / "model", shards="9MB")
     tensors = load_file(folder / "model.safetensors")
     for layer in (0, 1):  # as published, in MXFP4
         name = f"model.layers.{layer}.mlp.experts.down_proj"
