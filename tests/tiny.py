@@ -47,14 +47,16 @@ def write_tiny_checkpoint(
     dtype: torch.dtype = torch.bfloat16,
     as_published: bool = True,
     shards: str = "400KB",
+    tokenizer: Path = TOKENIZER,
     **changes: Any,
 ) -> Path:
-    """Write a model from ``tests/families/<family>.json``, with a small tokenizer; returns ``folder``.
+    """Write a model from ``tests/families/<family>.json``; returns ``folder``.
 
     Args:
         as_published: tensor names and layout as publishers have them; otherwise as transformers holds them in memory,
             where experts are stacked.
         shards: how large each may be.
+        tokenizer: the folder that its tokenizer is from.
     """
     values = json.loads((CONFIGS / f"{family}.json").read_text())
     if "text_config" in values:  # as published, with the parts beside the decoder
@@ -76,7 +78,7 @@ def write_tiny_checkpoint(
     if as_published and family in TRANSPOSED:
         turn_stacked_experts(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copyfile(TOKENIZER / name, folder / name)
+        shutil.copyfile(tokenizer / name, folder / name)
     return folder
 
 
