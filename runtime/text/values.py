@@ -86,7 +86,7 @@ def _date(text: str) -> str:
     one, other = (rf"0?{part}" for part in parts)
     found = [r"\D{1,4}?".join(order) for order in permutations((one, other, years))]
     for day in {one for one, part in zip((one, other), parts) if part <= 31}:
-        word = r"\D{0,5}?[^\W\d_]\D{0,20}?"
+        word = r"\D{0,5}?[^\W\d_]{1,20}\D{0,4}"
         found += [rf"{day}{word}{years}", rf"{years}{word}{day}", rf"(?<=[^\W\d_]\ ){day}\D{{1,4}}{years}"]
     return rf"(?<!\d)(?:{'|'.join(found)})(?!\d)"
 
@@ -174,8 +174,18 @@ def _large(following: str, language: str) -> bool:
 def lost_values(source: list[Value], translation: str) -> tuple[list[Value], str]:
     """The values that a translation has not, each as often as its source; and the translation with the others blanked."""
     left, lost = _ascii(translation), list[Value]()
-    for value in sorted(source, key=lambda each: (each.kind != "kept", each.kind == "number", -len(each.text))):
-        match = value.pattern.search(left)
+    # A date is found as it stands before another way to write one takes a part of it.
+    unchanged = {value: re.compile(rf"(?<!\d){re.escape(_ascii(value.text))}(?!\d)") for value in source}
+    for value in sorted(
+        source,
+        key=lambda each: (
+            each.kind != "kept",
+            each.kind == "number",
+            unchanged[each].search(left) is None,
+            -len(each.text),
+        ),
+    ):
+        match = (value.kind in ("date", "time") and unchanged[value].search(left)) or value.pattern.search(left)
         if match is None and value.kind == "number":  # "December 31" may be 31.12.
             opened = _DATE_LIKE.sub(lambda each: re.sub(r"\D", " ", each[0]), left)
             match = value.pattern.search(opened)
@@ -191,7 +201,8 @@ def localised(value: Value, source: str, target: str) -> str:
     commas = [base_language(each) in _numbers()["commas"]["languages"] for each in (source, target)]
     if value.kind != "number" or commas[0] == commas[1] or ":" in value.text:
         return value.text
-    return value.text.translate(str.maketrans(",.", ".,"))
+    turned = value.text.translate(str.maketrans(",.", ".,"))
+    return turned if value.pattern.fullmatch(turned) else value.text
 
 
 def put_right(lost: list[Value], translation: str, left: str, source: str, target: str) -> str | None:

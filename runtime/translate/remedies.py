@@ -25,7 +25,8 @@ from runtime.translate.segments import SAID, Translation, Try
 
 _ORDER = ["", *SAID]
 NO_REPEAT = 3  # tokens that come once, in a second try
-_FEWEST = 6  # words of a text that is cut in halves
+_FEWEST = 4  # words of a text that is cut in halves
+_HALVINGS = 4  # of a text whose halves fail, too
 _CUTS = re.compile(r"(?<=[,;:–—])\s+|(?<=[、，；：。])|\s+")
 _OPENING = "([{<„“«‹\"'/-"
 _COPIED = 2 / 3  # of a translation's longer words are its source's, where it may be a copy
@@ -138,10 +139,12 @@ class Remedies:
                 best = asked.better(best, (yield from tries(source)), remedy)
                 if _ORDER.index(best.trouble) <= _ORDER.index("values"):
                     break
-        taken = set[Value]()
-        while best.trouble == "values" and (left := {each for each in asked.values if each.text in best.lost} - taken):
-            taken |= left
+        taken, lost = set[Value](), {*best.lost}
+        while best.trouble == "values" and (left := {*asked.values} - taken):
+            taken |= {each for each in left if each.text in lost} or left
             other = yield from self._taken_out(source, sorted(taken, key=lambda each: each.start))
+            if other is not None:
+                lost |= {*asked.checked(other).lost}
             best = asked.better(best, other, "taken out")
         if best.trouble == "terms":
             best = yield from self._with_terms(asked, best, watched)
@@ -150,8 +153,11 @@ class Remedies:
     def _unrepeated(self, text: str) -> _Part:
         return (yield Try(text, no_repeat=NO_REPEAT))
 
-    def _halves(self, source: str) -> _Part:
-        """The two halves of a text, each as the model translates it alone, without repeats where that fails."""
+    def _halves(self, source: str, more: int = _HALVINGS) -> _Part:
+        """The two halves of a text, each as the model translates it alone; one that fails in halves again.
+
+        Where that does not help either, it is written without repeats.
+        """
         halves = halves_of(source)
         if halves is None:
             return None
@@ -159,7 +165,8 @@ class Remedies:
         for half in halves:
             result = yield Try(half.strip())
             if result.trouble:
-                result = yield Try(half.strip(), no_repeat=NO_REPEAT)
+                finer = (yield from self._halves(half.strip(), more - 1)) if more > 1 else None
+                result = finer or (yield Try(half.strip(), no_repeat=NO_REPEAT))
             if result.trouble:
                 return None
             done.append(result)

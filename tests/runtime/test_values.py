@@ -33,6 +33,7 @@ def lost(source: str, translation: str, target: str = "de") -> list[str]:
         ),
         ("Invoice INV-2024-0017, version 2.10.3", "Rechnung INV-2024-0017, Version 2.10.3"),
         ("Play MP3 files.", "MP3-Dateien abspielen."),
+        ("Open until 6:10 pm, except on 2015-10-19", "Bis 6:10 pm geöffnet, außer auf 2015-10-19"),
         ("No value here: none.", "Nichts."),
         ("١٢٣ files", "123 Dateien"),
     ],
