@@ -1,13 +1,12 @@
 """Adding to the stored models: a copy of what a user has or the Hugging Face hub gives, checked before it gets its name."""
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from runtime.errors import RequestError, warn_once
+from runtime.errors import RequestError, naming, warn_once
 from runtime.formats.artefact import describe, files_of, find_artefact
 from runtime.formats.copying import copy_range
 from runtime.formats.files import require_space
@@ -40,13 +39,22 @@ def add_model(what: str, name: str | None = None, pair: Pair | None = None) -> S
     """
     repository = find_repository(what)
     if repository is not None:
-        require_free(name or repository.default_name)  # before a download of gigabytes
-    artefact = find_artefact(downloaded(repository) if repository else Path(what))
-    name = name or (repository.default_name if repository else default_name(artefact))
-    _check_pair(artefact, pair)
+        name = repository.default_name if name is None else name
+        require_free(name)  # before a download of gigabytes
+        artefact = find_artefact(downloaded(repository))
+    else:
+        artefact = find_artefact(Path(what))
+        name = default_name(artefact) if name is None else name
+    require_artefact(artefact)
+    told = describe(artefact)["provenance"].get("pair", "")
+    if pair is not None and told and str(pair) not in told.split(" + "):
+        raise RequestError(f"{artefact} was cut for {told}, not for {pair}.", next_command="the same without --pair")
+    files = files_of_model(artefact)
     with new_model(name) as folder:
-        copy_model(artefact, folder)
-        if pair is not None and not _told(artefact):
+        _copy(files, folder)
+        with naming(_home(artefact), instead_of=folder):
+            check_model(folder / artefact.name if artefact.suffix == ".gguf" else folder)
+        if pair is not None and not told:
             tell_pair(folder, str(pair))
     stored = find_stored(name)
     if stored.engine == "llama.cpp":
@@ -54,19 +62,18 @@ def add_model(what: str, name: str | None = None, pair: Pair | None = None) -> S
     return stored
 
 
-def _told(artefact: Path) -> str:
-    return describe(artefact)["provenance"].get("pair", "")
+def require_artefact(artefact: Path) -> None:
+    """Refuse what no engine runs.
 
-
-def _check_pair(artefact: Path, pair: Pair | None) -> None:
+    Raises:
+        RequestError: there is nothing, or another kind of file.
+    """
     if not artefact.exists():
         raise RequestError(f"There is no model {artefact}.", next_command="ls")
     if artefact.suffix not in (".gguf", ".onnx") and not (artefact / "onnx").is_dir():
         raise RequestError(
             f"{artefact} is neither a GGUF file nor an ONNX folder.", next_command="slimmoe gguf DIR -o FILE.gguf"
         )
-    if pair is not None and (told := _told(artefact)) and str(pair) not in told.split(" + "):
-        raise RequestError(f"{artefact} was cut for {told}, not for {pair}.", next_command="the same without --pair")
 
 
 def default_name(artefact: Path) -> str:
@@ -90,38 +97,45 @@ def _warn_without_llama() -> None:
         warn_once(f"slimmoe: GGUF files are run by llama.cpp, which is not installed yet.\n  next: {GET_LIBRARY}")
 
 
-def copy_model(artefact: Path, folder: Path) -> Path:
-    """Copy what an artefact needs into an empty folder, and check the copy; returns the artefact there.
+def _home(artefact: Path) -> Path:
+    """The folder in which a model's files lie."""
+    return artefact.parent if artefact.suffix == ".gguf" else graph_file(artefact).absolute().parent.parent
 
-    Of an ONNX folder the graph that would be run, with what lies beside it. A GGUF file's header is held against its
-    bytes; an ONNX graph is loaded and held against its self-test.
+
+def files_of_model(artefact: Path) -> dict[str, Path]:
+    """What a model needs, by its path in a folder of its own: of an ONNX folder the graph that would be run, and its company.
 
     Raises:
-        RequestError: the model is of another kind.
-        WorkError: it is damaged, or the disk is full.
+        RequestError: there is no graph.
+        WorkError: a GGUF file is damaged or cut short, or a file is a link out of its folder.
     """
     if artefact.suffix == ".gguf":
-        parts = check_gguf(artefact).parts  # before much is copied
-        _copy([(part, folder / part.name) for part in parts])
-        copy = folder / artefact.name
-        check_gguf(copy)
-        return copy
+        return {part.name: part for part in check_gguf(artefact).parts}
+    inside = [*_BESIDE, *(f"onnx/{path.name}" for path in files_of(graph_file(artefact)))]
+    return {name: path for name in inside if (path := own_file(_home(artefact), name)) is not None}
+
+
+def check_model(artefact: Path) -> None:
+    """Hold a GGUF file's header against its bytes; load an ONNX graph, and hold it against its self-test.
+
+    Raises:
+        WorkError: it is damaged, or does not run here.
+    """
+    if artefact.suffix == ".gguf":
+        check_gguf(artefact)
+        return
     from runtime.engines import open_engine
 
-    graph = graph_file(artefact)
-    home = graph.absolute().parent.parent
-    inside = [*_BESIDE, *(f"onnx/{path.name}" for path in files_of(graph))]
-    (folder / "onnx").mkdir()
-    _copy([(path, folder / name) for name in inside if (path := own_file(home, name)) is not None])
-    with contextlib.closing(open_engine(folder, threads=1)):
-        return folder
+    open_engine(artefact, threads=1).close()
 
 
-def _copy(files: list[tuple[Path, Path]]) -> None:
-    size = sum(source.stat().st_size for source, _ in files)
-    require_space(files[0][1], size)
+def _copy(files: dict[str, Path], folder: Path) -> None:
+    size = sum(source.stat().st_size for source in files.values())
+    require_space(folder, size)
     with tqdm(total=size, unit="B", unit_scale=True, leave=False, disable=None, desc="copying") as bar:
-        for source, target in files:
+        for name, source in files.items():
+            target = folder / name
+            target.parent.mkdir(exist_ok=True)
             for copied in _copied(source, target):
                 bar.update(copied)
 

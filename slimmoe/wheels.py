@@ -7,7 +7,6 @@ and card give the same bytes: times are fixed and nothing is compressed, which w
 import base64
 import hashlib
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 
 from runtime.errors import RequestError
 from runtime.formats.artefact import describe, find_artefact, pair_of
-from runtime.formats.files import new_file
+from runtime.formats.files import new_file, require_space
 from runtime.formats.store import ENTRY_POINTS, is_name
-from slimmoe.storing import CARD, LICENCE, copy_model
+from slimmoe.storing import CARD, LICENCE, check_model, files_of_model, require_artefact
 
 _VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?")  # PEP 440, as it is normalised
 _WHEN = (1980, 1, 1, 0, 0, 0)  # the first time that zip files know
@@ -46,46 +45,41 @@ def write_wheel(
         WorkError: the model is damaged, or the disk is full.
     """
     artefact = find_artefact(what, prefer_onnx=True)
-    pairs = pair_of(artefact)
-    name = name or pairs.lower()
-    if not is_name(name) or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", name):
-        said = f"{name!r} is no name for a package" if name else "The model names no language pair to call it by"
-        raise RequestError(f"{said}.", next_command="the same with --name en-de")
+    require_artefact(artefact)
+    pairs, about = pair_of(artefact), describe(artefact)
+    if name is None and not pairs:
+        raise RequestError("The model names no language pair to call it by.", next_command="the same with --name en-de")
+    name = pairs.lower() if name is None else name
+    if not is_name(name) or name.endswith(("-", "_")):
+        raise RequestError(f"{name!r} is no name for a package.", next_command="the same with --name en-de")
     if not _VERSION.fullmatch(version):
         raise RequestError(f"{version!r} is no version of a package.", next_command="the same with --version 1.0")
-    beside = (
-        artefact if artefact.is_dir() else artefact.parent.parent if artefact.suffix == ".onnx" else artefact.parent
+    model = files_of_model(artefact)
+    terms = _text(
+        licence or model.get(LICENCE) or artefact.parent / LICENCE,
+        "the licence that it is given under",
+        "--licence FILE",
     )
-    terms = _text(licence or beside / LICENCE, "the licence under which it is given away", "--licence FILE")
-    about = describe(artefact)
-    told = _text(card, "its card", "--card FILE") if card else b""
-    if not told and (beside / CARD).is_file():
-        told = _text(beside / CARD, "its card", "--card FILE")
+    shown = card or model.get(CARD)
+    told = _text(shown, "its card", "--card FILE") if shown else _card(name, pairs, about)
+    check_model(artefact)
+
     package = f"slimmoe-model-{re.sub(r'[._-]+', '-', name).lower()}"
     module = package.replace("-", "_")
     info = f"{module}-{version}.dist-info"
-    with tempfile.TemporaryDirectory(prefix="slimmoe-wheel.") as scratch:
-        copy = Path(scratch) / "model"
-        copy.mkdir()
-        copy_model(artefact, copy)
-        files: dict[str, Path | bytes] = {
-            f"{module}/__init__.py": f'"""A translation model for slimmoe: {name}."""\n'.encode()
-        }
-        files |= {
-            f"{module}/model/{path.relative_to(copy).as_posix()}": path
-            for path in sorted(copy.rglob("*"))
-            if path.is_file()
-        }
-        needs = "slimmoe[llama]" if artefact.suffix == ".gguf" else "slimmoe"
-        files |= {
-            f"{info}/METADATA": _metadata(package, version, needs, pairs, told or _card(name, pairs, about)),
-            f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: slimmoe\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-            f"{info}/entry_points.txt": f"[{ENTRY_POINTS}]\n{name} = {module}\n".encode(),
-            f"{info}/licenses/LICENSE": terms,
-        }
-        path = folder / f"{module}-{version}-py3-none-any.whl"
-        with new_file(path) as temporary:
-            _write(temporary, files, f"{info}/RECORD")
+    needs = "slimmoe[llama]" if artefact.suffix == ".gguf" else "slimmoe"
+    files: dict[str, Path | bytes] = {f"{module}/model/{inside}": path for inside, path in sorted(model.items())}
+    files |= {
+        f"{module}/__init__.py": f'"""A translation model for slimmoe: {name}."""\n'.encode(),
+        f"{info}/METADATA": _metadata(package, version, needs, pairs) + told,
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: slimmoe\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": f"[{ENTRY_POINTS}]\n{name} = {module}\n".encode(),
+        f"{info}/licenses/LICENSE": terms,
+    }
+    path = folder / f"{module}-{version}-py3-none-any.whl"
+    require_space(path, sum(each.stat().st_size for each in model.values()))
+    with new_file(path) as temporary:
+        _write(temporary, files, f"{info}/RECORD")
     return path
 
 
@@ -112,13 +106,13 @@ def _card(name: str, pairs: str, about: dict[str, Any]) -> bytes:
     ).encode()
 
 
-def _metadata(package: str, version: str, needs: str, pairs: str, card: bytes) -> bytes:
+def _metadata(package: str, version: str, needs: str, pairs: str) -> bytes:
     lines = [
         "Metadata-Version: 2.4", f"Name: {package}", f"Version: {version}",
         f"Summary: A translation model for slimmoe{f': {pairs}' if pairs else ''}", "License-File: LICENSE",
         "Requires-Python: >=3.11", f"Requires-Dist: {needs}", "Description-Content-Type: text/markdown; charset=UTF-8",
     ]  # fmt: skip
-    return "\n".join([*lines, "", ""]).encode() + card
+    return "\n".join([*lines, "", ""]).encode()
 
 
 def _write(path: Path, files: dict[str, Path | bytes], record: str) -> None:

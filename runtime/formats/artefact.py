@@ -75,6 +75,10 @@ def _artefacts_in(folder: Path) -> list[Path]:
     return [*sorted(folder.glob("*.gguf")), *sorted(each.parent for each in folder.glob("*/onnx") if each.is_dir())]
 
 
+def _first(found: list[Path], prefer_onnx: bool) -> Path:
+    return next((each for each in found if prefer_onnx and each.is_dir()), found[0])
+
+
 def is_model(word: str) -> bool:
     """Whether a word of a command is the path of a model, or of a folder with models directly in it or one level below."""
     path = snapshot_of(Path(word))
@@ -113,9 +117,8 @@ def find_artefact(path: Path, checkpoint: bool = False, prefer_onnx: bool = Fals
         )
     if kind not in ("folder", "checkpoint") or (kind == "checkpoint" and checkpoint):
         return path
-    which = -1 if prefer_onnx else 0
     if here := _artefacts_in(path):
-        return here[which]
+        return _first(here, prefer_onnx)
     if kind == "checkpoint":
         raise RequestError(
             f"{path} is a checkpoint's folder, and what runs is a GGUF file or an ONNX folder.",
@@ -124,7 +127,7 @@ def find_artefact(path: Path, checkpoint: bool = False, prefer_onnx: bool = Fals
     cuts = {each: found for each in sorted(path.iterdir()) if each.is_dir() and (found := _artefacts_in(each))}
     several = {each: found for each, found in cuts.items() if each.name != "unpruned"} or cuts
     if len(several) == 1:
-        return next(iter(several.values()))[which]
+        return _first(next(iter(several.values())), prefer_onnx)
     if not several:
         raise RequestError(f"{path} holds no GGUF file and no ONNX folder.", next_command=f"ls {path}")
     names = ", ".join(each.name for each in several)

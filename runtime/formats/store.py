@@ -17,8 +17,8 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_data_path
 
-from runtime.errors import RequestError
-from runtime.formats.files import new_file, new_folder, scratch_folder
+from runtime.errors import RequestError, naming
+from runtime.formats.files import full_disk_is_a_sentence, new_file, scratch_folder, sync_files
 
 ENTRY_POINTS = "slimmoe.models"
 ANY = "any"  # the pair of a default that stands for every pair
@@ -121,12 +121,14 @@ def new_model(name: str) -> Iterator[Path]:
     """
     store = store_folder()
     require_free(name)
-    with scratch_folder(store / "model") as scratch:
-        with new_folder(scratch / name) as temporary:
-            yield temporary
+    with scratch_folder(store / "model") as scratch, naming(store, scratch), full_disk_is_a_sentence(store / name):
+        folder = scratch / name
+        folder.mkdir()
+        yield folder
+        sync_files(folder)
         with FileLock(store / ".lock"):
             require_free(name)
-            (scratch / name).rename(store / name)
+            folder.rename(store / name)
 
 
 def remove_model(name: str) -> None:

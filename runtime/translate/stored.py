@@ -116,8 +116,7 @@ def choose_pair(models: Sequence[Stored], target: str | None, text: Callable[[],
     Raises:
         RequestError: no model is here, or what is meant cannot be told.
     """
-    if not models:
-        raise RequestError("No model is stored here, and none is given.", next_command=ADD)
+    _require(models)
     pairs = {pair for model in models for pair in model.pairs if target in (None, pair.target)}
     if len(pairs) == 1 and all(model.pairs for model in models):
         return pairs.pop(), False
@@ -134,6 +133,7 @@ def choose_model(models: Sequence[Stored], pair: Pair) -> Stored:
     Raises:
         RequestError: there is none, or there are several.
     """
+    _require(models)
     for key in (str(pair), store.ANY):
         if chosen := next((each for each in models if key in each.defaults), None):
             return chosen
@@ -150,9 +150,10 @@ def choose_model(models: Sequence[Stored], pair: Pair) -> Stored:
             f"Several stored models translate {pair}: {', '.join(each.name for each in found)}.",
             next_command=f"slimmoe models default {found[0].name} --pair {pair}   (or the same with --model NAME)",
         )
-    raise RequestError(f"No stored model translates {pair}{_there_are(models)}.", next_command=ADD)
-
-
-def _there_are(models: Sequence[Stored]) -> str:
     told = ", ".join(f"{each.name} ({' + '.join(map(str, each.pairs))})" for each in models)
-    return f"; there are {told}" if told else ""
+    raise RequestError(f"No stored model translates {pair}; there are: {told}.", next_command=ADD)
+
+
+def _require(models: Sequence[Stored]) -> None:
+    if not models:
+        raise RequestError("No model is stored here, and none is given.", next_command=ADD)

@@ -94,7 +94,7 @@ def translate(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL] [TEXT|FILE|FOLDER]",
-            help=f"the model: {ARTEFACT_HELP}, or a stored model's name; without, the stored one for the pair. Then "
+            help=f"the model: {ARTEFACT_HELP}; without, the stored one for the pair. Then "
             "documents, folders of them, or text; standard input when none",
         ),
     ] = None,
