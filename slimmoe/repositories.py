@@ -161,7 +161,7 @@ def downloaded(repository: Repository) -> Path:
             )
             return folder / files[0]
         files = choose(repository, [each.rfilename for each in about.siblings or []])
-        first, *_ = [hf_hub_download(repository.id, name, revision=about.sha) for name in files]
+        first, *_ = [hf_hub_download(repository.id, name, revision=repository.revision) for name in files]
     return Path(first)
 
 

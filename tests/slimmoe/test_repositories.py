@@ -2,18 +2,18 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
-from runtime.errors import RequestError
+from runtime.errors import RequestError, WorkError
+from runtime.text.pairs import Pair
 from slimmoe.repositories import Repository, choose, find_repository
+from slimmoe.storing import add_model
 from tests.gguf_files import write_moe
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,10 @@ GRAPHS = [f"onnx/model{kind}.onnx{part}" for kind in ("", "_q4") for part in (""
         ("https://huggingface.co/org/name/", Repository("org/name")),
         ("hf.co/org/name:Q8_0", Repository("org/name", type="Q8_0")),
         ("https://huggingface.co/org/name/tree/main", Repository("org/name", "main")),
-        ("https://huggingface.co/org/name/resolve/v1/a%20b.gguf?download=true", Repository("org/name", "v1", "a b.gguf")),
+        (
+            "https://huggingface.co/org/name/resolve/v1/a%20b.gguf?download=true",
+            Repository("org/name", "v1", "a b.gguf"),
+        ),
         ("https://huggingface.co/org/name/blob/main/x.gguf#L1", Repository("org/name", "main", "x.gguf")),
     ],
 )
@@ -40,7 +43,9 @@ def test_a_repository_is_named_in_many_ways(text: str, found: Repository) -> Non
     assert find_repository(text) == found
 
 
-@pytest.mark.parametrize("text", ["x.gguf", "./org/name", "/org/name", "~/x/y", "tests/x.gguf", "org\\name", "org/-x", "name"])
+@pytest.mark.parametrize(
+    "text", ["x.gguf", "./org/name", "/org/name", "~/x/y", "tests/x.gguf", "org\\name", "org/-x", "name"]
+)
 def test_a_path_is_no_repository(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert find_repository(text) is None
@@ -48,7 +53,12 @@ def test_a_path_is_no_repository(text: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("org/Model-GGUF", "Model"), ("org/m:Q4_K_M", "m-Q4_K_M"), ("org/m/a/x-00001-of-00002.gguf", "x"), ("org/m/a b.gguf", "a-b")],
+    [
+        ("org/Model-GGUF", "Model"),
+        ("org/m:Q4_K_M", "m-Q4_K_M"),
+        ("org/m/a/x-00001-of-00002.gguf", "x"),
+        ("org/m/a b.gguf", "a-b"),
+    ],
 )
 def test_a_repository_s_model_has_a_name(text: str, name: str) -> None:
     found = find_repository(text)
@@ -106,7 +116,7 @@ class Hub(BaseHTTPRequestHandler):
         if path.startswith("/api/models/org/name"):
             about = {"id": "org/name", "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]}
             body = json.dumps(about).encode()
-        elif path.startswith(f"/org/name/resolve/{COMMIT}/"):
+        elif path.startswith("/org/name/resolve/main/"):
             body = self.files[path.rpartition("/")[2]]
             more = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "X-Repo-Commit": COMMIT}
         else:
@@ -126,9 +136,11 @@ class Hub(BaseHTTPRequestHandler):
 def hub(tmp_path: Path) -> Iterator[str]:
     """The address of a hub with one repository."""
     data = write_moe(tmp_path / "x.gguf").read_bytes()
-    handler = type("Handler", (Hub,), {"files": {"x-Q8_0.gguf": data, "y-F16.gguf": data[: len(data) // 2], "README.md": b"x"}})
+    handler = type(
+        "Handler", (Hub,), {"files": {"x-Q8_0.gguf": data, "y-F16.gguf": data[: len(data) // 2], "README.md": b"x"}}
+    )
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -136,26 +148,25 @@ def hub(tmp_path: Path) -> Iterator[str]:
     thread.join()
 
 
-def test_a_model_comes_from_the_hub_and_without_it_from_the_cache(hub: str, tmp_path: Path) -> None:
-    store, variables = tmp_path / "store", {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
-    variables |= {"SLIMMOE_MODELS": str(store), "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub, "NO_PROXY": "127.0.0.1"}
-
-    def add(*words: str, **more: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "slimmoe", "models", "add", *words]
-        return subprocess.run(command, cwd=ROOT, env=os.environ | variables | more, capture_output=True, text=True)
-
-    several = add("org/name")
-    assert several.returncode == 2 and "several models: x-Q8_0.gguf, y-F16.gguf" in several.stderr, several.stderr
-    added = add("org/name:Q8_0", "--pair", "en-de")
-    assert added.returncode == 0 and added.stdout.startswith("name-Q8_0: en-de, llama.cpp"), added.stderr
+def test_a_model_comes_from_the_hub_and_without_it_from_the_cache(
+    hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store"
+    monkeypatch.setenv("SLIMMOE_MODELS", str(store))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "ENDPOINT", hub)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub + "/{repo_id}/resolve/{revision}/{filename}")
+    with pytest.raises(RequestError, match=r"several models: x-Q8_0.gguf, y-F16.gguf\."):
+        add_model("org/name")
+    assert add_model("org/name:Q8_0", pair=Pair("en", "de")).name == "name-Q8_0"
     assert (store / "name-Q8_0" / "x-Q8_0.gguf").read_bytes() == (tmp_path / "x.gguf").read_bytes()
-    damaged = add("org/name:F16")
-    assert damaged.returncode == 1 and "is damaged: it is cut short" in damaged.stderr and "Traceback" not in damaged.stderr
-    unknown = add("org/other")
-    assert unknown.returncode == 2 and "neither a file or folder here nor a model" in unknown.stderr, unknown.stderr
-    for name, more in (("offline", {"HF_HUB_OFFLINE": "1"}), ("unreached", {"HF_ENDPOINT": "http://127.0.0.1:9"})):
-        again = add("org/name/x-Q8_0.gguf", "--name", name, **more)
-        assert again.returncode == 0, again.stderr
-    away = add("org/third", HF_HUB_OFFLINE="1")
-    assert away.returncode == 1 and "hub cannot be reached" in away.stderr and "next: hf download" in away.stderr
-    assert sorted(path.name for path in store.iterdir() if path.name[0] != ".") == ["name-Q8_0", "offline", "unreached"]
+    with pytest.raises(WorkError, match="is damaged: it is cut short"):
+        add_model("org/name:F16")
+    with pytest.raises(RequestError, match="neither a file or folder here nor a model"):
+        add_model("org/other")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody answers
+    assert add_model("org/name/x-Q8_0.gguf", "cached").name == "cached"
+    with pytest.raises(WorkError, match=r"hub cannot be reached \(ConnectError\)\.\n  next: hf download org/third"):
+        add_model("org/third")
+    assert sorted(path.name for path in store.iterdir() if path.name[0] != ".") == ["cached", "name-Q8_0"]
