@@ -216,7 +216,18 @@ def wheels() -> None:
     shipped = given("MODEL", "models/default") == "models/default"
     texts = ["--licence=LICENSE", "--card=models/README.md"] if shipped else []
     slimmoe("models", "wheel", *texts, "--output=dist", "--", exported()["folder"])
-    python("-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "dist", ".")
+    python(
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        "dist",
+        ".",
+    )
     print("next: pip install dist/slimmoe*.whl   (in any environment; no compiler is needed)")
 
 

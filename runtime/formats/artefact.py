@@ -80,7 +80,7 @@ def _first(found: list[Path], prefer_onnx: bool) -> Path:
 
 
 def is_model(word: str) -> bool:
-    """Whether a word of a command is the path of a model, or of a folder with models directly in it or one level below."""
+    """Whether a word of a command is the path of a model, of a folder with one directly in it, or of a run's folder."""
     path = snapshot_of(Path(word))
     kind = kind_of(path)
     if kind == "nothing":
@@ -92,7 +92,7 @@ def is_model(word: str) -> bool:
     if kind == "checkpoint":
         return any(path.glob("*.safetensors*")) or bool(_artefacts_in(path))
     if kind == "folder":
-        return any(map(_artefacts_in, (path, *(each for each in path.iterdir() if each.is_dir()))))
+        return (path / "run.json").exists() or bool(_artefacts_in(path))
     return kind != "file"
 
 

@@ -104,7 +104,8 @@ def detected_pair(target: str, text: str) -> Pair:
     source = detected_language(text)
     if source is None or source == target:
         what = "is in that language already" if source else "is too short to tell its language"
-        raise RequestError(f"The text {what}.", next_command=f"the same with --pair en-{target} instead of --to")
+        other = "de" if target == "en" else "en"
+        raise RequestError(f"The text {what}.", next_command=f"the same with --pair {other}-{target} instead of --to")
     return parse_pair(f"{source}-{target}")
 
 
@@ -134,7 +135,7 @@ def choose_model(models: Sequence[Stored], pair: Pair) -> Stored:
         RequestError: there is none, or there are several.
     """
     _require(models)
-    for key in (str(pair), store.ANY):
+    for key in (str(pair), str(pair.base), store.ANY):
         if chosen := next((each for each in models if key in each.defaults), None):
             return chosen
     fitting = (

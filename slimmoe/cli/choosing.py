@@ -38,7 +38,7 @@ def split_model(words: Sequence[str], named: str | None) -> tuple[Path | None, l
 
 
 def _at_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
+    return sys.stdin is None or sys.stdin.isatty()
 
 
 def _is_model(word: str, text_follows: bool) -> bool:

@@ -224,6 +224,7 @@ MODELS = {
         "en-de",
         "a",
     ),
+    "default for its base": ([stored("a", "en-pt", "en-pt"), stored("b", "en-pt")], "en-pt-BR", "a"),
     "variant": ([stored("a", "en-pt"), stored("b", "en-de")], "en-pt-BR", "a"),
     "the same variant": ([stored("a", "en-pt"), stored("b", "en-pt-BR")], "en-pt-BR", "b"),
     "any": ([stored("a", "en-de"), stored("b")], "en-fr", "b"),
@@ -279,8 +280,10 @@ def test_a_word_is_the_model_where_text_follows_it(home: Path, small_onnx: Path,
 
 
 def test_a_word_is_a_model_s_path_or_text(small_onnx: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "run" / "gate").mkdir(parents=True)
-    write_moe(tmp_path / "run" / "gate" / "x.gguf")
+    for name in ("run", "papers"):
+        (tmp_path / name / "gate").mkdir(parents=True)
+        write_moe(tmp_path / name / "gate" / "x.gguf")
+    (tmp_path / "run" / "run.json").write_text("{}")
     (tmp_path / "manual" / "onnx").mkdir(parents=True)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "config.json").write_text("{}")
@@ -294,7 +297,7 @@ def test_a_word_is_a_model_s_path_or_text(small_onnx: Path, tiny_checkpoint: Pat
         "gone.onnx",
     ]
     assert all(is_model(str(each)) for each in models)
-    assert not any(is_model(str(tmp_path / each)) for each in ("manual", "site", "letter.txt", "gone"))
+    assert not any(is_model(str(tmp_path / each)) for each in ("manual", "site", "papers", "letter.txt", "gone"))
 
 
 def test_documents_find_their_model(home: Path, small_onnx: Path, tmp_path: Path) -> None:
