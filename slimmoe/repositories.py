@@ -16,6 +16,7 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _ID = re.compile(rf"({_PART}/{_PART})(?:/(?:resolve|blob|raw|tree)/([^/]+))?(?:/(.+?))?/?(?::([A-Za-z0-9_]+))?")
 _SPLIT = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
 _LEFT_ASIDE = re.compile(r"(^|/)(mmproj|imatrix)|[.-]imatrix", re.IGNORECASE)  # GGUF files that are no language model
+_SMALL = (".json", ".jinja", ".txt", ".model", ".md", "")  # what lies beside a graph, and no weights of another kind
 _NAMED = 6  # of several models of a repository
 
 
@@ -79,12 +80,8 @@ def models_in(files: Iterable[str]) -> dict[str, list[str]]:
         path = PurePosixPath(name)
         if path.name in VARIANTS and path.parent.name == "onnx":
             home = path.parent.parent
-            beside = [
-                each for each in names if PurePosixPath(each).parent == home and not each.endswith((".gguf", ".onnx"))
-            ]
-            small = [
-                each for each in beside if not each.endswith((".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack"))
-            ]
+            beside = [each for each in names if PurePosixPath(each).parent == home]
+            small = [each for each in beside if PurePosixPath(each).suffix in _SMALL]
             found[name] = [name, *(each for each in names if each.startswith(f"{name}_")), *small]
     return found
 
