@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,6 +16,7 @@ from runtime.formats.model_folder import CONFIG, OBJECTS, TEXTS, own_file
 from runtime.formats.onnx_folder import graph_file
 from runtime.formats.provenance import FILE as PROVENANCE
 from runtime.formats.store import new_model, require_free, tell_pair
+from runtime.llama_paths import GET_LIBRARY
 from runtime.text.pairs import Pair
 from runtime.translate.stored import Stored, find_stored
 from slimmoe.repositories import downloaded, find_repository, fitting_name
@@ -29,7 +31,8 @@ def add_model(what: str, name: str | None = None, pair: Pair | None = None) -> S
     """Keep a copy of a model under a name.
 
     Args:
-        what: a GGUF file, an ONNX folder or one of its graphs, a run's folder, or a repository of the Hugging Face hub.
+        what: a GGUF file, an ONNX folder or one of its graphs, a run's folder (of which the GGUF file is taken, where
+            llama.cpp is here), or a repository of the Hugging Face hub.
         name: default: by what it is called.
         pair: of a model that does not tell it; without, such a model may be asked for any.
 
@@ -43,7 +46,7 @@ def add_model(what: str, name: str | None = None, pair: Pair | None = None) -> S
         require_free(name)  # before a download of gigabytes
         artefact = find_artefact(downloaded(repository))
     else:
-        artefact = find_artefact(Path(what))
+        artefact = find_artefact(Path(what), prefer_onnx=not _has_llama())
         name = default_name(artefact) if name is None else name
     require_artefact(artefact)
     told = describe(artefact)["provenance"].get("pair", "")
@@ -57,8 +60,8 @@ def add_model(what: str, name: str | None = None, pair: Pair | None = None) -> S
         if pair is not None and not told:
             tell_pair(folder, str(pair))
     stored = find_stored(name)
-    if stored.engine == "llama.cpp":
-        _warn_without_llama()
+    if stored.engine == "llama.cpp" and not _has_llama():
+        warn_once(f"slimmoe: GGUF files are run by llama.cpp, which is not installed yet.\n  next: {GET_LIBRARY}")
     return stored
 
 
@@ -88,13 +91,8 @@ def default_name(artefact: Path) -> str:
     return fitting_name(name)
 
 
-def _warn_without_llama() -> None:
-    from importlib.util import find_spec
-
-    from runtime.llama_paths import GET_LIBRARY
-
-    if find_spec("llama_cpp") is None:
-        warn_once(f"slimmoe: GGUF files are run by llama.cpp, which is not installed yet.\n  next: {GET_LIBRARY}")
+def _has_llama() -> bool:
+    return find_spec("llama_cpp") is not None
 
 
 def _home(artefact: Path) -> Path:
