@@ -8,7 +8,7 @@ export SLIMMOE_GIVEN
 
 RUN := @"$${PYTHON:-python3}" -m tools.make
 
-.PHONY: help setup export report bench sweep translate model curve reproduction peers test pytest test-slow fuzz numbers lint clean
+.PHONY: help setup export report bench sweep translate wheels model curve reproduction peers test pytest test-slow fuzz numbers lint clean
 
 help: ## list the targets and their variables
 	$(RUN) help
@@ -30,6 +30,9 @@ sweep: ## export and measure at each of RATIOS in each of TYPES; goes on where i
 
 translate: ## translate TEXT with the pruned GGUF file of PAIR and RATIO
 	$(RUN) translate
+
+wheels: ## dist/: slimmoe, and the model cut for PAIR by RATIO, as packages for pip
+	$(RUN) wheels
 
 model: ## train the default model from packages into WORK (hours; goes on where it stopped)
 	$(RUN) model

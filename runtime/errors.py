@@ -4,12 +4,14 @@ Both carry one sentence and, where there is one, the next command to type. Anyth
 programmer's mistake and keeps its traceback.
 """
 
+import contextlib
 import logging
 import os
 import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +35,19 @@ class RequestError(SlimmoeError):
 
 class WorkError(SlimmoeError):
     """The work failed: no disk space, a broken file, a failed check (exit status 1)."""
+
+
+@contextlib.contextmanager
+def naming(shown: Path, instead_of: Path) -> Iterator[None]:
+    """Within it, what fails speaks of the path ``shown``, and not of one that nobody knows and that is gone afterwards."""
+    try:
+        yield
+    except SlimmoeError as error:
+        sentence, command = error.sentence, error.next_command or ""
+        told = [each.replace(str(instead_of), str(shown)) for each in (sentence, command)]
+        if told == [sentence, command]:
+            raise
+        raise type(error)(told[0], next_command=told[1] or None) from error
 
 
 # Control characters but TAB and LF, marks that reorder text, and halves of characters.

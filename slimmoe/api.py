@@ -177,8 +177,15 @@ def verify(
         RequestError: the two cannot be compared.
     """
     from export.verify import verify as run
+    from runtime.formats.artefact import find_artefact
 
-    return run(Path(artefact), Path(against), Path(corpus), as_pair(pair), None if plan is None else Path(plan))
+    return run(
+        find_artefact(Path(artefact), checkpoint=True),
+        Path(against),
+        Path(corpus),
+        as_pair(pair),
+        None if plan is None else Path(plan),
+    )
 
 
 def diagnose(model: AnyPath, pair: AnyPair = "en-de", ratio: float = 0.75) -> "Diagnosis":

@@ -47,7 +47,7 @@ def as_glossary(glossary: AnyGlossary | None, pair: Pair) -> "Glossary | None":
 def open_engine(
     artefact: AnyPath, threads: int | None = None, context: int | None = None, prompt: AnyPrompt | None = None
 ) -> "Engine":
-    """Load a GGUF file, an ONNX folder, or what a run's folder holds; ``contextlib.closing`` frees it.
+    """Load a GGUF file, an ONNX folder, what a run's folder holds, or a stored model; ``contextlib.closing`` frees it.
 
     Args:
         threads: default: by the model's size and by what is free.
@@ -149,7 +149,8 @@ def bench(
     Raises:
         WorkError: it cannot be measured.
     """
+    from runtime.formats.artefact import find_artefact
     from runtime.measure.bench import bench as run
 
     where = None if test is None else Path(test)
-    return dict(run(Path(artefact), as_pair(pair), where, threads, prompt=as_prompt(prompt)))
+    return dict(run(find_artefact(Path(artefact)), as_pair(pair), where, threads, prompt=as_prompt(prompt)))

@@ -13,7 +13,7 @@ class Translator:
     """A loaded model and a pair; texts of all callers, from any thread, are decoded in the same batches.
 
     Args:
-        artefact: a GGUF file, an ONNX folder, or the folder of a run.
+        artefact: a GGUF file, an ONNX folder, the folder of a run, or the name of a stored model.
         pair: default: the one that the model was cut for.
         threads: of one batch; default: by the model's size and by what is free.
         exact: one text in each batch: its translation is then the same whatever is translated beside it.

@@ -37,9 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What runs remember is kept out of the user's folder, and speeds are measured no longer than it takes."""
+    """What runs remember and keep is kept out of the user's folders, and speeds are measured no longer than it takes."""
     os.environ["SLIMMOE_SPEED_SECONDS"] = "0"
     os.environ["SLIMMOE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["SLIMMOE_MODELS"] = str(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -212,6 +212,25 @@ def translate() -> None:
     slimmoe("translate", f"--pair={given('PAIR', 'en-de')}", *options(threads="THREADS"), "--", artefact, text)
 
 
+def wheels() -> None:
+    shipped = given("MODEL", "models/default") == "models/default"
+    texts = ["--licence=LICENSE", "--card=models/README.md"] if shipped else []
+    slimmoe("models", "wheel", *texts, "--output=dist", "--", exported()["folder"])
+    python(
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        "dist",
+        ".",
+    )
+    print("next: pip install dist/slimmoe*.whl   (in any environment; no compiler is needed)")
+
+
 def _start_model(folder: Path) -> None:
     """Put the model that the training starts from into ``folder``, out of the history."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -290,7 +309,8 @@ def show_help() -> None:
 
 
 CHECKED: dict[str, Callable[[], None]] = {  # their request is checked before any set-up
-    "export": export, "report": report, "bench": bench, "sweep": sweep, "translate": translate, "peers": peers,
+    "export": export, "report": report, "bench": bench, "sweep": sweep, "translate": translate, "wheels": wheels,
+    "peers": peers,
 }  # fmt: skip
 TARGETS = CHECKED | {"model": model, "curve": curve, "reproduction": reproduction, "fuzz": fuzz, "setup": lambda: None}
 

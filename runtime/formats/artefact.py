@@ -10,6 +10,7 @@ from runtime.formats.gguf_file import GgufFile
 from runtime.formats.kinds import kind_of, snapshot_of
 from runtime.formats.onnx_folder import graph_file
 from runtime.formats.provenance import gguf_provenance, read_provenance
+from runtime.formats.store import stored_folder, told_pair
 
 _ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model_fp16": "f16", "model": "f32"}
 
@@ -58,11 +59,15 @@ def describe(artefact: Path) -> dict[str, Any]:
 
 
 def pair_of(artefact: Path) -> str:
-    """The pair that an artefact or checkpoint was cut for, or several (``en-de + de-en``); empty where it says nothing."""
+    """The pair that an artefact or checkpoint was cut for, or several (``en-de + de-en``); empty where it says nothing.
+
+    Of a stored model that says nothing, the pair that it was stored for.
+    """
     if artefact.is_dir() and not (artefact / "onnx").is_dir():
         provenance = read_provenance(artefact)
         return provenance.pair if provenance else ""
-    return describe(artefact)["provenance"].get("pair", "")
+    folder = {".gguf": artefact.parent, ".onnx": artefact.parent.parent}.get(artefact.suffix, artefact)
+    return describe(artefact)["provenance"].get("pair", "") or told_pair(folder)
 
 
 def _artefacts_in(folder: Path) -> list[Path]:
@@ -70,17 +75,42 @@ def _artefacts_in(folder: Path) -> list[Path]:
     return [*sorted(folder.glob("*.gguf")), *sorted(each.parent for each in folder.glob("*/onnx") if each.is_dir())]
 
 
-def find_artefact(path: Path, checkpoint: bool = False) -> Path:
-    """An artefact, or the one that a folder holds: of a run's only cut, the GGUF file before the ONNX folder.
+def _first(found: list[Path], prefer_onnx: bool) -> Path:
+    return next((each for each in found if prefer_onnx and each.is_dir()), found[0])
+
+
+def is_model(word: str) -> bool:
+    """Whether a word of a command is the path of a model, of a folder with one directly in it, or of a run's folder."""
+    path = snapshot_of(Path(word))
+    kind = kind_of(path)
+    if kind == "nothing":
+        return path.suffix == ".onnx"
+    if kind == "onnx" and path.is_dir():
+        return any((path / name).exists() for name in ("tokenizer.json", "config.json")) or any(
+            path.glob("onnx/*.onnx")
+        )
+    if kind == "checkpoint":
+        return any(path.glob("*.safetensors*")) or bool(_artefacts_in(path))
+    if kind == "folder":
+        return (path / "run.json").exists() or bool(_artefacts_in(path))
+    return kind != "file"
+
+
+def find_artefact(path: Path, checkpoint: bool = False, prefer_onnx: bool = False) -> Path:
+    """An artefact, the one that a folder holds (of a run's only cut, the GGUF file before the ONNX folder), or a stored one.
 
     Args:
+        path: what is there counts before the name of a stored model.
         checkpoint: a checkpoint's folder will do as well.
+        prefer_onnx: take the ONNX folder before the GGUF file.
 
     Raises:
         RequestError: a folder without artefacts, or with those of several cuts; a file that is none.
     """
     path = snapshot_of(Path(path))
     kind = kind_of(path)
+    if kind == "nothing" and (stored := stored_folder(str(path))):
+        path, kind = stored, kind_of(stored)
     if kind == "gguf" and path.suffix != ".gguf":
         raise RequestError(
             f"{path} is a GGUF file, and its name does not say so.", next_command=f"ln -s {path.name} {path}.gguf"
@@ -88,7 +118,7 @@ def find_artefact(path: Path, checkpoint: bool = False) -> Path:
     if kind not in ("folder", "checkpoint") or (kind == "checkpoint" and checkpoint):
         return path
     if here := _artefacts_in(path):
-        return here[0]
+        return _first(here, prefer_onnx)
     if kind == "checkpoint":
         raise RequestError(
             f"{path} is a checkpoint's folder, and what runs is a GGUF file or an ONNX folder.",
@@ -97,7 +127,7 @@ def find_artefact(path: Path, checkpoint: bool = False) -> Path:
     cuts = {each: found for each in sorted(path.iterdir()) if each.is_dir() and (found := _artefacts_in(each))}
     several = {each: found for each, found in cuts.items() if each.name != "unpruned"} or cuts
     if len(several) == 1:
-        return next(iter(several.values()))[0]
+        return _first(next(iter(several.values())), prefer_onnx)
     if not several:
         raise RequestError(f"{path} holds no GGUF file and no ONNX folder.", next_command=f"ls {path}")
     names = ", ".join(each.name for each in several)

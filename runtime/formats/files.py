@@ -16,6 +16,8 @@ from pathlib import Path
 
 from runtime.errors import RequestError, WorkError
 
+_ELSEWHERE = "df -h .   (then choose another place with -o, OUT=... or SLIMMOE_MODELS=...)"
+
 
 def _nearest_folder(path: Path) -> Path:
     folder = path.absolute().parent
@@ -30,12 +32,13 @@ def require_space(path: Path, size: int) -> None:
     if free < size:
         raise WorkError(
             f"Not enough disk space for {path}: {size / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free.",
-            next_command="df -h .   (then choose another place with -o or OUT=...)",
+            next_command=_ELSEWHERE,
         )
 
 
 @contextlib.contextmanager
-def _full_disk_is_a_sentence(path: Path) -> Iterator[None]:
+def full_disk_is_a_sentence(path: Path) -> Iterator[None]:
+    """Within it, a full disk is a ``WorkError`` that names ``path``."""
     try:
         yield
     except Exception as error:
@@ -43,7 +46,7 @@ def _full_disk_is_a_sentence(path: Path) -> Iterator[None]:
         if getattr(error, "errno", None) in (28, 122) or "No space left" in str(error):
             raise WorkError(
                 f"The disk is full; {path} was not written.",
-                next_command="df -h .   (then choose another place with -o or OUT=...)",
+                next_command=_ELSEWHERE,
             ) from error
         raise
 
@@ -109,7 +112,7 @@ def _temporary(folder: Path, stem: str, is_folder: bool) -> Iterator[Path]:
 @contextlib.contextmanager
 def scratch_folder(output: Path) -> Iterator[Path]:
     """A hidden folder beside ``output`` for files that are large and in the way, gone when the block ends."""
-    with _full_disk_is_a_sentence(output):
+    with full_disk_is_a_sentence(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(output.parent, f"{output.name}.work.", True) as folder:
             yield folder
@@ -121,7 +124,7 @@ def new_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise RequestError(f"{path} is a folder; a file name is needed.")
-    with _full_disk_is_a_sentence(path):
+    with full_disk_is_a_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path.parent, f"{path.name}.", False) as temporary:
             yield temporary
@@ -169,14 +172,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     require_new(path)
-    with _full_disk_is_a_sentence(path):
+    with full_disk_is_a_sentence(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary(path.parent, f"{path.name}.", True) as temporary:
             yield temporary
             temporary.chmod(0o777 & ~_umask())
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    _sync(file)
+            sync_files(temporary)
             temporary.replace(path)
 
 
@@ -187,7 +188,7 @@ def new_files(folder: Path) -> Iterator[Path]:
     They move in the reverse of their names' order, so that ``a`` comes after ``a_data``, on which it depends.
     """
     folder = Path(folder)
-    with _full_disk_is_a_sentence(folder):
+    with full_disk_is_a_sentence(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _temporary(folder, "", True) as temporary:
             yield temporary
@@ -201,6 +202,13 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def sync_files(folder: Path) -> None:
+    """Have every file of a folder on the disk, before the folder gets its name."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            _sync(file)
 
 
 def _sync(path: Path) -> None:

@@ -4,10 +4,11 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 from runtime.errors import warn_once
 
@@ -18,11 +19,7 @@ def cache_folder() -> Path:
     """Where the platform has programs keep what they can make again; ``SLIMMOE_CACHE`` names another place."""
     if chosen := os.environ.get("SLIMMOE_CACHE"):
         return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "slimmoe"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "slimmoe"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slimmoe"
+    return user_cache_path("slimmoe", appauthor=False, opinion=False)
 
 
 def model_key(artefact: Path, *asked: str) -> str:

@@ -14,10 +14,11 @@ _SENTENCE = "The file could not be opened."
 
 
 def _find(model: str) -> Path:
-    """A GGUF file, an ONNX folder or a checkpoint's; of an id only the small files are downloaded."""
+    """A GGUF file, an ONNX folder, a stored model or a checkpoint's folder; of an id only the small files are downloaded."""
     from runtime.formats.artefact import find_artefact
+    from runtime.formats.store import stored_folder
 
-    if Path(model).exists() or model.endswith((".gguf", ".onnx")):
+    if Path(model).exists() or model.endswith((".gguf", ".onnx")) or stored_folder(model):
         return find_artefact(Path(model), checkpoint=True)
     from prune.hub import resolve_model
 
@@ -26,7 +27,12 @@ def _find(model: str) -> Path:
 
 @asking.command()
 def prompt(
-    model: Annotated[str, typer.Argument(help="a GGUF file, an ONNX folder, a checkpoint's folder or Hugging Face id")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="a GGUF file, an ONNX folder, a stored model's name, a checkpoint's folder or Hugging Face id"
+        ),
+    ],
     text: Annotated[str, typer.Argument(help="the segment to be translated")] = _SENTENCE,
     pair: PairOption = DEFAULT_PAIR,
     prompt: Prompt = None,

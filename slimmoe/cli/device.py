@@ -24,7 +24,7 @@ KnownPair = Annotated[
     Pair | None,
     typer.Option("--pair", parser=parse_pair, metavar="PAIR", help="default: what the model was cut for"),
 ]
-ARTEFACT_HELP = "a GGUF file, an ONNX folder, or the folder of a run"
+ARTEFACT_HELP = "a GGUF file, an ONNX folder, the folder of a run, or a stored model's name"
 Output = Annotated[Path, typer.Option("-o", "--output", help="where to write")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program to read")]
 Threads = Annotated[
@@ -100,7 +100,9 @@ def evaluate(
 
 @device.command()
 def bench(
-    artefacts: Annotated[list[Path], typer.Argument(help="GGUF files, ONNX folders, folders of runs")],
+    artefacts: Annotated[
+        list[Path], typer.Argument(help="GGUF files, ONNX folders, folders of runs, names of stored models")
+    ],
     output: Annotated[
         Path,
         typer.Option(

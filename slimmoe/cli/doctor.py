@@ -17,7 +17,8 @@ def doctor(
     model: Annotated[
         str,
         typer.Argument(
-            help="a checkpoint's folder, a GGUF file, an ONNX folder, a run's folder, or an id in the cache"
+            help="a checkpoint's folder, a GGUF file, an ONNX folder, a run's folder, a stored model's name, or an id "
+            "in the cache"
         ),
     ],
     pair: PairOption = DEFAULT_PAIR,

@@ -131,7 +131,8 @@ def onnx(
 @exporting.command()
 def verify(
     artefact: Annotated[
-        Path, typer.Argument(help="a pruned checkpoint, a GGUF file, an ONNX folder, or the folder of a run")
+        Path,
+        typer.Argument(help="a pruned checkpoint, a GGUF file, an ONNX folder, the folder of a run, or a stored model"),
     ],
     against: Annotated[str, typer.Option(help="the checkpoint it was made from, or a GGUF file")],
     pair: KnownPair = None,

@@ -89,53 +89,22 @@ class Lines:
         return self._places.popleft()
 
 
-def _chosen_pair(artefact: Path, pair: Pair | None, to: str | None, sample: Callable[[], str]) -> Pair:
-    """The pair to translate by: as asked, else what the model was cut for, else from the language that the text is in.
-
-    Raises:
-        RequestError: it is not known, or not one.
-    """
-    from runtime.formats.artefact import pair_of
-    from runtime.text.language import detected_language
-    from runtime.text.languages import find_language
-    from runtime.text.pairs import parse_pair, planned_pair
-
-    if pair is not None and to is None:
-        return pair
-    known = pair_of(artefact)
-    if to is None:
-        if chosen := planned_pair(known):
-            return chosen
-        said = f"was cut for {known}" if known else "names no language pair"
-        raise RequestError(
-            f"The model {said}: say which one with --pair, or the target with --to.",
-            next_command="the same with --pair en-de",
-        )
-    if pair is not None:
-        raise RequestError("--pair names the target already.", next_command="the same without --to")
-    target = find_language(to)
-    if target is None:
-        raise RequestError(f"'{to}' is no known language.", next_command="the same with --to de")
-    pairs = [parse_pair(each) for each in known.split(" + ")] if known else []
-    if len(fitting := [each for each in pairs if each.target == target]) == 1:
-        return fitting[0]
-    source = detected_language(sample())
-    if source is None or source == target:
-        what = "is in that language already" if source else "is too short to tell its language"
-        raise RequestError(f"The text {what}.", next_command=f"the same with --pair en-{target} instead of --to")
-    print(f"slimmoe: the text is in {source}; --pair says otherwise where it is not.", file=sys.stderr)
-    return parse_pair(f"{source}-{target}")
-
-
 @translating.command()
 def translate(
-    artefact: Annotated[Path, typer.Argument(help=ARTEFACT_HELP)],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] [TEXT|FILE|FOLDER]",
+            help=f"the model: {ARTEFACT_HELP}; without, the stored one for the pair. Then "
+            "documents, folders of them, or text; standard input when none",
+        ),
+    ] = None,
     pair: KnownPair = None,
     to: Annotated[
         str | None, typer.Option("--to", metavar="LANGUAGE", help="instead of --pair; the source is found by the text")
     ] = None,
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="documents, folders of them, or text; standard input when none")
+    model: Annotated[
+        str | None, typer.Option("--model", help="the model, where the first word shall not be taken for one")
     ] = None,
     output: Annotated[
         Path | None,
@@ -161,20 +130,20 @@ def translate(
     ] = False,
 ) -> None:
     """Translate documents (Word, HTML, Markdown, subtitles ...), or text line by line."""
-    from runtime.formats.artefact import find_artefact
     from runtime.translate.files import found_documents, jobs_for
+    from slimmoe.cli.choosing import model_and_pair, split_model
 
-    artefact = find_artefact(artefact)
-    words = texts or []
-    found = [found_documents(word) for word in words]
+    artefact, texts = split_model(words or [], model)
+    found = [found_documents(text) for text in texts]
     if documents := [each for each in found if each is not None]:
         from runtime.translate.memory import GivenTranslations
         from slimmoe.cli.documents import only_documents, readable, sample_of, translate_all
 
-        only_documents(words, found)
-        chosen = _chosen_pair(artefact, pair, to, lambda: sample_of([path for each in documents for path in each]))
+        only_documents(texts, found)
+        paths = [path for each in documents for path in each]
+        artefact, chosen = model_and_pair(artefact, pair, to, lambda: sample_of(paths))
         terms = _terms(glossary, chosen)
-        jobs = jobs_for(words, documents, chosen, output)
+        jobs = jobs_for(texts, documents, chosen, output)
         for job in jobs:
             if job.target is not None and job.target.exists():
                 _check_output(job.target, artefact, [each.source for each in jobs], True)
@@ -187,10 +156,10 @@ def translate(
         return
     if tmx:
         raise RequestError("--tmx is for documents.", next_command="the same command with a file")
-    lines = Lines(words)
+    lines = Lines(texts)
+    artefact, chosen = model_and_pair(artefact, pair, to, lambda: "\n".join(lines.sample()))
     if output is not None:
         _check_output(output, artefact, lines.files, overwrite)
-    chosen = _chosen_pair(artefact, pair, to, lambda: "\n".join(lines.sample()))
     with _translator(artefact, chosen, threads, prompt, exact, _terms(glossary, chosen)) as translator:
         _translate_lines(lines, output, translator(None))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from runtime.errors import RequestError
 from runtime.formats.artefact import find_artefact
 from runtime.formats.kinds import Kind, kind_of
+from runtime.formats.store import stored_folder
 from runtime.machine import memory_left
 from runtime.text.pairs import Pair
 from slimmoe.doctor.diagnosis import Diagnosis, Notes
@@ -16,7 +17,8 @@ def diagnose(model: str, pair: Pair, ratio: float = RATIO) -> Diagnosis:
     """Read what tells how a model will fare; no weights, and nothing is run.
 
     Args:
-        model: a folder, a GGUF file, the folder of a run, or a Hugging Face id whose files are in the cache.
+        model: a folder, a GGUF file, the folder of a run, a stored model's name, or a Hugging Face id whose files are
+            in the cache.
         pair: for the prompt, where the model was not cut for another.
         ratio: of the cut whose memory is told.
 
@@ -26,7 +28,9 @@ def diagnose(model: str, pair: Pair, ratio: float = RATIO) -> Diagnosis:
     from prune.hub import resolve_model
 
     path = Path(model)
-    if not path.exists() and path.suffix != ".gguf":
+    if not path.exists() and stored_folder(model):
+        path = find_artefact(path)
+    elif not path.exists() and path.suffix != ".gguf":
         path = resolve_model(model, local=True)
     elif path.is_dir():
         path = resolve_model(model)

@@ -1,6 +1,7 @@
 """Files of slimmoe's own that are damaged or say nonsense: plans, statistics, rows, and records beside them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.bad_inputs import (
     each,
     overwrite,
     sparse,
+    to_pipe,
     update,
     within,
     write,
@@ -181,4 +183,17 @@ CHECKS = Table(
         "another format": write(b'{"format": "x/1"}'),
     },
 )
-TABLES = {"plans": PLANS, "statistics": STATISTICS, "rows": ROWS, "checks": CHECKS}
+STORE = Table(
+    "store",
+    {"translate": "translate kept Save. --pair en-de --threads 1", "default": "models default kept"},
+    {
+        "a file": (lambda folder: shutil.rmtree(folder) or folder.write_text("x"), "store: Not a directory"),
+        "a link to itself": lambda folder: shutil.rmtree(folder) or folder.symlink_to(folder),
+        "a model that is empty": lambda folder: shutil.rmtree(folder / "kept") or (folder / "kept").mkdir(),
+        "half a model": within("kept/onnx/model_q4.onnx", Path.unlink),
+        "a model whose record is damaged": within("kept/slimmoe.json", write(b"[")),
+        "a model whose record is a pipe": within("kept/slimmoe.json", to_pipe),
+    },
+    by_all=("a file",),
+)
+TABLES = {"plans": PLANS, "statistics": STATISTICS, "rows": ROWS, "checks": CHECKS, "store": STORE}

@@ -48,7 +48,8 @@ def shelf(tiny_checkpoint: Path, tiny_onnx: Path, tmp_path_factory: pytest.TempP
     for name in ("model", "whole"):
         shutil.copytree(tiny_checkpoint, folder / name)
     others = shutil.ignore_patterns("model.onnx*", "model_int8*", "model_fp16*")
-    shutil.copytree(tiny_onnx, folder / "onnx", ignore=others)
+    for name in ("onnx", "store/kept"):
+        shutil.copytree(tiny_onnx, folder / name, ignore=others)
     plan_for(tiny_checkpoint, *[[0, 1, 2]] * 2).save(folder / "plan.json")
     for name in ("x.gguf", "y.gguf"):
         model = GgufModel(write_moe(folder / name))
@@ -111,12 +112,14 @@ def test_a_bad_input_is_one_sentence(table: str, verb: str, kind: str, shelf: Pa
     damage, pattern = found if isinstance(found, tuple) else (found, "")
     for name in ("out", "home"):
         (tmp_path / name).mkdir()
-    take(shelf, [*words, inputs.target], inputs.target, tmp_path)
+    store = ["store"] if words[0] == "models" else []
+    take(shelf, [*words, inputs.target, *store], inputs.target, tmp_path)
     if words[0] == "recover" and (tmp_path / "model").is_dir():  # only what was pruned is recovered
         shutil.copyfile(shelf / "plan.json", tmp_path / "model" / FILE)
     damage(tmp_path / inputs.target)
+    variables = {"HOME": str(tmp_path / "home"), "SLIMMOE_MODELS": str(tmp_path / "store")}
     before = state(tmp_path)
-    done = run_command(*words, seconds=PATIENCE, folder=tmp_path, variables={"HOME": str(tmp_path / "home")})
+    done = run_command(*words, seconds=PATIENCE, folder=tmp_path, variables=variables)
     assert done.status in (1, 2), (done.status, done.output, done.errors)
     assert "Traceback" not in done.errors, done.errors
     assert re.search(pattern, sentence_of(done.errors)), done.errors
