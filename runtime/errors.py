@@ -22,6 +22,7 @@ class SlimmoeError(Exception):
     exit_status = 1
 
     def __init__(self, sentence: str, *, next_command: str | None = None) -> None:
+        sentence = re.sub(r"\s*[\r\n]+\s*", " ", sentence)  # of what a file holds and the sentence quotes
         super().__init__(sentence if next_command is None else f"{sentence}\n  next: {next_command}")
         self.sentence = sentence
         self.next_command = next_command

@@ -65,7 +65,8 @@ class OnnxEngine(Stepper):
         inputs = [value.name for value in self._session.get_inputs()]
         past = [name for name in inputs if name.startswith(("past_key_values.", *STATES))]
         unknown = set(inputs) - {"input_ids", "attention_mask", *past}
-        if unknown or not past:
+        optional = [value.name for value in self._session.get_overridable_initializers()]
+        if unknown or not past or "num_logits_to_keep" not in optional:
             sentence = f"{path} has other inputs than this engine knows: {', '.join(inputs)}."
             raise WorkError(sentence, next_command="pip install -U slimmoe")
         widths = [value.shape[-1] for value in self._session.get_outputs() if value.name == "logits" and value.shape]

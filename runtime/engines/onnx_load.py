@@ -106,6 +106,8 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
                 enable_fallback=0,  # which prints, and tries the same again
             )
         producer = session.get_modelmeta().producer_name
+        for each in (*session.get_inputs(), *session.get_outputs(), *session.get_overridable_initializers()):
+            _ = each.name, each.shape  # text in a damaged graph may be none
     except Exception as error:
         raise _refusal(path, str(error), ort.__version__) from None
     if producer != PRODUCER:

@@ -23,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from runtime.errors import WorkError
 
-SECONDS = 1.0  # of the processor that a rendering may take; published templates take milliseconds
+SECONDS = 0.5  # of the processor that a rendering may take; published templates take milliseconds
 LONGEST = 1 << 20  # characters that a text, and items that a number may stand for
 DEEPEST = 200  # calls within calls
 Message = dict[str, Any]

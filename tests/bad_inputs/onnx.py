@@ -84,6 +84,12 @@ GRAPHS = Table(
         "a producer that is no text": within(
             GRAPH, lambda path: path.write_bytes(path.read_bytes().replace(b"slimmoe", b"slimmo\xff", 1))
         ),
+        "a dimension that is no text": within(
+            GRAPH, lambda path: path.write_bytes(path.read_bytes().replace(b"batch_size", b"batc\xff_size"))
+        ),
+        "an input's name on two lines": within(
+            GRAPH, lambda path: path.write_bytes(path.read_bytes().replace(b"num_logits", b"nu\n_logits"))
+        ),
         "an endless loop": graph(endless),
         "weights out of the folder": data_at(location="../../secret"),
         "weights far out of the folder": data_at(location="/etc/passwd"),
