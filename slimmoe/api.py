@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # the rooms behind these names are loaded by the function tha
     from export.verification import Verification
     from prune.calibrate.stats import Stats
     from prune.plan.plan import Plan
+    from prune.vocabulary.choose import Selection
     from slimmoe.doctor import Diagnosis
     from slimmoe.runs import Exported
 
@@ -74,30 +75,67 @@ def make_plan(
 
 
 def prune(
-    model: AnyPath, plan: "Plan | AnyPath", output: AnyPath, *, ragged: bool = False, text_only: bool = False
+    model: AnyPath,
+    plan: "Plan | AnyPath | None",
+    output: AnyPath,
+    *,
+    ragged: bool = False,
+    text_only: bool = False,
+    vocabulary: str | None = None,
+    corpus: AnyPath = CALIBRATION,
+    pair: AnyPair | None = None,
 ) -> Path:
     """Write a checkpoint folder or a GGUF file without the experts that the plan drops; all other bytes stay.
 
     Args:
+        plan: None keeps all experts, for ``vocabulary`` alone.
         output: a new folder; for a GGUF file a file, or a folder with a slash at its end. A GGUF file gets a Modelfile for
             Ollama beside it where the plan is of one pair.
         ragged: write each layer of a checkpoint with its own count, which only ONNX can hold.
         text_only: leave vision and audio parts of a checkpoint out: a causal language model is written.
+        vocabulary: cut a checkpoint's tokens as well: ``coverage=0.9999`` of the text, ``8192`` tokens, or a share, ``0.25``.
+        corpus: the text whose tokens are counted for it.
+        pair: of ``corpus``; default: the first that the plan or the model was made for.
 
     Raises:
-        RequestError: the plan does not fit the model, or ``output`` is there already.
+        RequestError: the plan does not fit the model, ``output`` is there already, or the tokens cannot be cut.
         WorkError: a tensor is missing or unknown, or the disk is full.
     """
     from prune.plan.plan import Plan
     from prune.rewrite import prune as rewrite
 
     chosen = Plan.load(Path(plan)) if isinstance(plan, str | Path) else plan
-    path = rewrite(Path(model), chosen, output, ragged, text_only)
-    if path.suffix == ".gguf":
+    selection = None
+    if vocabulary is not None and Path(model).suffix != ".gguf":
+        selection = _choose_vocabulary(Path(model), chosen, vocabulary, Path(corpus), pair)
+    path = rewrite(Path(model), chosen, output, ragged, text_only, selection)
+    if chosen and path.suffix == ".gguf":
         from export.gguf.modelfile import add_for_cut
 
         add_for_cut(Path(model), path, chosen.pair)
     return path
+
+
+def _choose_vocabulary(
+    model: Path, plan: "Plan | None", amount: str, corpus: Path, pair: AnyPair | None
+) -> "Selection":
+    from prune.checkpoint import Checkpoint
+    from prune.vocabulary.choose import Amount, choose_vocabulary
+    from runtime.errors import RequestError
+    from runtime.formats.artefact import pair_of
+    from runtime.text.pairs import planned_pair
+    from runtime.text.prompt_templates import PromptTemplate
+
+    size = Amount.parse(amount)
+    known = as_pair(pair) if pair is not None else planned_pair(plan.pair if plan else pair_of(model))
+    if known is None:
+        raise RequestError(
+            f"{model} was cut for no pair, so the pair of the text must be given.",
+            next_command=f"slimmoe prune {model} --vocabulary {amount} --corpus {corpus} --pair en-de -o DIR",
+        )
+    asked = plan.calibration.get("prompt") if plan else None
+    prompt = PromptTemplate.from_dict(asked) if asked else None
+    return choose_vocabulary(Checkpoint(model), size, known, corpus, prompt)
 
 
 def recover(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
 from slimmoe.cli.device import (
     DATA,
@@ -30,8 +31,8 @@ cutting = typer.Typer()
 @cutting.command()
 def prune(
     model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint, or a GGUF file")],
-    plan: Annotated[Path, typer.Option(help="what plan wrote")],
     output: Annotated[str, typer.Option("-o", "--output", help="where to write; for a GGUF file a file or a folder")],
+    plan: Annotated[Path | None, typer.Option(help="what plan wrote; not needed for --vocabulary alone")] = None,
     ragged: Annotated[
         bool,
         typer.Option("--ragged", help="write a layerwise plan with each layer's own count, which only ONNX can hold"),
@@ -42,8 +43,26 @@ def prune(
             "--text-only", help="leave out vision and audio parts: the decoder alone, a causal language model"
         ),
     ] = False,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="cut a checkpoint's tokens as well: coverage=0.9999 of the corpus, 8192 tokens, or a share, 0.25",
+        ),
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="text of the pair whose tokens --vocabulary counts  [default: data/calibration]")
+    ] = None,
+    pair: KnownPair = None,
 ) -> None:
     """Cut the other experts out of a checkpoint, or out of a GGUF file as it is: all types are kept, without torch."""
+    if vocabulary is None and (plan is None or corpus or pair):
+        raise RequestError(
+            "There is no --plan, and no --vocabulary to cut tokens alone."
+            if plan is None
+            else "The plan tells the pair and was made on its text: --corpus and --pair are for --vocabulary.",
+            next_command=f"slimmoe prune {model} --plan {plan or 'plan.json'} -o {output}",
+        )
     from prune.checkpoint import Checkpoint
     from prune.gguf_model import GgufModel
     from prune.rewrite.text_only import beside
@@ -53,7 +72,16 @@ def prune(
     source = Path(model) if is_gguf else resolve(model)
     if not is_gguf:
         warn_of_formats(str(source))
-    path = api.prune(source, plan, output, ragged=ragged, text_only=text_only)
+    path = api.prune(
+        source,
+        plan,
+        output,
+        ragged=ragged,
+        text_only=text_only,
+        vocabulary=vocabulary,
+        corpus=corpus or DATA / "calibration",
+        pair=pair,
+    )
     cut = moe_model(str(path))
     if cut.draft_places():
         say(
@@ -72,7 +100,20 @@ def prune(
         gone = sum(tensors[name].stop - tensors[name].start for name in others)
         say(f"vision and audio parts are left out: {len(others)} tensors, {gone / 1e6:.1f} MB")
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
+    if vocabulary is not None:
+        _say_vocabulary(path)
     say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {path}")
+
+
+def _say_vocabulary(folder: Path) -> None:
+    from runtime.formats.provenance import read_provenance
+
+    written = read_provenance(folder)
+    about = written.rest["vocabulary"] if written else {}
+    say(
+        f"{about['after']} of {about['before']} tokens stay; the corpus has {about['used']} different ones, and "
+        f"{100 * about['covered']:.2f} % of its text is in those that stay"
+    )
 
 
 def _say_what_is_left_out(folder: Path, others: Container[str] = ()) -> None:

@@ -1,0 +1,196 @@
+"""Which tokens of a checkpoint stay, by how often a pair's text has each: whole conversations, as the model is asked."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from prune.checkpoint import Checkpoint
+from prune.conversations import read_conversations
+from prune.vocabulary.byte_level import ByteLevelVocabulary
+from runtime.errors import RequestError
+from runtime.formats.model_folder import read_own_object
+from runtime.text.corpus import read_segments
+from runtime.text.pairs import Pair
+from runtime.text.prompt_templates import PromptTemplate
+
+# The count of tokens becomes a multiple of this, by tokens that would be next: matrix kernels take rows of the output layer
+# in groups (llama.cpp's repacked Q4_K of 8, those of GPUs of 64 to 256). K-quants themselves need a width of 256, not rows.
+MULTIPLE = 256
+_EXAMPLE = "--vocabulary coverage=0.9999   (or a number of tokens, 8192, or a share of them, 0.25)"
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How many tokens stay: a number of them, a share of them, or those that cover a share of the text.
+
+    Attributes:
+        coverage: 1 keeps every token that the text has.
+    """
+
+    text: str
+    tokens: int | None = None
+    share: float | None = None
+    coverage: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Amount":
+        """Read ``--vocabulary``.
+
+        Raises:
+            RequestError: it is none of the three.
+        """
+        name, _, value = text.rpartition("=")
+        try:
+            if not name and value.isdecimal() and int(value) > 1:
+                return cls(text, tokens=int(value))
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not 0 < number <= 1 or name not in ("", "coverage"):
+            raise RequestError(f"{text!r} is no size of a vocabulary.", next_command=f"the same with {_EXAMPLE}")
+        return cls(text, coverage=number) if name else cls(text, share=number)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The tokens of a checkpoint that stay.
+
+    Attributes:
+        keep: their ids in the source, sorted; a token's place in it is its new id.
+        before: how many the tokenizer had.
+        used: how many different ones the text has.
+        covered: share of the text's tokens that stay, 0 to 1.
+        sha256: of the text, its first 16 digits.
+    """
+
+    keep: list[int]
+    before: int
+    used: int
+    covered: float
+    amount: str
+    pair: str
+    corpus: str
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``slimmoe.json`` has it: ``keep`` as ranges, ``0-259 262 270-301``."""
+        return asdict(self) | {"keep": as_ranges(self.keep), "after": len(self.keep)}
+
+
+def as_ranges(ids: Iterable[int]) -> str:
+    """Sorted numbers as text, neighbours by the first and the last of them."""
+    runs: list[list[int]] = []
+    for number in ids:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def from_ranges(text: str) -> list[int]:
+    """The inverse of ``as_ranges``."""
+    ends = (part.partition("-") for part in text.split())
+    return [number for a, _, b in ends for number in range(int(a), int(b or a) + 1)]
+
+
+def named_ids(values: Any, key: str = "") -> set[int]:
+    """Ids of tokens that a config names: ``eos_token_id``, ``suppress_tokens`` and the like, at any depth."""
+    if isinstance(values, Mapping):
+        return {number for name, value in values.items() for number in named_ids(value, str(name))}
+    if isinstance(values, list):
+        return {number for value in values for number in named_ids(value, key)}
+    return {values} if is_id(key, values) else set()
+
+
+def is_id(key: str, value: Any) -> bool:
+    """Whether a value that a config has under ``key`` is the id of a token."""
+    ends = ("_token_id", "_token_ids", "_token_index", "suppress_tokens", "bad_words_ids")
+    return isinstance(value, int) and not isinstance(value, bool) and key.endswith(ends)
+
+
+def select(vocabulary: ByteLevelVocabulary, counts: Counter[int], amount: Amount, needed: set[int]) -> list[int]:
+    """Sorted ids of the tokens that stay, closed under merges, so that any text can still be encoded.
+
+    What every text needs (``ByteLevelVocabulary.always``) and ``needed`` stay; then the most frequent, then, where the
+    text has no more, those that were merged first.
+
+    Raises:
+        RequestError: more tokens must stay than ``amount`` allows.
+    """
+    kept = vocabulary.always | vocabulary.closed(needed)
+    if amount.coverage is None:
+        wanted = amount.tokens or round((amount.share or 0) * len(vocabulary.tokens))
+        if wanted < len(kept):
+            raise RequestError(
+                f"{len(kept)} tokens must stay (added ones, bytes, digits, punctuation), and --vocabulary {amount.text} "
+                f"leaves {wanted}.",
+                next_command=f"the same with --vocabulary {_whole(len(kept))}",
+            )
+    else:
+        wanted, covered = 0, sum(counts[each] for each in kept)
+        for number, count in counts.most_common():
+            if covered >= amount.coverage * counts.total():
+                break
+            for each in vocabulary.closed({number}) - kept:
+                kept.add(each)
+                covered += counts[each]
+    order = [*dict.fromkeys([*(number for number, _ in counts.most_common()), *vocabulary.merged])]
+    target = _whole(max(wanted, len(kept)))
+    while len(kept) < target:
+        before = len(kept)
+        for number in order:
+            if number in kept:
+                continue
+            more = vocabulary.closed({number}) - kept
+            if len(kept) + len(more) <= target:
+                kept |= more
+        if len(kept) == before:  # there are no more
+            break
+    return sorted(kept)
+
+
+def _whole(count: int) -> int:
+    return -(-count // MULTIPLE) * MULTIPLE
+
+
+def choose_vocabulary(
+    checkpoint: Checkpoint, amount: Amount, pair: Pair, corpus: Path, prompt: PromptTemplate | None = None
+) -> Selection:
+    """Count the tokens of a parallel corpus with its prompts, and choose.
+
+    Args:
+        prompt: how the model is asked; by default as the folder says.
+
+    Raises:
+        RequestError: the tokenizer is of a kind whose vocabulary is not cut, or goes past the embedding; the corpus cannot
+            be read; more tokens must stay than ``amount`` allows.
+        WorkError: the tokenizer is damaged.
+    """
+    folder = checkpoint.folder
+    vocabulary = ByteLevelVocabulary(folder)
+    rows = checkpoint.config.get("vocab_size") or 0
+    if (highest := max(vocabulary.tokens)) >= rows:
+        raise RequestError(
+            f"The tokenizer of {folder} has ids up to {highest}, and the embedding {rows} rows: such a vocabulary is not cut."
+        )
+    segments = read_segments(corpus, pair)
+    counts: Counter[int] = Counter()
+    for conversation in read_conversations(folder, segments, pair, longest=1 << 30, prompt=prompt):
+        counts.update(conversation.ids)
+    named = named_ids(checkpoint.stored_config) | named_ids(read_own_object(folder, "generation_config.json"))
+    keep = select(vocabulary, counts, amount, named & vocabulary.tokens.keys())
+    return Selection(
+        keep=keep,
+        before=len(vocabulary.tokens),
+        used=len(counts),
+        covered=sum(counts[each] for each in keep) / counts.total(),
+        amount=amount.text,
+        pair=str(pair),
+        corpus=str(corpus),
+        sha256=hashlib.sha256("\n".join(f"{a}\t{b}" for a, b in segments).encode()).hexdigest()[:16],
+    )
