@@ -192,11 +192,8 @@ def _provenance(
 ) -> Provenance:
     """Of a plan; without one that of the source, which may be pruned and recovered already."""
     source = read_provenance(checkpoint.folder) or Provenance()
-    tokens = source.rest.get("vocabulary")
     about = plan.to_dict() if plan else source.to_dict()
     if not plan:
         left_out = sorted({*source.left_out, *left_out})
-    about |= {"ragged": shape.ragged, "left_out": left_out}
-    if vocabulary or tokens:
-        about["vocabulary"] = record(vocabulary, tokens) if vocabulary else tokens
-    return Provenance.from_dict(about)
+    tokens = record(vocabulary, source.vocabulary, checkpoint.folder) if vocabulary else dict(source.vocabulary)
+    return Provenance.from_dict(about | {"ragged": shape.ragged, "left_out": left_out, "vocabulary": tokens})

@@ -1,7 +1,9 @@
 """A checkpoint with fewer tokens: the rows of its embedding and output layer, and every file that names a token's id."""
 
+import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,10 @@ from prune.checkpoint import Checkpoint
 from prune.rewrite.pieces import Copy, Piece, Rows
 from prune.vocabulary.byte_level import steps_of
 from prune.vocabulary.choose import Selection, from_ranges, is_id
-from runtime.errors import RequestError
+from runtime.errors import RequestError, WorkError
 from runtime.formats.json_object import read_object
 from runtime.formats.model_folder import TOKENIZER
+from runtime.formats.provenance import FILE
 
 # tokenizer.json says the same, and transformers reads it first; those would keep the old ids.
 LEFT_OUT = (
@@ -85,7 +88,7 @@ def renumber_tokenizer(stored: dict[str, Any], keep: list[int]) -> dict[str, Any
         parts = merge.split(" ") if isinstance(merge, str) else merge
         return {*parts, "".join(parts)} <= ids.keys()
 
-    changed = stored | {
+    changed = copy.deepcopy(stored) | {
         "model": model | {"vocab": ids, "merges": [each for each in model["merges"] if stays(each)]},
         "added_tokens": [each | {"id": numbers[each["id"]]} for each in stored.get("added_tokens") or []],
     }
@@ -114,12 +117,17 @@ def renumber_files(folder: Path, keep: list[int], rows: int) -> None:
         (folder / name).write_text(json.dumps(values, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def record(selection: Selection, before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What ``slimmoe.json`` says of the cut: ids of the model that had all its tokens, also after a second cut."""
+def record(selection: Selection, before: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What ``slimmoe.json`` says of the cut: ids of the model that had all its tokens, also after a second cut.
+
+    Raises:
+        WorkError: what it said of the first cut of ``folder`` is damaged.
+    """
     if not before:
         return selection.to_dict()
-    first = from_ranges(before["keep"])
-    earlier = Selection(
-        **{**vars(selection), "keep": [first[old] for old in selection.keep], "before": before["before"]}
-    )
-    return earlier.to_dict()
+    try:
+        first = from_ranges(before["keep"])
+        keep, tokens = [first[old] for old in selection.keep], int(before["before"])
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError):
+        raise WorkError(f"{folder / FILE} is damaged: its vocabulary is not that of the model.") from None
+    return replace(selection, keep=keep, before=tokens).to_dict()

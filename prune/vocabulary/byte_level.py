@@ -117,5 +117,5 @@ def _vocabulary(stored: dict[str, Any], folder: Path) -> tuple[dict[str, int], l
             f"The tokenizer of {folder} has a post-processor {sorted(map(str, unknown))[0]}, whose token ids are not known.",
             next_command=f"slimmoe prune {folder} --plan plan.json -o DIR   (its experts alone)",
         )
-    merges = [(*(each.split(" ") if isinstance(each, str) else each),) for each in model.get("merges") or []]
-    return ids, [pair for pair in merges if {*pair, "".join(pair)} <= ids.keys()]
+    merges = (each.split(" ") if isinstance(each, str) else each for each in model.get("merges") or [])
+    return ids, [(a, b) for a, b in merges if {a, b, a + b} <= ids.keys()]

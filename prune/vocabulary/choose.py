@@ -64,6 +64,8 @@ class Selection:
         before: how many the tokenizer had.
         used: how many different ones the text has.
         covered: share of the text's tokens that stay, 0 to 1.
+        expected: the same of other text like it, without the tokens that are in this one once and need not stay otherwise:
+            as many will be new there (the estimate of Good and Turing).
         sha256: of the text, its first 16 digits.
     """
 
@@ -71,6 +73,7 @@ class Selection:
     before: int
     used: int
     covered: float
+    expected: float
     amount: str
     pair: str
     corpus: str
@@ -127,13 +130,13 @@ def select(vocabulary: ByteLevelVocabulary, counts: Counter[int], amount: Amount
         wanted = amount.tokens or round((amount.share or 0) * len(vocabulary.tokens))
         if wanted < len(kept):
             raise RequestError(
-                f"{len(kept)} tokens must stay (added ones, bytes, digits, punctuation), and --vocabulary {amount.text} "
-                f"leaves {wanted}.",
+                f"{len(kept)} tokens must stay (added ones, bytes, numbers, punctuation), and --vocabulary {amount.text} leaves "
+                f"{wanted}.",
                 next_command=f"the same with --vocabulary {_whole(len(kept))}",
             )
     else:
         wanted, covered = 0, sum(counts[each] for each in kept)
-        for number, count in counts.most_common():
+        for number, _ in counts.most_common():
             if covered >= amount.coverage * counts.total():
                 break
             for each in vocabulary.closed({number}) - kept:
@@ -184,11 +187,14 @@ def choose_vocabulary(
         counts.update(conversation.ids)
     named = named_ids(checkpoint.stored_config) | named_ids(read_own_object(folder, "generation_config.json"))
     keep = select(vocabulary, counts, amount, named & vocabulary.tokens.keys())
+    covered = sum(counts[each] for each in keep)
+    seen_once = sum(counts[each] == 1 for each in {*keep} - vocabulary.always)
     return Selection(
         keep=keep,
         before=len(vocabulary.tokens),
         used=len(counts),
-        covered=sum(counts[each] for each in keep) / counts.total(),
+        covered=covered / counts.total(),
+        expected=(covered - seen_once) / counts.total(),
         amount=amount.text,
         pair=str(pair),
         corpus=str(corpus),

@@ -141,6 +141,7 @@ class Provenance:
         recoveries: in the order of time.
         prompt: how the model is asked, the dictionary of a ``runtime.text.prompt_templates.PromptTemplate``: of a plan what
             calibration asked; alone in the file of a model that was not cut.
+        vocabulary: which tokens stay, the dictionary of a ``prune.vocabulary.choose.Selection``; empty: all.
         rest: the plan's other fields: layers, calibration, seed.
     """
 
@@ -157,6 +158,7 @@ class Provenance:
     left_out: tuple[str, ...] = ()
     recoveries: tuple[Recovery, ...] = ()
     prompt: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary: Mapping[str, Any] = field(default_factory=dict)
     rest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -194,7 +196,7 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """As ``slimmoe.json`` has it."""
         found: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS} | dict(self.rest)
-        found["prompt"] = dict(self.prompt)
+        found |= {"prompt": dict(self.prompt), "vocabulary": dict(self.vocabulary)}
         return found | {"left_out": list(self.left_out), "recoveries": [each.to_dict() for each in self.recoveries]}
 
     def after(self, recovery: Recovery) -> "Provenance":
@@ -222,7 +224,7 @@ _TEXT, _NUMBER, _WHOLE = (str, "text"), (int | float, "a number"), (int, "a whol
 _FIELDS: dict[str, tuple[Any, str]] = {
     "format": _TEXT, "hash": _TEXT, "model": _TEXT, "fingerprint": _TEXT, "pair": _TEXT, "criterion": _TEXT,
     "allocation": _TEXT, "ratio": _NUMBER, "top_k": _WHOLE, "ragged": (bool, "true or false"), "left_out": (list, "a list"),
-    "prompt": (Mapping, "a JSON object"),
+    "prompt": (Mapping, "a JSON object"), "vocabulary": (Mapping, "a JSON object"),
 }  # fmt: skip
 
 

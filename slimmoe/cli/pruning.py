@@ -26,6 +26,9 @@ from slimmoe.cli.device import (
 from slimmoe.cli.models import moe_model, resolve, warn_of_formats
 
 cutting = typer.Typer()
+MOST_NEW = (
+    0.001  # of other text in tokens that a corpus lacks: with more of them, translations show it (docs/vocabulary.md)
+)
 
 
 @cutting.command()
@@ -109,11 +112,13 @@ def _say_vocabulary(folder: Path) -> None:
     from runtime.formats.provenance import read_provenance
 
     written = read_provenance(folder)
-    about = written.rest["vocabulary"] if written else {}
+    about = written.vocabulary if written else {}
     say(
-        f"{about['after']} of {about['before']} tokens stay; the corpus has {about['used']} different ones, and "
-        f"{100 * about['covered']:.2f} % of its text is in those that stay"
+        f"{about['after']} of {about['before']} tokens stay: {100 * about['covered']:.2f} % of the corpus is in them, and about "
+        f"{100 * about['expected']:.2f} % of other text like it will be"
     )
+    if about["covered"] - about["expected"] > MOST_NEW:
+        say("  the corpus is too short to tell which tokens the pair needs: give a longer one (docs/vocabulary.md)")
 
 
 def _say_what_is_left_out(folder: Path, others: Container[str] = ()) -> None:
