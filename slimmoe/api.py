@@ -134,8 +134,7 @@ def _choose_vocabulary(
             next_command=f"slimmoe prune {model} --vocabulary {amount} --corpus {corpus} --pair en-de -o DIR",
         )
     asked = plan.calibration.get("prompt") if plan else None
-    prompt = PromptTemplate.from_dict(asked) if asked else None
-    return choose_vocabulary(Checkpoint(model), size, known, corpus, prompt)
+    return choose_vocabulary(Checkpoint(model), size, known, corpus, PromptTemplate.from_dict(asked) if asked else None)
 
 
 def recover(
