@@ -73,7 +73,7 @@ COMMANDS: dict[str, str] = {
     "prune model --plan plan.json --corpus t.tsv -o out/c": "for --vocabulary",
     "prune x.gguf --vocabulary 2000 -o out/c.gguf": "--vocabulary is for checkpoints",
     "prune model --vocabulary half --pair en-de -o out/c": "no size of a vocabulary",
-    "prune model --vocabulary 300 --pair en-de -o out/c": "tokens must stay",
+    "prune model --vocabulary 100 --pair en-de -o out/c": "tokens must stay",
     "prune model --vocabulary 0.5 --corpus none.tsv --pair en-de -o out/c": "no corpus file none.tsv",
     "recover nowhere --pair en-de -o out/r": "",
     "recover model --pair en-de --steps 0 -o out/r": "--steps",
