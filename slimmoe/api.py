@@ -93,7 +93,7 @@ def prune(
             Ollama beside it where the plan is of one pair.
         ragged: write each layer of a checkpoint with its own count, which only ONNX can hold.
         text_only: leave vision and audio parts of a checkpoint out: a causal language model is written.
-        vocabulary: cut a checkpoint's tokens as well: ``coverage=0.9999`` of the text, ``8192`` tokens, or a share, ``0.25``.
+        vocabulary: cut tokens as well: ``coverage=0.9999`` of the text, ``8192`` tokens, or a share, ``0.25``.
         corpus: the text whose tokens are counted for it.
         pair: of ``corpus``; default: the first that the plan or the model was made for.
 
@@ -106,13 +106,14 @@ def prune(
 
     chosen = Plan.load(Path(plan)) if isinstance(plan, str | Path) else plan
     selection = None
-    if vocabulary is not None and Path(model).suffix != ".gguf":
+    if vocabulary is not None:
         selection = _choose_vocabulary(Path(model), chosen, vocabulary, Path(corpus), pair)
     path = rewrite(Path(model), chosen, output, ragged, text_only, selection)
-    if chosen and path.suffix == ".gguf":
+    made_for = chosen.pair if chosen else selection.pair if selection else ""
+    if made_for and path.suffix == ".gguf":
         from export.gguf.modelfile import add_for_cut
 
-        add_for_cut(Path(model), path, chosen.pair)
+        add_for_cut(Path(model), path, made_for)
     return path
 
 
@@ -120,21 +121,24 @@ def _choose_vocabulary(
     model: Path, plan: "Plan | None", amount: str, corpus: Path, pair: AnyPair | None
 ) -> "Selection":
     from prune.checkpoint import Checkpoint
+    from prune.gguf_model import GgufModel
     from prune.vocabulary.choose import Amount, choose_vocabulary
     from runtime.errors import RequestError
     from runtime.formats.artefact import pair_of
     from runtime.text.pairs import planned_pair
     from runtime.text.prompt_templates import PromptTemplate
 
-    size = Amount.parse(amount)
+    size, is_gguf = Amount.parse(amount), model.suffix == ".gguf"
     known = as_pair(pair) if pair is not None else planned_pair(plan.pair if plan else pair_of(model))
     if known is None:
         raise RequestError(
             f"{model} was cut for no pair, so the pair of the text must be given.",
-            next_command=f"slimmoe prune {model} --vocabulary {amount} --corpus {corpus} --pair en-de -o DIR",
+            next_command=f"slimmoe prune {model} --vocabulary {amount} --corpus {corpus} --pair en-de -o "
+            f"{'FILE.gguf' if is_gguf else 'DIR'}",
         )
     asked = plan.calibration.get("prompt") if plan else None
-    return choose_vocabulary(Checkpoint(model), size, known, corpus, PromptTemplate.from_dict(asked) if asked else None)
+    prompt = PromptTemplate.from_dict(asked) if asked else None
+    return choose_vocabulary(GgufModel(model) if is_gguf else Checkpoint(model), size, known, corpus, prompt)
 
 
 def recover(

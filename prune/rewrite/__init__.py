@@ -28,7 +28,7 @@ def prune(
             slash at its end) for a file that is named by the source, the pair and the share that is cut.
         ragged: do not pad: write each layer with its own count, for ONNX and ``prune.loading.load_model`` alone.
         text_only: leave vision and audio parts of a checkpoint out: a causal language model is written.
-        vocabulary: the tokens of a checkpoint that stay; None: all.
+        vocabulary: the tokens that stay; None: all.
 
     Raises:
         RequestError: there is no such model, the plan does not fit it, ``output`` holds something already, or the embedding
@@ -38,12 +38,10 @@ def prune(
     source = Path(source)
     if source.is_dir() or (source.suffix != ".gguf" and not source.exists()):
         return prune_checkpoint(source, plan, Path(output), ragged, text_only, vocabulary)
-    if ragged or text_only or vocabulary or not plan:
+    if ragged or text_only:
         option = "has one count of experts for all layers: --ragged" if ragged else "holds no other part: --text-only"
-        if vocabulary or not plan:
-            option = "keeps all its tokens: --vocabulary"
         raise RequestError(
             f"{source} is a GGUF file, which {option} is for checkpoints.",
             next_command=f"slimmoe prune {source} --plan plan.json -o FILE.gguf",
         )
-    return prune_gguf(source, plan, output)
+    return prune_gguf(source, plan, output, vocabulary)

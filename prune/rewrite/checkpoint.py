@@ -15,7 +15,7 @@ from prune.plan.plan import Plan
 from prune.rewrite.pieces import Piece, cut, write_data
 from prune.rewrite.shape import Shape, check_plan, cut_shape, whole_shape
 from prune.rewrite.text_only import beside, check_text_only, is_of_others, own_name, text_config
-from prune.rewrite.vocabulary import LEFT_OUT, cut_rows, record, renumber_config, renumber_files
+from prune.rewrite.vocabulary import LEFT_OUT, cut_rows, renumber_config, renumber_files, with_tokens
 from prune.vocabulary.choose import Selection
 from runtime.errors import WorkError
 from runtime.formats.copying import write_all
@@ -192,8 +192,8 @@ def _provenance(
 ) -> Provenance:
     """Of a plan; without one that of the source, which may be pruned and recovered already."""
     source = read_provenance(checkpoint.folder) or Provenance()
-    about = plan.to_dict() if plan else source.to_dict()
+    about = Provenance.from_dict(plan.to_dict()) if plan else source
     if not plan:
         left_out = sorted({*source.left_out, *left_out})
-    tokens = record(vocabulary, source.vocabulary, checkpoint.folder) if vocabulary else dict(source.vocabulary)
-    return Provenance.from_dict(about | {"ragged": shape.ragged, "left_out": left_out, "vocabulary": tokens})
+    about = replace(about, ragged=shape.ragged, left_out=tuple(left_out))
+    return with_tokens(about, vocabulary, source, checkpoint.folder)

@@ -1,4 +1,4 @@
-"""A checkpoint with fewer tokens: the rows of its embedding and output layer, and every file that names a token's id."""
+"""A model with fewer tokens: the rows of its embedding and output layer, and every file or key that names a token's id."""
 
 import copy
 import json
@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from prune.checkpoint import Checkpoint
+from prune.gguf_model import GgufModel
 from prune.rewrite.pieces import Copy, Piece, Rows
-from prune.vocabulary.byte_level import steps_of
-from prune.vocabulary.choose import Selection, from_ranges, is_id
+from prune.vocabulary.choose import ID_ENDS, Selection, from_ranges, is_id, rows_of
+from prune.vocabulary.gguf import MERGES, TOKENS
+from prune.vocabulary.tokenizer_json import steps_of
 from runtime.errors import RequestError, WorkError
+from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_names import split_layer
+from runtime.formats.gguf_writer import encode
 from runtime.formats.json_object import read_object
 from runtime.formats.model_folder import TOKENIZER
-from runtime.formats.provenance import FILE
+from runtime.formats.provenance import Provenance
 
 # tokenizer.json says the same, and transformers reads it first; those would keep the old ids.
 LEFT_OUT = (
@@ -28,32 +33,32 @@ LEFT_OUT = (
 )
 
 
-def cut_rows(checkpoint: Checkpoint, pieces: list[Piece], keep: list[int]) -> list[Piece]:
+def cut_rows(model: Checkpoint | GgufModel, pieces: list[Piece], keep: list[int]) -> list[Piece]:
     """The pieces of a cut with the rows ``keep`` alone of every tensor that has one for each token.
 
     Those are the tensors outside the layers whose first axis is as long as the vocabulary.
 
     Raises:
-        RequestError: a tensor of the embedding or output layer is quantised in blocks that hold several tokens.
+        RequestError: a tensor of the embedding or output layer is quantised in blocks that hold several tokens; ``keep``
+            is of another model.
     """
-    rows = checkpoint.config["vocab_size"]
-    outside = {
-        piece.name
-        for piece in pieces
-        if checkpoint.split_layer(piece.name)[0] < 0 and not piece.name.startswith(checkpoint.family.beside or ("\0",))
-    }
-    by_token = {name for name in outside if checkpoint.tensors[name].shape[:1] == (rows,)}
+    rows, is_gguf = rows_of(model), isinstance(model, GgufModel)
+    if keep[-1] >= rows:
+        raise RequestError(f"The vocabulary was chosen for another model: {model.source} has {rows} tokens.")
+    outside = {piece.name for piece in pieces if _is_outside(model, piece.name)}
+    by_token = {name for name in outside if model.tensors[name].shape[:1] == (rows,)}
     modules = tuple(name.rpartition(".")[0] + "." for name in by_token)
     across = [
         name
         for name in sorted(outside - by_token)
-        if rows in checkpoint.tensors[name].shape or (modules and name.startswith(modules))
+        if rows in model.tensors[name].shape or (modules and name.startswith(modules))
     ]
     if across or not by_token:
         raise RequestError(
-            f"{across[0] if across else 'The embedding'} of {checkpoint.folder} does not have one row for each of "
+            f"{across[0] if across else 'The embedding'} of {model.source} does not have one row for each of "
             f"{rows} tokens, so its vocabulary is not cut.",
-            next_command=f"slimmoe prune {checkpoint.folder} --plan plan.json -o DIR   (its experts alone)",
+            next_command=f"slimmoe prune {model.source} --plan plan.json -o {'FILE.gguf' if is_gguf else 'DIR'}   "
+            "(its experts alone)",
         )
     return [
         Piece(piece.name, Rows(piece.content.source, keep, 0))
@@ -61,6 +66,32 @@ def cut_rows(checkpoint: Checkpoint, pieces: list[Piece], keep: list[int]) -> li
         else piece
         for piece in pieces
     ]
+
+
+def _is_outside(model: Checkpoint | GgufModel, name: str) -> bool:
+    """Whether a tensor may have a row for each token: those of layers have none, save where they predict by themselves."""
+    if isinstance(model, GgufModel):
+        layer, _ = split_layer(name)
+        return layer is None or layer in model.draft_layers
+    return model.split_layer(name)[0] < 0 and not name.startswith(model.family.beside or ("\0",))
+
+
+def renumber_metadata(file: GgufFile, keep: list[int]) -> dict[str, bytes | None]:
+    """Entries of a GGUF file's metadata that change with its tokens; None leaves one out."""
+    numbers, tokens, entries = {old: new for new, old in enumerate(keep)}, file.get(TOKENS), {}
+    kept = {tokens[old] for old in keep}
+    for key, value in file.metadata.items():
+        if key == MERGES:
+            new = [merge for merge in file.get(key) if (parts := merge.split(" ")) and {*parts, "".join(parts)} <= kept]
+        elif key.startswith("tokenizer.ggml.") and value.count == len(tokens):
+            old = file.get(key)
+            new = [old[number] for number in keep]
+        elif key.endswith((*ID_ENDS, ".vocab_size")):
+            new = renumber_config(file.get(key), numbers, len(tokens), key)
+        else:
+            continue
+        entries[key] = None if new is None else encode(key, new, value)
+    return entries | {key: None for key in file.metadata if key == "tokenizer.huggingface.json"}
 
 
 def renumber_config(values: Any, numbers: Mapping[int, int], rows: int, key: str = "") -> Any:
@@ -75,7 +106,7 @@ def renumber_config(values: Any, numbers: Mapping[int, int], rows: int, key: str
         return [each for each in found if each is not None] if any(is_id(key, value) for value in values) else found
     if is_id(key, values):
         return values if values < 0 else numbers.get(values)
-    return len(numbers) if key == "vocab_size" and values == rows else values
+    return len(numbers) if key.rpartition(".")[2] == "vocab_size" and values == rows else values
 
 
 def renumber_tokenizer(stored: dict[str, Any], keep: list[int]) -> dict[str, Any]:
@@ -117,17 +148,24 @@ def renumber_files(folder: Path, keep: list[int], rows: int) -> None:
         (folder / name).write_text(json.dumps(values, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def record(selection: Selection, before: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What ``slimmoe.json`` says of the cut: ids of the model that had all its tokens, also after a second cut.
+def with_tokens(about: Provenance, selection: Selection | None, before: Provenance, source: Path) -> Provenance:
+    """What a cut says of itself, with its tokens by their ids in the model that had all, also after a second cut.
+
+    Args:
+        about: of the experts; a cut of tokens alone was made for the pair of their text.
+        before: of ``source``, which may have fewer tokens already.
 
     Raises:
-        WorkError: what it said of the first cut of ``folder`` is damaged.
+        WorkError: what ``source`` says of that is damaged.
     """
-    if not before:
-        return selection.to_dict()
-    try:
-        first = from_ranges(before["keep"])
-        keep, tokens = [first[old] for old in selection.keep], int(before["before"])
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError):
-        raise WorkError(f"{folder / FILE} is damaged: its vocabulary is not that of the model.") from None
-    return replace(selection, keep=keep, before=tokens).to_dict()
+    if not selection:
+        return replace(about, vocabulary=before.vocabulary)
+    if before.vocabulary:
+        try:
+            first, tokens = from_ranges(before.vocabulary["keep"]), int(before.vocabulary["before"])
+            selection = replace(selection, keep=[first[old] for old in selection.keep], before=tokens)
+        except (ValueError, IndexError, KeyError, TypeError, AttributeError):
+            raise WorkError(f"{source} is damaged: its record of the vocabulary is not that of the model.") from None
+    return replace(
+        about, vocabulary=selection.to_dict(), pair=about.pair or selection.pair, model=about.model or str(source)
+    )

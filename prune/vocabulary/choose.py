@@ -1,5 +1,6 @@
-"""Which tokens of a checkpoint stay, by how often a pair's text has each: whole conversations, as the model is asked."""
+"""Which tokens of a model stay, by how often a pair's text has each: whole conversations, as the model is asked."""
 
+import contextlib
 import hashlib
 import math
 from collections import Counter
@@ -9,17 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from prune.checkpoint import Checkpoint
-from prune.conversations import read_conversations
-from prune.vocabulary.byte_level import ByteLevelVocabulary
-from runtime.errors import RequestError
+from prune.conversations import Conversation, make_conversations, read_conversations
+from prune.gguf_model import GgufModel
+from prune.vocabulary.gguf import read_gguf_vocabulary
+from prune.vocabulary.tokenizer_json import read_vocabulary
+from prune.vocabulary.vocabulary import Vocabulary
+from runtime.engines.llama import BATCH, LlamaEngine
+from runtime.errors import RequestError, WorkError
+from runtime.formats.gguf_names import EMBEDDING
 from runtime.formats.model_folder import read_own_object
-from runtime.text.corpus import read_segments
+from runtime.text.corpus import Segments, read_segments
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
 
 # The count of tokens becomes a multiple of this, by tokens that would be next: matrix kernels take rows of the output layer
 # in groups (llama.cpp's repacked Q4_K of 8, those of GPUs of 64 to 256). K-quants themselves need a width of 256, not rows.
 MULTIPLE = 256
+ID_ENDS = ("_token_id", "_token_ids", "_token_index", "suppress_tokens", "bad_words_ids")  # of a config's keys
 _EXAMPLE = "--vocabulary coverage=0.9999   (or a number of tokens, 8192, or a share of them, 0.25)"
 
 
@@ -57,7 +64,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class Selection:
-    """The tokens of a checkpoint that stay.
+    """The tokens of a model that stay.
 
     Attributes:
         keep: their ids in the source, sorted; a token's place in it is its new id.
@@ -112,14 +119,13 @@ def named_ids(values: Any, key: str = "") -> set[int]:
 
 def is_id(key: str, value: Any) -> bool:
     """Whether a value that a config has under ``key`` is the id of a token."""
-    ends = ("_token_id", "_token_ids", "_token_index", "suppress_tokens", "bad_words_ids")
-    return isinstance(value, int) and not isinstance(value, bool) and key.endswith(ends)
+    return isinstance(value, int) and not isinstance(value, bool) and key.endswith(ID_ENDS)
 
 
-def select(vocabulary: ByteLevelVocabulary, counts: Counter[int], amount: Amount, needed: set[int]) -> list[int]:
+def select(vocabulary: Vocabulary, counts: Counter[int], amount: Amount, needed: set[int]) -> list[int]:
     """Sorted ids of the tokens that stay, closed under merges, so that any text can still be encoded.
 
-    What every text needs (``ByteLevelVocabulary.always``) and ``needed`` stay; then the most frequent, then, where the
+    What every text needs (``Vocabulary.always``) and ``needed`` stay; then the most frequent, then, where the
     text has no more, those that were merged first.
 
     Raises:
@@ -162,30 +168,28 @@ def _whole(count: int) -> int:
 
 
 def choose_vocabulary(
-    checkpoint: Checkpoint, amount: Amount, pair: Pair, corpus: Path, prompt: PromptTemplate | None = None
+    model: Checkpoint | GgufModel, amount: Amount, pair: Pair, corpus: Path, prompt: PromptTemplate | None = None
 ) -> Selection:
-    """Count the tokens of a parallel corpus with its prompts, and choose.
+    """Count the tokens of a parallel corpus with its prompts, and choose. Of a GGUF file without torch.
 
     Args:
-        prompt: how the model is asked; by default as the folder says.
+        prompt: how the model is asked; by default as the folder or file says.
 
     Raises:
         RequestError: the tokenizer is of a kind whose vocabulary is not cut, or goes past the embedding; the corpus cannot
             be read; more tokens must stay than ``amount`` allows.
         WorkError: the tokenizer is damaged.
     """
-    folder = checkpoint.folder
-    vocabulary = ByteLevelVocabulary(folder)
-    rows = checkpoint.config.get("vocab_size") or 0
-    if (highest := max(vocabulary.tokens)) >= rows:
+    vocabulary, named = _facts(model)
+    if (highest := max(vocabulary.tokens)) >= (rows := rows_of(model)):
         raise RequestError(
-            f"The tokenizer of {folder} has ids up to {highest}, and the embedding {rows} rows: such a vocabulary is not cut."
+            f"The tokenizer of {model.source} has ids up to {highest}, and the embedding {rows} rows: such a vocabulary is "
+            "not cut."
         )
     segments = read_segments(corpus, pair)
     counts: Counter[int] = Counter()
-    for conversation in read_conversations(folder, segments, pair, longest=1 << 30, prompt=prompt):
+    for conversation in _conversations(model, segments, pair, prompt):
         counts.update(conversation.ids)
-    named = named_ids(checkpoint.stored_config) | named_ids(read_own_object(folder, "generation_config.json"))
     keep = select(vocabulary, counts, amount, named & vocabulary.tokens.keys())
     covered = sum(counts[each] for each in keep)
     seen_once = sum(counts[each] == 1 for each in {*keep} - vocabulary.always)
@@ -200,3 +204,37 @@ def choose_vocabulary(
         corpus=str(corpus),
         sha256=hashlib.sha256("\n".join(f"{a}\t{b}" for a, b in segments).encode()).hexdigest()[:16],
     )
+
+
+def rows_of(model: Checkpoint | GgufModel) -> int:
+    """How many tokens the embedding has room for.
+
+    Raises:
+        WorkError: a GGUF file has no embedding.
+    """
+    if isinstance(model, Checkpoint):
+        return model.config.get("vocab_size") or 0
+    if (embedding := model.tensors.get(EMBEDDING)) is None:
+        raise WorkError(f"{model.source} is damaged: it has no {EMBEDDING}.")
+    return embedding.shape[0]
+
+
+def _facts(model: Checkpoint | GgufModel) -> tuple[Vocabulary, set[int]]:
+    """The tokens, and the ids that the model's settings name."""
+    if isinstance(model, GgufModel):
+        settings = {key: model.file.get(key) for key in model.file.metadata if key.endswith(ID_ENDS)}
+        return read_gguf_vocabulary(model.file), named_ids(settings)
+    named = named_ids(model.stored_config) | named_ids(read_own_object(model.folder, "generation_config.json"))
+    return read_vocabulary(model.folder), named
+
+
+def _conversations(
+    model: Checkpoint | GgufModel, segments: Segments, pair: Pair, prompt: PromptTemplate | None
+) -> list[Conversation]:
+    """Of any length: none is run."""
+    longest = 1 << 30
+    if isinstance(model, Checkpoint):
+        return read_conversations(model.folder, segments, pair, longest, prompt)
+    with contextlib.closing(LlamaEngine(model.source, context=BATCH, mapped=True)) as engine:
+        template = engine.template.asked(prompt)
+        return make_conversations(template, lambda texts: [*map(engine.encode, texts)], segments, pair, longest)

@@ -9,7 +9,7 @@ from runtime.errors import RequestError
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.kinds import kind_of, snapshot_of
 from runtime.formats.onnx_folder import graph_file
-from runtime.formats.provenance import gguf_provenance, read_provenance
+from runtime.formats.provenance import Provenance, gguf_provenance, read_provenance
 
 _ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model_fp16": "f16", "model": "f32"}
 
@@ -53,16 +53,26 @@ def describe(artefact: Path) -> dict[str, Any]:
         kind, provenance = _gguf_type(file), gguf_provenance(artefact, file.get)
     else:
         graph = graph_file(artefact)
-        kind, provenance = _ONNX_TYPES.get(graph.stem, graph.stem), read_provenance(graph.parent.parent)
+        kind, provenance = _ONNX_TYPES.get(graph.stem, graph.stem), provenance_of(artefact)
     return {"type": kind, "provenance": provenance.row() if provenance and provenance.is_cut else {}}
+
+
+def provenance_of(artefact: Path) -> Provenance:
+    """What an artefact or checkpoint says of where it comes from; empty where slimmoe did not cut it.
+
+    Raises:
+        RequestError: there is no such artefact.
+        WorkError: the GGUF file or the folder's ``slimmoe.json`` is damaged.
+    """
+    if artefact.suffix == ".gguf":
+        return gguf_provenance(artefact, GgufFile(artefact).get) or Provenance()
+    folder = artefact if artefact.is_dir() and not (artefact / "onnx").is_dir() else graph_file(artefact).parent.parent
+    return read_provenance(folder) or Provenance()
 
 
 def pair_of(artefact: Path) -> str:
     """The pair that an artefact or checkpoint was cut for, or several (``en-de + de-en``); empty where it says nothing."""
-    if artefact.is_dir() and not (artefact / "onnx").is_dir():
-        provenance = read_provenance(artefact)
-        return provenance.pair if provenance else ""
-    return describe(artefact)["provenance"].get("pair", "")
+    return provenance_of(artefact).pair
 
 
 def _artefacts_in(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import WorkError
-from runtime.formats.json_object import read_object
+from runtime.formats.json_object import parse_object, read_object
 from runtime.formats.model_folder import own_file
 
 FILE = "slimmoe.json"
@@ -163,8 +163,14 @@ class Provenance:
 
     @property
     def is_cut(self) -> bool:
-        """Whether a plan or a recovery is told, and not only how an unpruned model is asked."""
-        return bool(self.hash or self.pair or self.ratio or self.recoveries)
+        """Whether a plan, a recovery or fewer tokens are told, and not only how an unpruned model is asked."""
+        return bool(self.hash or self.pair or self.ratio or self.recoveries or self.vocabulary)
+
+    @property
+    def tokens(self) -> tuple[int, int] | None:
+        """How many tokens stay, and how many there were; None: all stay, or the record of them is damaged."""
+        after, before = (self.vocabulary.get(name) for name in ("after", "before"))
+        return (after, before) if isinstance(after, int) and isinstance(before, int) and 0 < after <= before else None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Provenance":
@@ -210,6 +216,8 @@ class Provenance:
             keys |= {"slimmoe.recovered": True, "slimmoe.recoveries": recovery_text(self.recoveries)}
         if self.prompt:
             keys["slimmoe.prompt"] = json.dumps(dict(self.prompt), ensure_ascii=False)
+        if self.vocabulary:
+            keys["slimmoe.vocabulary"] = json.dumps(dict(self.vocabulary), ensure_ascii=False)
         return keys
 
     def row(self) -> dict[str, Any]:
@@ -233,6 +241,13 @@ def _of_type(value: Any, kind: Any, otherwise: str) -> Any:
     if not isinstance(value, kind) or truth_for_number or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(otherwise)
     return value
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        return parse_object(text.encode())
+    except ValueError:
+        raise ValueError("vocabulary is no JSON object") from None
 
 
 def read_provenance(folder: Path) -> Provenance | None:
@@ -270,9 +285,12 @@ def gguf_provenance(path: Path, get: Callable[[str], Any]) -> Provenance | None:
     """
     found = {name: value for name in _GGUF_FIELDS if (value := get(f"slimmoe.{name}")) is not None}
     recoveries, recovered = get("slimmoe.recoveries"), get("slimmoe.recovered")
-    if not found and not recoveries and not recovered:
+    tokens = get("slimmoe.vocabulary")
+    if not found and not recoveries and not recovered and not tokens:
         return None
     try:
+        if tokens is not None:
+            found["vocabulary"] = _object(_of_type(tokens, str, "vocabulary is not text"))
         if recoveries is not None:
             known = parse_recoveries(_of_type(recoveries, str, "slimmoe.recoveries is not text"))
         else:

@@ -50,7 +50,7 @@ def prune(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="cut a checkpoint's tokens as well: coverage=0.9999 of the corpus, 8192 tokens, or a share, 0.25",
+            help="cut tokens as well: coverage=0.9999 of the corpus, 8192 tokens, or a share, 0.25",
         ),
     ] = None,
     corpus: Annotated[
@@ -91,6 +91,8 @@ def prune(
             "the layer of multi-token prediction stays for llama.cpp to draft with; no statistics are of its experts: it keeps "
             f"those of the same numbers as layer {max(cut.moe_layers)}, and its drafts may be taken less often"
         )
+    if vocabulary is not None:
+        _say_vocabulary(path)
     if is_gguf:
         if GgufModel(source).has_unloaded and not cut.draft_places():
             say("layers of multi-token prediction are left out: llama.cpp does not draft with this architecture's")
@@ -103,16 +105,13 @@ def prune(
         gone = sum(tensors[name].stop - tensors[name].start for name in others)
         say(f"vision and audio parts are left out: {len(others)} tensors, {gone / 1e6:.1f} MB")
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
-    if vocabulary is not None:
-        _say_vocabulary(path)
     say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {path}")
 
 
-def _say_vocabulary(folder: Path) -> None:
-    from runtime.formats.provenance import read_provenance
+def _say_vocabulary(path: Path) -> None:
+    from runtime.formats.artefact import provenance_of
 
-    written = read_provenance(folder)
-    about = written.vocabulary if written else {}
+    about = provenance_of(path).vocabulary
     say(
         f"{about['after']} of {about['before']} tokens stay: {100 * about['covered']:.2f} % of the corpus is in them, and about "
         f"{100 * about['expected']:.2f} % of other text like it will be"

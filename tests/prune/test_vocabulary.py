@@ -23,8 +23,8 @@ from prune.conversations import read_conversations
 from prune.recovery.recover import recover
 from prune.rewrite import prune
 from prune.tokenizer import read_tokenizer
-from prune.vocabulary.byte_level import ByteLevelVocabulary
 from prune.vocabulary.choose import Amount, Selection, as_ranges, choose_vocabulary, from_ranges, select
+from prune.vocabulary.tokenizer_json import read_vocabulary
 from runtime.errors import RequestError, WorkError
 from runtime.formats.provenance import read_provenance
 from runtime.text.corpus import SHIPPED, read_segments
@@ -209,7 +209,7 @@ def test_a_second_cut_still_names_the_first_model_s_tokens(tiny_checkpoint: Path
     assert as_ranges(kept) == about.vocabulary["keep"]
     stored = json.loads((first / "slimmoe.json").read_text())
     (first / "slimmoe.json").write_text(json.dumps(stored | {"vocabulary": {"keep": "0-9 x", "before": 12288}}))
-    with pytest.raises(WorkError, match="its vocabulary is not that of the model"):
+    with pytest.raises(WorkError, match="its record of the vocabulary is not that of the model"):
         cut(first, tmp_path / "third", "2816")
     assert not (tmp_path / "third").exists()
 
@@ -223,7 +223,7 @@ def test_a_teacher_with_other_tokens_is_refused(tiny_checkpoint: Path, tmp_path:
 
 
 def test_the_size_is_what_was_asked_for(tiny_checkpoint: Path) -> None:
-    vocabulary = ByteLevelVocabulary(tiny_checkpoint)
+    vocabulary = read_vocabulary(tiny_checkpoint)
     rare, often = vocabulary.merged[-1], vocabulary.merged[-2]
     counts = Counter({rare: 1, often: 9999})
 
@@ -294,4 +294,4 @@ def test_llama_cpp_gives_the_same_ids_and_onnx_has_the_tokens(tiny_checkpoint: P
 
 
 def test_the_default_model_s_tokenizer_is_of_the_kind_that_is_cut() -> None:
-    assert len(ByteLevelVocabulary(TOKENIZER).merged) == 12028
+    assert len(read_vocabulary(TOKENIZER).merged) == 12028
