@@ -10,7 +10,7 @@ from typing import Any
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.rewrite.pieces import Copy, Piece, Rows
-from prune.vocabulary.choose import ID_ENDS, Selection, from_ranges, is_id, rows_of
+from prune.vocabulary.choose import ID_ENDS, Selection, is_id, kept_ids, rows_of
 from prune.vocabulary.gguf import MERGES, TOKENS
 from prune.vocabulary.tokenizer_json import steps_of
 from runtime.errors import RequestError, WorkError
@@ -161,11 +161,10 @@ def with_tokens(about: Provenance, selection: Selection | None, before: Provenan
     if not selection:
         return replace(about, vocabulary=before.vocabulary)
     if before.vocabulary:
-        try:
-            first, tokens = from_ranges(before.vocabulary["keep"]), int(before.vocabulary["before"])
-            selection = replace(selection, keep=[first[old] for old in selection.keep], before=tokens)
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError):
-            raise WorkError(f"{source} is damaged: its record of the vocabulary is not that of the model.") from None
+        first = kept_ids(before.vocabulary, source)
+        if len(first) <= selection.keep[-1]:
+            raise WorkError(f"{source} is damaged: its record of the vocabulary is not that of the model.")
+        selection = replace(selection, keep=[first[old] for old in selection.keep], before=before.vocabulary["before"])
     return replace(
         about, vocabulary=selection.to_dict(), pair=about.pair or selection.pair, model=about.model or str(source)
     )

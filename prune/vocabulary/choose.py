@@ -17,6 +17,7 @@ from prune.vocabulary.tokenizer_json import read_vocabulary
 from prune.vocabulary.vocabulary import Vocabulary
 from runtime.engines.llama import BATCH, LlamaEngine
 from runtime.errors import RequestError, WorkError
+from runtime.formats.artefact import provenance_of
 from runtime.formats.gguf_names import EMBEDDING
 from runtime.formats.model_folder import read_own_object
 from runtime.text.corpus import Segments, read_segments
@@ -106,6 +107,40 @@ def from_ranges(text: str) -> list[int]:
     """The inverse of ``as_ranges``."""
     ends = (part.partition("-") for part in text.split())
     return [number for a, _, b in ends for number in range(int(a), int(b or a) + 1)]
+
+
+def kept_ids(record: Mapping[str, Any], source: Path) -> list[int]:
+    """The ids in the first model of the tokens of ``source``, by its record of them (``Selection.to_dict``).
+
+    Raises:
+        WorkError: the record is damaged.
+    """
+    try:
+        ids = from_ranges(record["keep"])
+        if ids != sorted({*ids}) or not 0 < len(ids) == record["after"] <= record["before"]:
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise WorkError(f"{source} is damaged: its record of the vocabulary is not that of the model.") from None
+    return ids
+
+
+def kept_of(artefact: Path, source: Path) -> list[int] | None:
+    """The ids in ``source`` of the tokens of what was made from it; None where it has them all, or none is known to be lost.
+
+    Raises:
+        RequestError: ``source`` lacks some of them.
+        WorkError: a record is damaged.
+    """
+    mine, others = provenance_of(artefact).vocabulary, provenance_of(source).vocabulary
+    if not mine or mine.get("keep") == others.get("keep"):
+        return None
+    ids = kept_ids(mine, artefact)
+    places = {first: number for number, first in enumerate(kept_ids(others, source))} if others else None
+    if places is None:
+        return ids
+    if lost := {*ids} - places.keys():
+        raise RequestError(f"{artefact} has {len(lost)} tokens that {source} lacks, so it was not made from that.")
+    return [places[first] for first in ids]
 
 
 def named_ids(values: Any, key: str = "") -> set[int]:
