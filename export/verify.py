@@ -23,7 +23,7 @@ from prune.conversations import Conversation
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Plan
 from prune.rewrite.shape import check_plan, groups_after
-from prune.vocabulary.choose import kept_of
+from prune.vocabulary.selection import kept_of
 from runtime.errors import RequestError
 from runtime.formats.files import scratch_folder
 from runtime.formats.gguf_file import GgufFile

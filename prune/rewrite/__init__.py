@@ -5,7 +5,7 @@ from pathlib import Path
 from prune.plan.plan import Plan
 from prune.rewrite.checkpoint import prune_checkpoint
 from prune.rewrite.gguf import prune_gguf
-from prune.vocabulary.choose import Selection
+from prune.vocabulary.selection import Selection
 from runtime.errors import RequestError
 
 
@@ -28,7 +28,7 @@ def prune(
             slash at its end) for a file that is named by the source, the pair and the share that is cut.
         ragged: do not pad: write each layer with its own count, for ONNX and ``prune.loading.load_model`` alone.
         text_only: leave vision and audio parts of a checkpoint out: a causal language model is written.
-        vocabulary: the tokens that stay; None: all.
+        vocabulary: the tokens that stay; None: as ``plan`` says, or all.
 
     Raises:
         RequestError: there is no such model, the plan does not fit it, ``output`` holds something already, or the embedding
@@ -36,6 +36,8 @@ def prune(
         WorkError: the source is damaged or holds tensors that no rule describes, or the disk is full.
     """
     source = Path(source)
+    if vocabulary is None and plan and plan.vocabulary:
+        vocabulary = Selection.from_dict(plan.vocabulary)
     if source.is_dir() or (source.suffix != ".gguf" and not source.exists()):
         return prune_checkpoint(source, plan, Path(output), ragged, text_only, vocabulary)
     if ragged or text_only:

@@ -16,7 +16,7 @@ from prune.rewrite.pieces import Piece, cut, write_data
 from prune.rewrite.shape import Shape, check_plan, cut_shape, whole_shape
 from prune.rewrite.text_only import beside, check_text_only, is_of_others, own_name, text_config
 from prune.rewrite.vocabulary import LEFT_OUT, cut_rows, renumber_config, renumber_files, with_tokens
-from prune.vocabulary.choose import Selection
+from prune.vocabulary.selection import Selection
 from runtime.errors import WorkError
 from runtime.formats.copying import write_all
 from runtime.formats.files import new_folder, require_space

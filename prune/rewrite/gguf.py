@@ -16,7 +16,7 @@ from prune.plan.plan import Plan
 from prune.rewrite.pieces import Piece, cut, write_data
 from prune.rewrite.shape import Shape, check_plan, cut_shape, whole_shape
 from prune.rewrite.vocabulary import cut_rows, renumber_metadata, with_tokens
-from prune.vocabulary.choose import Selection
+from prune.vocabulary.selection import Selection
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_space
 from runtime.formats.gguf_names import NEEDED_EXPERTS, in_layer

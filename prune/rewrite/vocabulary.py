@@ -10,8 +10,9 @@ from typing import Any
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.rewrite.pieces import Copy, Piece, Rows
-from prune.vocabulary.choose import ID_ENDS, Selection, is_id, kept_ids, rows_of
+from prune.vocabulary.choose import ID_ENDS, is_id, rows_of
 from prune.vocabulary.gguf import MERGES, TOKENS
+from prune.vocabulary.selection import Selection, kept_ids
 from prune.vocabulary.tokenizer_json import steps_of
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_file import GgufFile

@@ -2,145 +2,33 @@
 
 import contextlib
 import hashlib
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prune.checkpoint import Checkpoint
 from prune.conversations import Conversation, make_conversations, read_conversations
 from prune.gguf_model import GgufModel
+from prune.plan.plan import Plan
 from prune.vocabulary.gguf import read_gguf_vocabulary
+from prune.vocabulary.selection import Amount, Selection
 from prune.vocabulary.tokenizer_json import read_vocabulary
 from prune.vocabulary.vocabulary import Vocabulary
 from runtime.engines.llama import BATCH, LlamaEngine
 from runtime.errors import RequestError, WorkError
-from runtime.formats.artefact import provenance_of
+from runtime.formats.artefact import pair_of
 from runtime.formats.gguf_names import EMBEDDING
 from runtime.formats.model_folder import read_own_object
 from runtime.text.corpus import Segments, read_segments
-from runtime.text.pairs import Pair
+from runtime.text.pairs import Pair, planned_pair
 from runtime.text.prompt_templates import PromptTemplate
 
 # The count of tokens becomes a multiple of this, by tokens that would be next: matrix kernels take rows of the output layer
 # in groups (llama.cpp's repacked Q4_K of 8, those of GPUs of 64 to 256). K-quants themselves need a width of 256, not rows.
 MULTIPLE = 256
 ID_ENDS = ("_token_id", "_token_ids", "_token_index", "suppress_tokens", "bad_words_ids")  # of a config's keys
-_EXAMPLE = "--vocabulary coverage=0.9999   (or a number of tokens, 8192, or a share of them, 0.25)"
-
-
-@dataclass(frozen=True)
-class Amount:
-    """How many tokens stay: a number of them, a share of them, or those that cover a share of the text.
-
-    Attributes:
-        coverage: 1 keeps every token that the text has.
-    """
-
-    text: str
-    tokens: int | None = None
-    share: float | None = None
-    coverage: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> "Amount":
-        """Read ``--vocabulary``.
-
-        Raises:
-            RequestError: it is none of the three.
-        """
-        name, _, value = text.rpartition("=")
-        try:
-            if not name and value.isdecimal() and int(value) > 1:
-                return cls(text, tokens=int(value))
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not 0 < number <= 1 or name not in ("", "coverage"):
-            raise RequestError(f"{text!r} is no size of a vocabulary.", next_command=f"the same with {_EXAMPLE}")
-        return cls(text, coverage=number) if name else cls(text, share=number)
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The tokens of a model that stay.
-
-    Attributes:
-        keep: their ids in the source, sorted; a token's place in it is its new id.
-        before: how many the tokenizer had.
-        used: how many different ones the text has.
-        covered: share of the text's tokens that stay, 0 to 1.
-        expected: the same of other text like it, without the tokens that are in this one once and need not stay otherwise:
-            as many will be new there (the estimate of Good and Turing).
-        sha256: of the text, its first 16 digits.
-    """
-
-    keep: list[int]
-    before: int
-    used: int
-    covered: float
-    expected: float
-    amount: str
-    pair: str
-    corpus: str
-    sha256: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """As ``slimmoe.json`` has it: ``keep`` as ranges, ``0-259 262 270-301``."""
-        return asdict(self) | {"keep": as_ranges(self.keep), "after": len(self.keep)}
-
-
-def as_ranges(ids: Iterable[int]) -> str:
-    """Sorted numbers as text, neighbours by the first and the last of them."""
-    runs: list[list[int]] = []
-    for number in ids:
-        if runs and runs[-1][1] == number - 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-
-
-def from_ranges(text: str) -> list[int]:
-    """The inverse of ``as_ranges``."""
-    ends = (part.partition("-") for part in text.split())
-    return [number for a, _, b in ends for number in range(int(a), int(b or a) + 1)]
-
-
-def kept_ids(record: Mapping[str, Any], source: Path) -> list[int]:
-    """The ids in the first model of the tokens of ``source``, by its record of them (``Selection.to_dict``).
-
-    Raises:
-        WorkError: the record is damaged.
-    """
-    try:
-        ids = from_ranges(record["keep"])
-        if ids != sorted({*ids}) or not 0 < len(ids) == record["after"] <= record["before"]:
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise WorkError(f"{source} is damaged: its record of the vocabulary is not that of the model.") from None
-    return ids
-
-
-def kept_of(artefact: Path, source: Path) -> list[int] | None:
-    """The ids in ``source`` of the tokens of what was made from it; None where it has them all, or none is known to be lost.
-
-    Raises:
-        RequestError: ``source`` lacks some of them.
-        WorkError: a record is damaged.
-    """
-    mine, others = provenance_of(artefact).vocabulary, provenance_of(source).vocabulary
-    if not mine or mine.get("keep") == others.get("keep"):
-        return None
-    ids = kept_ids(mine, artefact)
-    places = {first: number for number, first in enumerate(kept_ids(others, source))} if others else None
-    if places is None:
-        return ids
-    if lost := {*ids} - places.keys():
-        raise RequestError(f"{artefact} has {len(lost)} tokens that {source} lacks, so it was not made from that.")
-    return [places[first] for first in ids]
 
 
 def named_ids(values: Any, key: str = "") -> set[int]:
@@ -273,3 +161,32 @@ def _conversations(
     with contextlib.closing(LlamaEngine(model.source, context=BATCH, mapped=True)) as engine:
         template = engine.template.asked(prompt)
         return make_conversations(template, lambda texts: [*map(engine.encode, texts)], segments, pair, longest)
+
+
+def choose(source: Path, amount: str, corpus: Path, pair: Pair | None = None, plan: Plan | None = None) -> Selection:
+    """``choose_vocabulary`` for a checkpoint's folder or a GGUF file.
+
+    Args:
+        amount: as ``Amount.parse`` reads it.
+        pair: of ``corpus``; None: the first that ``plan`` or the model was made for.
+        plan: of the experts, by which the model is asked.
+
+    Raises:
+        RequestError: see ``choose_vocabulary``; the model was made for no pair and none is given.
+    """
+    size, is_gguf = Amount.parse(amount), source.suffix == ".gguf"
+    known = pair or planned_pair(plan.pair if plan else pair_of(source))
+    if known is None:
+        raise RequestError(
+            f"{source} was cut for no pair, so the pair of the text must be given.",
+            next_command=f"slimmoe prune {source} --vocabulary {amount} --corpus {corpus} --pair en-de -o "
+            f"{'FILE.gguf' if is_gguf else 'DIR'}",
+        )
+    asked = plan.calibration.get("prompt") if plan else None
+    prompt = PromptTemplate.from_dict(asked) if asked else None
+    return choose_vocabulary(GgufModel(source) if is_gguf else Checkpoint(source), size, known, corpus, prompt)
+
+
+def add_vocabulary(plan: Plan, source: Path, amount: str, corpus: Path) -> Plan:
+    """The plan with the tokens that stay of its model, ``source``. See ``choose``."""
+    return replace(plan, vocabulary=choose(source, amount, corpus, None, plan).to_dict())

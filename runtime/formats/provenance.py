@@ -223,6 +223,7 @@ class Provenance:
     def row(self) -> dict[str, Any]:
         """What a row of bench.jsonl says of it."""
         found: dict[str, Any] = {name: value for name in _ROW_FIELDS if (value := getattr(self, name)) != ""}
+        found |= {"tokens": self.tokens[0]} if self.tokens else {}
         if self.recoveries:
             found |= {"recovered": True, "recoveries": [each.summary() for each in self.recoveries]}
         return found
@@ -284,8 +285,7 @@ def gguf_provenance(path: Path, get: Callable[[str], Any]) -> Provenance | None:
         WorkError: a key is of another type.
     """
     found = {name: value for name in _GGUF_FIELDS if (value := get(f"slimmoe.{name}")) is not None}
-    recoveries, recovered = get("slimmoe.recoveries"), get("slimmoe.recovered")
-    tokens = get("slimmoe.vocabulary")
+    recoveries, recovered, tokens = (get(f"slimmoe.{name}") for name in ("recoveries", "recovered", "vocabulary"))
     if not found and not recoveries and not recovered and not tokens:
         return None
     try:

@@ -24,11 +24,9 @@ from slimmoe.cli.device import (
     say,
 )
 from slimmoe.cli.models import moe_model, resolve, warn_of_formats
+from slimmoe.cli.planning import say_vocabulary
 
 cutting = typer.Typer()
-MOST_NEW = (
-    0.001  # of other text in tokens that a corpus lacks: with more of them, translations show it (docs/vocabulary.md)
-)
 
 
 @cutting.command()
@@ -69,6 +67,7 @@ def prune(
     from prune.checkpoint import Checkpoint
     from prune.gguf_model import GgufModel
     from prune.rewrite.text_only import beside
+    from runtime.formats.artefact import provenance_of
     from slimmoe import api
 
     is_gguf = model.endswith(".gguf")
@@ -91,8 +90,9 @@ def prune(
             "the layer of multi-token prediction stays for llama.cpp to draft with; no statistics are of its experts: it keeps "
             f"those of the same numbers as layer {max(cut.moe_layers)}, and its drafts may be taken less often"
         )
-    if vocabulary is not None:
-        _say_vocabulary(path)
+    tokens = provenance_of(path).vocabulary
+    if tokens and tokens != provenance_of(source).vocabulary:
+        say_vocabulary(tokens)
     if is_gguf:
         if GgufModel(source).has_unloaded and not cut.draft_places():
             say("layers of multi-token prediction are left out: llama.cpp does not draft with this architecture's")
@@ -106,18 +106,6 @@ def prune(
         say(f"vision and audio parts are left out: {len(others)} tensors, {gone / 1e6:.1f} MB")
     size = sum(file.stat().st_size for file in path.glob("*.safetensors"))
     say(f"pruned checkpoint, {size / 1e6:.1f} MB of weights: {path}")
-
-
-def _say_vocabulary(path: Path) -> None:
-    from runtime.formats.artefact import provenance_of
-
-    about = provenance_of(path).vocabulary
-    say(
-        f"{about['after']} of {about['before']} tokens stay: {100 * about['covered']:.2f} % of the corpus is in them, and about "
-        f"{100 * about['expected']:.2f} % of other text like it will be"
-    )
-    if about["covered"] - about["expected"] > MOST_NEW:
-        say("  the corpus is too short to tell which tokens the pair needs: give a longer one (docs/vocabulary.md)")
 
 
 def _say_what_is_left_out(folder: Path, others: Container[str] = ()) -> None:
@@ -180,15 +168,22 @@ def fit(
     memory: Annotated[str, typer.Option(help="of the whole machine, for example 8GiB")],
     pair: PairOption = DEFAULT_PAIR,
     context: Annotated[int, typer.Option(min=1, help="tokens of prompt and translation to hold")] = 1024,
+    vocabulary: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="with so many tokens, 8192, or this share of them, 0.25")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell which pruning ratio and type fit into a memory, before any work is done."""
     from export.fit import fit, table
+    from prune.vocabulary.choose import rows_of
+    from prune.vocabulary.selection import Amount
     from runtime.errors import WorkError
     from runtime.measure.memory import parse_memory
 
     size = parse_memory(memory, "slimmoe fit MODEL --memory 8GiB")
-    found = fit(moe_model(model), size, context)
+    known = moe_model(model)
+    tokens = Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0
+    found = fit(known, size, context, tokens)
     best = found.recommended
     if as_json:
         print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))
@@ -214,4 +209,5 @@ def fit(
         options = f"PAIR={pair} RATIO={best.ratio:g} MODEL={model}"
         if best.format == "GGUF":
             options += f" QUANT={best.type}"
+        options += f" VOCABULARY={vocabulary}" if vocabulary else ""
         say(f"  next: make export {options}")

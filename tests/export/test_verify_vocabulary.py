@@ -14,7 +14,8 @@ from export.onnx import export_onnx
 from export.verify import EXACT_BAR, verify
 from prune.checkpoint import Checkpoint
 from prune.rewrite import prune
-from prune.vocabulary.choose import Amount, Selection, choose_vocabulary
+from prune.vocabulary.choose import choose_vocabulary
+from prune.vocabulary.selection import Amount, Selection
 from runtime.errors import RequestError, WorkError
 from runtime.text.corpus import read_segments
 from tests.export.test_verify import DEV, KEEP, PAIR, tensor

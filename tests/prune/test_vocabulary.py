@@ -23,7 +23,8 @@ from prune.conversations import read_conversations
 from prune.recovery.recover import recover
 from prune.rewrite import prune
 from prune.tokenizer import read_tokenizer
-from prune.vocabulary.choose import Amount, Selection, as_ranges, choose_vocabulary, from_ranges, select
+from prune.vocabulary.choose import choose_vocabulary, select
+from prune.vocabulary.selection import Amount, Selection, as_ranges, from_ranges
 from prune.vocabulary.tokenizer_json import read_vocabulary
 from runtime.errors import RequestError, WorkError
 from runtime.formats.provenance import read_provenance

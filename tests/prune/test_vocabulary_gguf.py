@@ -14,7 +14,8 @@ from export.gguf.tokenizer import compare
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.rewrite import prune
-from prune.vocabulary.choose import Amount, Selection, choose_vocabulary, from_ranges
+from prune.vocabulary.choose import choose_vocabulary
+from prune.vocabulary.selection import Amount, Selection, from_ranges
 from runtime.engines.llama import LlamaEngine
 from runtime.errors import RequestError, WorkError
 from runtime.formats.artefact import provenance_of
