@@ -10,6 +10,7 @@ from typing import Any
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.rewrite.pieces import Copy, Piece, Rows
+from prune.tokenizer import SENTENCEPIECE
 from prune.vocabulary.choose import ID_ENDS, is_id, rows_of
 from prune.vocabulary.gguf import MERGES, TOKENS
 from prune.vocabulary.selection import Selection, kept_ids
@@ -29,9 +30,9 @@ LEFT_OUT = (
     "vocab.txt",
     "added_tokens.json",
     "tekken.json",
-    "tokenizer.model",
     "tiktoken.model",
 )
+_KINDS = ("unk", "bos", "eos", "pad")  # of ids that SentencePiece's file names
 
 
 def cut_rows(model: Checkpoint | GgufModel, pieces: list[Piece], keep: list[int]) -> list[Piece]:
@@ -107,7 +108,7 @@ def renumber_config(values: Any, numbers: Mapping[int, int], rows: int, key: str
         return [each for each in found if each is not None] if any(is_id(key, value) for value in values) else found
     if is_id(key, values):
         return values if values < 0 else numbers.get(values)
-    return len(numbers) if key.rpartition(".")[2] == "vocab_size" and values == rows else values
+    return len(numbers) if key.rpartition(".")[2].startswith("vocab_size") and values == rows else values
 
 
 def renumber_tokenizer(stored: dict[str, Any], keep: list[int]) -> dict[str, Any]:
@@ -145,8 +146,33 @@ def renumber_files(folder: Path, keep: list[int], rows: int) -> None:
     if decoder := changed.get("tokenizer_config.json", {}).get("added_tokens_decoder"):
         new = {str(numbers[int(old)]): token for old, token in decoder.items() if int(old) in numbers}
         changed["tokenizer_config.json"]["added_tokens_decoder"] = new
+    if (folder / SENTENCEPIECE).exists():
+        _cut_sentencepiece(folder / SENTENCEPIECE, numbers)
     for name, values in changed.items():
         (folder / name).write_text(json.dumps(values, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def _cut_sentencepiece(path: Path, numbers: Mapping[int, int]) -> None:
+    """SentencePiece's own file, which llama.cpp's converter takes the scores from; what is none by that name is left out."""
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2
+
+    model: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[reportAttributeAccessIssue]
+    try:
+        model.ParseFromString(path.read_bytes())
+    except DecodeError:
+        model.Clear()
+    if not model.pieces:
+        path.unlink()
+        return
+    pieces = [piece for number, piece in enumerate(model.pieces) if number in numbers]
+    del model.pieces[:]
+    model.pieces.extend(pieces)
+    spec = model.trainer_spec
+    spec.vocab_size = len(pieces)
+    for kind in _KINDS:
+        setattr(spec, f"{kind}_id", numbers.get(getattr(spec, f"{kind}_id"), -1))
+    path.write_bytes(model.SerializeToString())
 
 
 def with_tokens(about: Provenance, selection: Selection | None, before: Provenance, source: Path) -> Provenance:

@@ -1,4 +1,5 @@
-"""The vocabulary of a tokenizer.json, where it is of a kind that can be cut: BPE on bytes."""
+"""The vocabulary of a tokenizer.json, where it is of a kind that can be cut: BPE on bytes, or SentencePiece's, which falls back
+to them."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from prune.vocabulary.vocabulary import Vocabulary
 from runtime.errors import RequestError
 from runtime.formats.model_folder import TOKENIZER, read_own_object
 
-BYTE_LEVEL_SPACE = "Ġ"
+BYTE_LEVEL_SPACE, SENTENCEPIECE_SPACE = "Ġ", "▁"
+BYTES = dict.fromkeys(f"<0x{value:02X}>" for value in range(256))  # as SentencePiece spells them
 _PROCESSORS = ("ByteLevel", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "Sequence")
 
 
@@ -22,7 +24,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     """What stands in ``folder/tokenizer.json``.
 
     Raises:
-        RequestError: there is none, or it is of another kind than byte-level BPE.
+        RequestError: there is none, or it is of another kind than BPE on bytes or SentencePiece's BPE.
         WorkError: the file is damaged.
     """
     stored = read_own_object(folder, TOKENIZER)
@@ -31,25 +33,29 @@ def read_vocabulary(folder: Path) -> Vocabulary:
             f"{folder} has no {TOKENIZER}, and a vocabulary is cut there.",
             next_command=f"cp ORIGINAL/{TOKENIZER} {folder}/",
         )
+    again = f"slimmoe prune {folder} --plan plan.json -o DIR   (its experts alone)"
     model = stored.get("model") or {}
-    splits = {each.get("type") for each in steps_of(stored.get("pre_tokenizer"), "pretokenizers")}
-    others = ("byte_fallback", "dropout", "continuing_subword_prefix", "end_of_word_suffix")
     ids = model.get("vocab")
-    fits = model.get("type") == "BPE" and "ByteLevel" in splits and not any(model.get(key) for key in others)
-    if not fits or not isinstance(ids, dict) or not {*ByteLevel.alphabet()} <= ids.keys():
-        kind = (
-            f"{model.get('type') or 'unknown'}{', with bytes for what it lacks' if model.get('byte_fallback') else ''}"
-        )
+    splits = {each.get("type") for each in steps_of(stored.get("pre_tokenizer"), "pretokenizers")}
+    on_bytes = "ByteLevel" in splits and not model.get("byte_fallback")
+    needed = ByteLevel.alphabet() if on_bytes else [*BYTES]
+    others = any(model.get(key) for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
+    known = model.get("type") == "BPE" and (on_bytes or model.get("byte_fallback")) and not others
+    if not known or not isinstance(ids, dict) or not {*needed} <= ids.keys():
         raise RequestError(
-            f"The tokenizer of {folder} is of another kind ({kind}) than BPE on bytes, the only one whose vocabulary is cut.",
-            next_command=f"slimmoe prune {folder} --plan plan.json -o DIR   (its experts alone)",
+            f"The tokenizer of {folder} is of the kind {model.get('type') or 'unknown'}, whose vocabulary is not cut: that of "
+            "BPE that has all bytes is.",
+            next_command=again,
         )
     processors = {each.get("type") for each in steps_of(stored.get("post_processor"), "processors")}
     if unknown := processors - {*_PROCESSORS}:
         raise RequestError(
             f"The tokenizer of {folder} has a post-processor {sorted(map(str, unknown))[0]}, whose token ids are not known.",
-            next_command=f"slimmoe prune {folder} --plan plan.json -o DIR   (its experts alone)",
+            next_command=again,
         )
     added = {each["content"]: int(each["id"]) for each in stored.get("added_tokens") or []}
     pairs = (each.split(" ") if isinstance(each, str) else each for each in model.get("merges") or [])
-    return Vocabulary(ids, added, ((a, b) for a, b in pairs), ByteLevel.alphabet(), BYTE_LEVEL_SPACE)
+    if model.get("unk_token") in ids:
+        needed = [*needed, model["unk_token"]]
+    space = BYTE_LEVEL_SPACE if on_bytes else SENTENCEPIECE_SPACE
+    return Vocabulary(ids, added, ((a, b) for a, b in pairs), needed, space)

@@ -72,7 +72,7 @@ COMMANDS: dict[str, str] = {
     "prune model -o out/c": "no --plan",
     "prune model --plan plan.json --corpus t.tsv -o out/c": "for --vocabulary",
     "prune x.gguf --vocabulary 2000 -o out/c.gguf": "was cut for no pair",
-    "prune x.gguf --vocabulary 2000 --pair en-de -o out/c.gguf": "of another kind",
+    "prune x.gguf --vocabulary 2000 --pair en-de -o out/c.gguf": "of the kind",
     "prune model --vocabulary half --pair en-de -o out/c": "no size of a vocabulary",
     "prune model --vocabulary 100 --pair en-de -o out/c": "tokens must stay",
     "prune model --vocabulary 0.5 --corpus none.tsv --pair en-de -o out/c": "no corpus file none.tsv",
