@@ -108,11 +108,11 @@ class Selection:
         Raises:
             ValueError: a field is missing or wrong, as a sentence's end.
         """
-        if why := mismatch(record, _Fields, "its vocabulary"):
-            raise ValueError(why)
+        if why := mismatch(record, _Fields, "it"):
+            raise ValueError(f"vocabulary is none that can be followed: {why}")
         ids = from_ranges(record["keep"])
         if ids != sorted({*ids}) or not 0 < len(ids) == record["after"] <= record["before"]:
-            raise ValueError("the tokens of its vocabulary are unsorted, or not as many as it says")
+            raise ValueError("vocabulary has its tokens unsorted, or not as many as it says")
         names = cls.__dataclass_fields__.keys() - {"keep"}
         return cls(keep=ids, **{name: record[name] for name in names})
 

@@ -106,5 +106,7 @@ def test_what_cannot_be_compared_is_said(whole, tokens, cut, text, tmp_path) -> 
     for keep in ("5-3", "0-9", 7):
         damaged = record | {"vocabulary": record["vocabulary"] | {"keep": keep}}
         (fewer / "slimmoe.json").write_text(json.dumps(damaged))
-        with pytest.raises(WorkError, match="its record of the vocabulary"):
+        with pytest.raises(RequestError, match="is no plan that can be followed: its vocabulary"):
             verify(fewer, whole, text, PAIR)
+        with pytest.raises(WorkError, match="its record of the vocabulary"):
+            verify(tmp_path / "cut.gguf", fewer, text, PAIR)
