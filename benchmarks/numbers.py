@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import criteria_report, onnx_types, reproduction_report, translators, types
+from runtime.measure.labels import label
 from runtime.measure.rows import provenance, ratio
 from runtime.report import signatures_of, table_of
 
@@ -66,6 +67,20 @@ def _translators_costs(rows: Rows) -> str:
     return f"{translators.costs(rows)}\n\n{', '.join(machines)}, 1 thread.\n"
 
 
+def _vocabulary(rows: Rows) -> str:
+    lines = [
+        "| pair | type | model | file MB | peak MB | chrF++ | BLEU |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in sorted(rows, key=lambda row: row["pair"]):
+        sizes = f"{row['size_bytes'] / 1e6:.1f} | {row['peak_bytes'] / 1e6:.0f}"
+        lines.append(
+            f"| {row['pair']} | {row['type']} | {label(row)} | {sizes} | {row['chrf']:.1f} | {row['bleu']:.1f} |"
+        )
+    signatures = dict.fromkeys(row["chrf_signature"] for row in rows)
+    return "\n".join(lines) + f"\n\nchrF++: `{'`, `'.join(signatures)}`.\n"
+
+
 WAYS: dict[str, Callable[[Rows], str]] = {
     "report": _report,
     "limits": partial(_report, on_screen=False),
@@ -73,6 +88,7 @@ WAYS: dict[str, Callable[[Rows], str]] = {
     "criteria": _criteria,
     "onnx-types": _onnx_types,
     "gguf-types": types.table,
+    "vocabulary": _vocabulary,
     "translators": _translators,
     "translators-bleu": _translators_bleu,
     "translators-costs": _translators_costs,

@@ -60,13 +60,14 @@ class Fit:
     reason: str
 
 
-def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choice]:
+def _choices(checkpoint: Checkpoint, usable: int, context: int, tokens: float) -> Iterator[Choice]:
     config, weights = sizes_of(checkpoint), read_weights(checkpoint)
+    config |= {"vocab_size": round(tokens * config["vocab_size"])}
     most, layers = max(checkpoint.moe_layers.values()), checkpoint.layer_count
     able = formats_of(checkpoint)
     metadata = {
-        "GGUF": metadata_bytes(checkpoint, "GGUF"),
-        "ONNX": metadata_bytes(checkpoint, "ONNX") + rotary_bytes(checkpoint, config),
+        "GGUF": tokens * metadata_bytes(checkpoint, "GGUF"),
+        "ONNX": tokens * metadata_bytes(checkpoint, "ONNX") + rotary_bytes(checkpoint, config),
     }
     tied = bool(config.get("tie_word_embeddings")) or not any(item.role == "output" for item in weights)
     weights = [item for item in weights if not (tied and item.role == "output")]
@@ -84,6 +85,8 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int) -> Iterator[Choi
             stored = total = 0.0
             for item in [*weights, *copied] if copies else weights:
                 count = item.count * (onnx_copies(checkpoint, item) if format == "ONNX" else 1)
+                if item.role in ("embedding", "output"):
+                    count = count * tokens
                 if item.routed:
                     experts = checkpoint.moe_layers[item.layer]
                     count = count * kept_count(experts, ratio) / experts
@@ -104,13 +107,14 @@ def _types(checkpoint: Checkpoint) -> tuple[str, ...]:
     return (KEPT_MXFP4, *others) if in_mxfp4 else TYPES
 
 
-def _cuts(model: GgufModel, usable: int, context: int) -> Iterator[Choice]:
+def _cuts(model: GgufModel, usable: int, context: int, tokens: float) -> Iterator[Choice]:
     config, most = config_of(model), max(model.moe_layers.values())
+    config |= {"vocab_size": round(tokens * config["vocab_size"])}
     beside = cache_bytes(config, context, 2) + compute_bytes(config) + PROCESS_BYTES["GGUF"]
     for ratio in RATIOS:
         if round(most * (1 - ratio)) < 1:
             continue
-        (file, bits), kept = cut_size(model, ratio), kept_count(most, ratio)
+        (file, bits), kept = cut_size(model, ratio, tokens), kept_count(most, ratio)
         memory = int(file + beside)
         yield Choice(ratio, type_of(model), "GGUF", kept, bits, file, memory, memory <= usable)
 
@@ -122,10 +126,13 @@ def _refusal(checkpoint: Checkpoint, able: Capabilities, kept: int, name: str) -
     return error.sentence if error else ""
 
 
-def fit(model: Checkpoint | GgufModel, memory: int, context: int = 1024) -> Fit:
+def fit(model: Checkpoint | GgufModel, memory: int, context: int = 1024, tokens: float = 1.0) -> Fit:
     """Sizes of every ratio and type, and the one to take for ``memory`` bytes of the whole machine.
 
     Of a checkpoint those of every type; of a GGUF file those of its cuts, which keep the types of its tensors.
+
+    Args:
+        tokens: share of the vocabulary that stays, 0 to 1.
 
     Raises:
         RequestError: the model has no experts, or an encoder.
@@ -133,9 +140,9 @@ def fit(model: Checkpoint | GgufModel, memory: int, context: int = 1024) -> Fit:
     usable = int(memory * (1 - SYSTEM_SHARE))
     if isinstance(model, Checkpoint):
         model.require_decoder()
-        choices = list(_choices(model, usable, context))
+        choices = list(_choices(model, usable, context, tokens))
     else:
-        choices = list(_cuts(model, usable, context))
+        choices = list(_cuts(model, usable, context, tokens))
     return _recommend(choices, usable)
 
 

@@ -10,9 +10,10 @@ from prune.plan.budget import kept_count
 from runtime.errors import WorkError
 
 
-def cut_size(model: GgufModel, ratio: float) -> tuple[int, float]:
-    """Bytes of the file that a cut by ``ratio`` becomes, and its bits per weight."""
+def cut_size(model: GgufModel, ratio: float, tokens: float = 1.0) -> tuple[int, float]:
+    """Bytes of the file that a cut by ``ratio`` becomes, and its bits per weight; ``tokens``: the share of them that stays."""
     total = weights = 0.0
+    rows = config_of(model)["vocab_size"]
     for name, tensor in model.file.tensors.items():
         place = model.place(name)
         if place.tensor_role == "unloaded":
@@ -21,9 +22,11 @@ def cut_size(model: GgufModel, ratio: float) -> tuple[int, float]:
         if place.layer is not None and place.tensor_role != "other":
             experts = model.moe_layers[place.layer]
             share = kept_count(experts, ratio) / experts
+        elif place.layer is None and tensor.shape[:1] == (rows,):
+            share = tokens
         total += share * (tensor.stop - tensor.start)
         weights += share * math.prod(tensor.shape)
-    return int(total) + model.file.metadata_end, total * 8 / weights
+    return int(total + tokens * model.file.metadata_end), total * 8 / weights
 
 
 def type_of(model: GgufModel) -> str:

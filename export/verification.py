@@ -34,6 +34,7 @@ class Verification:
     corpus: str
     corpus_sha256: str
     segments: int
+    in_other_tokens: int  # of them, by a smaller vocabulary, and not compared
     engine: str
     against_engine: str
     numbers: Numbers | None
@@ -59,6 +60,8 @@ class Verification:
                 f"agreement {found.top1_agreement:.1%} ± {1.96 * found.top1_error:.1%}, divergence "
                 f"{found.divergence:.2g} nats (99 %: {found.divergence_p99:.2g}) over {found.tokens} tokens"
             )
+        if self.in_other_tokens:
+            text += f"; {self.in_other_tokens} of {self.segments} segments are in other tokens and not compared"
         return text if self.passed else f"{text}; {self.reason}."
 
 

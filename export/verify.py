@@ -1,7 +1,8 @@
 """Verify that what was written computes what it should: a cut checkpoint, a GGUF file or an ONNX folder.
 
-Both models get the same text through their own chat templates and tokenizers, and every logit is compared. What is
-found is a record with its signature, for ``verify.json``.
+Both models get the same text through their own chat templates and tokenizers, and every logit is compared; of a model with
+fewer tokens, the logits of those that stay, on text that is in them. What is found is a record with its signature, for
+``verify.json``.
 """
 
 import contextlib
@@ -18,14 +19,16 @@ from export.gguf_weights import byte_mismatch, router_mismatch
 from export.model_runner import ModelRunner, run_artefact, run_checkpoint, run_masked_gguf
 from export.verification import Verification, content_hash
 from prune.checkpoint import Checkpoint
+from prune.conversations import Conversation
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Plan
 from prune.rewrite.shape import check_plan, groups_after
+from prune.vocabulary.selection import kept_of
 from runtime.errors import RequestError
 from runtime.formats.files import scratch_folder
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.onnx_folder import graph_file
-from runtime.formats.provenance import gguf_provenance, read_provenance
+from runtime.formats.provenance import Provenance, gguf_provenance, read_provenance
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
@@ -51,12 +54,48 @@ class _Text:
         return read_segments(self.corpus, self.pair)[:SEGMENTS]
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """What ``_compare`` found: the engines' names, the numbers or why there are none, and conversations left out."""
+
+    engine: str
+    against_engine: str
+    numbers: Numbers | str
+    in_other_tokens: int = 0
+
+
+def _paired(
+    found: list[Conversation], expected: list[Conversation], kept: list[int] | None
+) -> tuple[list[tuple[int, Conversation]], str]:
+    """Those of ``expected`` that both have, with their places in ``found``; and why the two do not agree, or nothing.
+
+    With ``kept``, ids of the one are mapped to the other's, and conversations with tokens that went are left out.
+    """
+    numbers = {old: new for new, old in enumerate(kept or [])}
+
+    def mapped(conversation: Conversation) -> Conversation | None:
+        if kept is None:
+            return conversation
+        ids = [numbers.get(old, -1) for old in conversation.ids]
+        return None if -1 in ids else Conversation(ids, conversation.prompt)
+
+    # Not by their places: one that is too long for one of the tokenizers moves all that follow.
+    wanted = [(each, old) for old in expected if (each := mapped(old))]
+    pairs = [(found.index(new), old) for new, old in wanted if new in found]
+    wrong = max(len(wanted) - len(pairs), len(found) - len(pairs) if kept is None else 0)
+    if wrong:
+        names = f"{wrong} of {max(len(found), len(expected))} conversations"
+        return pairs, f"its tokenizer or chat template gives other token ids in {names}"
+    return pairs, "" if pairs else "no conversation of this text is in tokens that stay alone"
+
+
 def _compare(
     run: contextlib.AbstractContextManager[ModelRunner],
     reference: contextlib.AbstractContextManager[ModelRunner],
     text: _Text,
-) -> tuple[str, str, Numbers | str]:
-    """The engines' names, and the numbers or why there are none. One model is in memory at a time."""
+    kept: list[int] | None,
+) -> _Compared:
+    """One model is in memory at a time."""
     segments, comparison = text.segments, Comparison()
     with scratch_folder(Path(tempfile.gettempdir()) / "slimmoe-verify") as folder:
         files = [folder / f"{i}.npy" for i in range(len(segments))]
@@ -66,23 +105,24 @@ def _compare(
                 np.save(file, model.logits(conversation.ids))
         with reference as model:
             expected = model.conversations(segments, text.pair, text.prompt)
-            if conversations != expected:
-                # Not by their places: one that is too long for one of the tokenizers moves all that follow.
-                sides = (conversations, expected), (expected, conversations)
-                wrong = max(sum(each not in others for each in ours) for ours, others in sides)
-                names = f"{wrong} of {max(len(conversations), len(expected))} conversations"
-                return engine, model.engine, f"its tokenizer or chat template gives other token ids in {names}"
-            for conversation, file in zip(conversations, files, strict=False):
-                logits, found = model.logits(conversation.ids), np.load(file)
+            pairs, reason = _paired(conversations, expected, kept)
+            if reason:
+                return _Compared(engine, model.engine, reason)
+            for place, conversation in pairs:
+                logits, found = model.logits(conversation.ids), np.load(files[place])
+                if kept and kept[-1] >= logits.shape[1]:
+                    return _Compared(engine, model.engine, f"it was cut from more than {logits.shape[1]} tokens")
+                logits = logits[:, kept] if kept else logits
                 if logits.shape != found.shape:
-                    return engine, model.engine, f"it has {found.shape[1]} tokens, and not {logits.shape[1]}"
-                if not np.isfinite(found).all():
-                    return engine, model.engine, "some of its logits are no numbers"
-                if not np.isfinite(logits).all():
-                    return engine, model.engine, "some of the other's logits are no numbers"
-                comparison.add(logits, found, conversation.ids)
-                file.unlink()
-            return engine, model.engine, comparison.numbers()
+                    reason = f"it has {found.shape[1]} tokens, and not {logits.shape[1]}"
+                elif not np.isfinite(found).all():
+                    reason = "some of its logits are no numbers"
+                elif not np.isfinite(logits).all():
+                    reason = "some of the other's logits are no numbers"
+                if reason:
+                    return _Compared(engine, model.engine, reason)
+                comparison.add(logits, found, conversations[place].ids)
+            return _Compared(engine, model.engine, comparison.numbers(), len(expected) - len(pairs))
 
 
 def _verify(
@@ -95,14 +135,14 @@ def _verify(
     plan: Plan | None = None,
     reason: str = "",
 ) -> Verification:
-    engine, against_engine, found = _compare(*runs, text)
-    bar = "the same token ids"
-    numbers = None if isinstance(found, str) else found
-    if numbers:
+    found = _compare(*runs, text, kept_of(artefact, against))
+    bar, numbers = "the same token ids", None
+    if isinstance(found.numbers, str):
+        reason = "; ".join(filter(None, (reason, found.numbers)))
+    else:
+        numbers = found.numbers
         passed, bar = judge(numbers, exact)
         reason = "; ".join(filter(None, (reason, "" if passed else f"the bar is {bar}")))
-    else:
-        reason = "; ".join(filter(None, (reason, str(found))))
     lines = "\n".join(f"{a}\t{b}" for a, b in text.segments)
     return Verification(
         artefact=str(artefact),
@@ -115,8 +155,9 @@ def _verify(
         corpus=str(text.corpus),
         corpus_sha256=hashlib.sha256(lines.encode()).hexdigest(),
         segments=len(text.segments),
-        engine=engine,
-        against_engine=against_engine,
+        in_other_tokens=found.in_other_tokens,
+        engine=found.engine,
+        against_engine=found.against_engine,
         numbers=numbers,
         bar=bar,
         reason=reason,
@@ -126,16 +167,19 @@ def _verify(
 def verify_cut(folder: Path, source: Path, text: _Text) -> Verification:
     """A cut checkpoint against its source with the same experts masked, both in float64 in plain transformers.
 
-    In float32 the order of additions alone, which changes with the number of experts, comes near the bar.
+    In float32 the order of additions alone, which changes with the number of experts, comes near the bar. Where tokens alone
+    were cut, none is masked.
 
     Raises:
         RequestError: ``folder`` carries no plan, or was fine-tuned since it was cut.
     """
-    plan, checkpoint = Plan.of_checkpoint(folder), Checkpoint(source)
-    if (provenance := read_provenance(folder)) and provenance.recoveries:
+    about, before = (read_provenance(each) or Provenance() for each in (folder, source))
+    tokens_alone = about.hash == before.hash and about.vocabulary != before.vocabulary
+    plan, checkpoint = None if tokens_alone else Plan.of_checkpoint(folder), Checkpoint(source)
+    if about.recoveries != (before.recoveries if tokens_alone else ()):
         raise RequestError(f"{folder} was fine-tuned since it was cut, so it is no longer what {source} is.")
-    if plan.fingerprint != checkpoint.fingerprint:
-        raise RequestError(f"{folder} was cut from another model ({plan.model}), not from {source}.")
+    if (plan.fingerprint if plan else Checkpoint(folder).fingerprint) != checkpoint.fingerprint:
+        raise RequestError(f"{folder} was cut from another model ({about.model}), not from {source}.")
     runs = run_checkpoint(folder, "float64"), run_checkpoint(source, "float64", plan)
     bar = SINGLE_BAR if checkpoint.family.single_precision else CUT_BAR
     return _verify(folder, source, runs, bar, text, checkpoint.fingerprint, plan)
@@ -197,7 +241,10 @@ def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) ->
                 "cannot be masked as this plan asks for.",
                 next_command=f"slimmoe verify {artefact} --against DIR   (a checkpoint cut by the same plan)",
             )
-        reason, reference = byte_mismatch(small, model, plan), run_masked_gguf(source, dropped, numbers)
+        reason, reference = (
+            byte_mismatch(small, model, plan, kept_of(artefact, source)),
+            run_masked_gguf(source, dropped, numbers),
+        )
     exact = EXACT_BAR if _is_exact(artefact) and _is_exact(source) else None
     return _verify(artefact, source, (run_artefact(artefact), reference), exact, text, model.fingerprint, plan, reason)
 

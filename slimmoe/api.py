@@ -53,50 +53,77 @@ def make_plan(
     criterion: str = "gate",
     allocation: str = "uniform",
     output: AnyPath | None = None,
+    *,
+    vocabulary: str | None = None,
+    corpus: AnyPath = CALIBRATION,
 ) -> "Plan":
-    """Which experts stay.
+    """Which experts stay, and which tokens.
 
     Args:
         ratio: share of the experts to cut, from 0 up to 1.
         output: where to write it as well.
+        vocabulary: the tokens that stay: ``coverage=0.9999`` of ``corpus``, ``8192`` tokens, or a share, ``0.25``; None: all.
 
     Raises:
-        RequestError: a ratio out of range, an unknown criterion or allocation, or no statistics.
+        RequestError: a ratio out of range, an unknown criterion or allocation, no statistics, or tokens that cannot be cut.
     """
     from prune.calibrate.stats import Stats
     from prune.plan.plan import make_plan as choose
 
     known = Stats.load(Path(stats)) if isinstance(stats, str | Path) else stats
     plan = choose(known, ratio, criterion, allocation=allocation)
+    if vocabulary is not None:
+        from prune.vocabulary.choose import add_vocabulary
+
+        plan = add_vocabulary(plan, Path(known.model), vocabulary, Path(corpus))
     if output is not None:
         plan.save(Path(output))
     return plan
 
 
 def prune(
-    model: AnyPath, plan: "Plan | AnyPath", output: AnyPath, *, ragged: bool = False, text_only: bool = False
+    model: AnyPath,
+    plan: "Plan | AnyPath | None",
+    output: AnyPath,
+    *,
+    ragged: bool = False,
+    text_only: bool = False,
+    vocabulary: str | None = None,
+    corpus: AnyPath = CALIBRATION,
+    pair: AnyPair | None = None,
 ) -> Path:
     """Write a checkpoint folder or a GGUF file without the experts that the plan drops; all other bytes stay.
 
     Args:
+        plan: None keeps all experts, for ``vocabulary`` alone.
         output: a new folder; for a GGUF file a file, or a folder with a slash at its end. A GGUF file gets a Modelfile for
             Ollama beside it where the plan is of one pair.
         ragged: write each layer of a checkpoint with its own count, which only ONNX can hold.
         text_only: leave vision and audio parts of a checkpoint out: a causal language model is written.
+        vocabulary: cut tokens, too, whatever the plan says: ``coverage=0.9999`` of the text, ``8192``, or a share, ``0.25``.
+        corpus: the text whose tokens are counted for it.
+        pair: of ``corpus``; default: the first that the plan or the model was made for.
 
     Raises:
-        RequestError: the plan does not fit the model, or ``output`` is there already.
+        RequestError: the plan does not fit the model, ``output`` is there already, or the tokens cannot be cut.
         WorkError: a tensor is missing or unknown, or the disk is full.
     """
     from prune.plan.plan import Plan
     from prune.rewrite import prune as rewrite
 
     chosen = Plan.load(Path(plan)) if isinstance(plan, str | Path) else plan
-    path = rewrite(Path(model), chosen, output, ragged, text_only)
-    if path.suffix == ".gguf":
+    selection = None
+    if vocabulary is not None:
+        from prune.vocabulary.choose import choose
+
+        known = as_pair(pair) if pair is not None else None
+        selection = choose(Path(model), vocabulary, Path(corpus), known, chosen)
+    path = rewrite(Path(model), chosen, output, ragged, text_only, selection)
+    made_for = chosen.pair if chosen else selection.pair if selection else ""
+    if made_for and path.suffix == ".gguf":
         from export.gguf.modelfile import add_for_cut
 
-        add_for_cut(Path(model), path, chosen.pair)
+        add_for_cut(Path(model), path, made_for)
     return path
 
 
@@ -204,23 +231,26 @@ def diagnose(model: AnyPath, pair: AnyPair = "en-de", ratio: float = 0.75) -> "D
     return run(str(model), as_pair(pair), ratio)
 
 
-def fit(model: AnyPath, memory: int | str, context: int = 1024) -> "Fit":
+def fit(model: AnyPath, memory: int | str, context: int = 1024, vocabulary: str | None = None) -> "Fit":
     """Which ratio and type fit into a memory, from the headers of a checkpoint or GGUF file alone.
 
     Args:
         memory: bytes, or a text such as ``8GiB``.
+        vocabulary: that stays: a number of tokens, or a share, ``0.25``; None: all.
 
     Raises:
-        RequestError: no such model, or not a size of memory.
+        RequestError: no such model, or not a size of memory or of a vocabulary.
     """
     from export.fit import fit as run
     from prune.checkpoint import Checkpoint
     from prune.gguf_model import GgufModel
+    from prune.vocabulary.choose import rows_of
+    from prune.vocabulary.selection import Amount
     from runtime.measure.memory import parse_memory
 
     size = memory if isinstance(memory, int) else parse_memory(memory, "slimmoe.fit(MODEL, '8GiB')")
     known = GgufModel(Path(model)) if Path(model).suffix == ".gguf" else Checkpoint(Path(model))
-    return run(known, size, context)
+    return run(known, size, context, Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0)
 
 
 def export(
@@ -239,6 +269,8 @@ def export(
     dev: AnyPath | None = None,
     test: AnyPath = TEST,
     source: AnyPath | None = None,
+    vocabulary: str = "",
+    vocabulary_corpus: AnyPath | None = None,
     threads: int | None = None,
     verify: bool = True,
     prompt: AnyPrompt | None = None,
@@ -250,6 +282,7 @@ def export(
         output: the run's folder; default: ``runs/MODEL-PAIR``.
         recover: methods, one after the other.
         source: sentences for the model to translate itself; they replace ``corpus``, and ``dev`` where none is given.
+        vocabulary: cut tokens as well, by their counts in ``vocabulary_corpus`` (default: ``corpus``); see ``prune``.
         quant, onnx: types of the GGUF file and of the ONNX folder; ``no`` leaves one out.
         prompt: how the model is asked at every stage; default: as is known of such a model.
         tell: is called with a sentence for each stage.
@@ -263,8 +296,9 @@ def export(
     from slimmoe.variants import Request, Texts, Variant, recoveries
 
     name = str(model)
-    variant = Variant(model_folder(name), as_pair(pair), criterion, ratio, allocation, recoveries(recover, steps))
-    own, held_out = Path(source) if source else None, Path(dev) if dev else None
-    texts = Texts(Path(corpus), held_out, Path(test), source=own, prompt=as_prompt(prompt))
+    methods = recoveries(recover, steps)
+    variant = Variant(model_folder(name), as_pair(pair), criterion, ratio, allocation, methods, vocabulary)
+    own, held_out, counted = (Path(text) if text else None for text in (source, dev, vocabulary_corpus))
+    texts = Texts(Path(corpus), held_out, Path(test), source=own, prompt=as_prompt(prompt), vocabulary=counted)
     request = Request(variant, texts, quant, onnx, verify, threads)
     return run(request, name, None if output is None else Path(output), tell=tell)

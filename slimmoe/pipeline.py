@@ -6,6 +6,7 @@ HOME/stats.safetensors                computed once, for every ratio and criteri
 HOME/unpruned/                        artefacts and measurements of the unpruned model, shared by all variants
 HOME/gate-0.75/plan.json, checkpoint  and the artefacts of its types, verify.json, bench.jsonl, report.html, report.md
 HOME/gate-0.75-recovered/             the same after recovery
+HOME/gate-0.75-vocabulary-0.5/        the same with half of the tokens
 """
 
 from dataclasses import dataclass, replace
@@ -68,15 +69,16 @@ class Pipeline:
         return Stage("statistics", self.home / "stats.safetensors", inputs, options, make, resumes=True)
 
     def plan(self, variant: Variant) -> Stage:
-        """Which experts stay."""
+        """Which experts stay, and which tokens."""
         from prune.plan.budget import SEARCH
 
         before, searches = self.statistics(variant), variant.allocation == SEARCH
-        corpus, text = self._text.corpus(variant)
+        (corpus, text), (counted, tokens) = self._text.corpus(variant), self._text.vocabulary(variant)
 
         def make(output: Path) -> None:
             from prune.calibrate.stats import Stats
             from prune.plan.plan import make_plan
+            from prune.vocabulary.choose import add_vocabulary
 
             stats = Stats.load(before.output)
             if searches:
@@ -88,6 +90,8 @@ class Pipeline:
                 self.tell(f"{overlap:.4f} of the next-token probability stays where it was")
             else:
                 made = make_plan(stats, variant.ratio, variant.criterion, allocation=variant.allocation)
+            if variant.vocabulary:
+                made = add_vocabulary(made, variant.model, variant.vocabulary, counted)
             made.save(output)
             self.tell(f"{made.kept} (plan {made.hash})")
 
@@ -95,6 +99,9 @@ class Pipeline:
         if searches:
             inputs |= {"model": model_files(variant.model), "corpus": text}
         options = {"ratio": variant.ratio, "criterion": variant.criterion, "allocation": variant.allocation}
+        if variant.vocabulary:
+            inputs |= {"model": model_files(variant.model), "vocabulary": tokens}
+            options |= {"vocabulary": variant.vocabulary}
         return Stage("plan", self.home / variant.cut.name / "plan.json", inputs, options, make, resumes=searches)
 
     def cut(self, variant: Variant) -> Stage:
@@ -118,7 +125,6 @@ class Pipeline:
         before = self.recovered(first) if earlier else self.cut(first)
         corpus, text = self._text.recovery(variant)
         dev, dev_text = self._text.dev(variant)
-        teaches = recovery.teach or recovery.method == "least-squares"
 
         def make(output: Path) -> None:
             from prune.recovery.recover import recover
@@ -127,7 +133,7 @@ class Pipeline:
             wanted = Settings(
                 steps=recovery.steps, rate=recovery.rate, method=recovery.method, freeze_router=recovery.freeze_router
             )
-            teacher = variant.model if teaches else None
+            teacher = variant.model if recovery.teaches else None
             about = recover(before.output, variant.pair, corpus, dev, output, wanted, teacher, prompt=self.texts.prompt)
             self.tell(
                 f"recovered in {about['seconds']:.0f} s: dev loss {about['dev_loss_before']:.3f} -> "
@@ -136,7 +142,7 @@ class Pipeline:
 
         inputs: dict[str, Stage | Files] = {"checkpoint": before}
         inputs |= {"corpus": text, "dev": dev_text}
-        if teaches:
+        if recovery.teaches:
             inputs["model"] = model_files(variant.model)
         return Stage(
             "recovery",

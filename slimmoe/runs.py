@@ -64,18 +64,28 @@ def check_variant(variant: Variant, types: tuple[str, ...]) -> None:
 
     Raises:
         RequestError: a ratio that leaves no expert, or an unknown criterion, allocation or recovery; a format that cannot
-            hold the model.
+            hold the model; tokens that cannot be cut.
     """
     from export.capabilities import require_writable
     from prune.checkpoint import Checkpoint
     from prune.plan.budget import check_allocation, kept_count
     from prune.plan.criteria import find_criterion
     from prune.recovery.settings import Settings
+    from prune.vocabulary.selection import Amount
+    from prune.vocabulary.tokenizer_json import read_vocabulary
 
     checkpoint = Checkpoint(variant.model)
     kept = kept_count(min(checkpoint.moe_layers.values()), variant.ratio)
     find_criterion(variant.criterion)
     check_allocation(variant.allocation)
+    if variant.vocabulary:
+        Amount.parse(variant.vocabulary)
+        read_vocabulary(checkpoint.folder)
+        if any(each.teaches for each in variant.recoveries):
+            raise RequestError(
+                "A model with fewer tokens cannot learn from one that has all: its tokens are cut after recovery.",
+                next_command=f"slimmoe prune RECOVERED --vocabulary {variant.vocabulary} --pair {variant.pair} -o DIR",
+            )
     for each in variant.recoveries:
         Settings(steps=each.steps, rate=each.rate, method=each.method, freeze_router=each.freeze_router).check()
     require_writable(checkpoint, types, variant.allocation, kept)
@@ -89,7 +99,12 @@ def check_texts(texts: Texts, pair: Pair) -> None:
     """
     if texts.source is not None and not any(line.strip() for line in read_lines(texts.source)):
         raise RequestError(f"{texts.source} holds no sentences: one a line is expected.")
-    corpora = (None if texts.source else texts.corpus, texts.dev or (None if texts.source else DEV), texts.test)
+    corpora = (
+        None if texts.source else texts.corpus,
+        texts.dev or (None if texts.source else DEV),
+        texts.test,
+        texts.vocabulary,
+    )
     for text in dict.fromkeys(filter(None, corpora)):
         read_segments(text, pair)
 

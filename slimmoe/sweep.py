@@ -1,4 +1,4 @@
-"""Model x pair x criterion x allocation x ratio x recovery x type: every combination exported and measured once.
+"""Model x pair x criterion x allocation x ratio x recovery x vocabulary x type: every combination exported and measured once.
 
     FOLDER/bench.jsonl         one row for each, compared with the unpruned ones; ``run`` tells them apart
     FOLDER/MODEL-PAIR/...      a run's folder for each model and pair (slimmoe/pipeline.py), or one in another place
@@ -39,6 +39,7 @@ class Sweep:
     recoveries: tuple[tuple[Recovery, ...], ...] = ((),)
     texts: Texts = field(default_factory=Texts)
     threads: int | None = None
+    vocabularies: tuple[str, ...] = ("",)  # empty: all tokens
     runs: Path | None = None  # where the runs' folders are; None: in the sweep's own
 
     def home(self, model: str, pair: Pair) -> Path:
@@ -74,8 +75,13 @@ def trials(sweep: Sweep) -> list[Trial]:
     found: list[Trial] = []
     for model, pair in itertools.product(sweep.models, sweep.pairs):
         folder = model_folder(model)
-        chosen = itertools.product(sweep.criteria, sorted(set(sweep.ratios)), sweep.allocations, sweep.recoveries)
-        variants = [Variant(folder, pair), *(Variant(folder, pair, *each) for each in chosen if each[1])]
+        ratios, others = sorted(set(sweep.ratios)), (sweep.allocations, sweep.recoveries, sweep.vocabularies)
+        chosen = (Variant(folder, pair, *each) for each in itertools.product(sweep.criteria, ratios, *others))
+        # Experts are all there where none is cut: such a model is not recovered.
+        variants = [
+            Variant(folder, pair),
+            *(each for each in chosen if each.ratio or (each.vocabulary and not each.recoveries)),
+        ]
         found += [Trial(model, variant, kind) for variant in dict.fromkeys(variants) for kind in sweep.types]
     return found
 

@@ -41,6 +41,10 @@ class RunTexts:
         """For recovery."""
         return self._given(self.texts.recovery, variant) if self.texts.recovery else self.corpus(variant)
 
+    def vocabulary(self, variant: Variant) -> Text:
+        """Whose tokens are counted."""
+        return self._given(self.texts.vocabulary, variant) if self.texts.vocabulary else self.corpus(variant)
+
     def dev(self, variant: Variant) -> Text:
         """Held out, for recovery and verification."""
         if self.texts.dev is None and self.texts.source:

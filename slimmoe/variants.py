@@ -28,6 +28,11 @@ class Recovery:
     freeze_router: bool = False
     teach: bool = False  # distil from the unpruned model as well
 
+    @property
+    def teaches(self) -> bool:
+        """Whether the unpruned model is needed for it."""
+        return self.teach or self.method == "least-squares"
+
 
 def recoveries(methods: Iterable[str], steps: int | None = None, teach: bool = False) -> tuple[Recovery, ...]:
     """Recoveries one after the other. ``steps`` are of training; least squares sees each batch once."""
@@ -38,7 +43,10 @@ def recoveries(methods: Iterable[str], steps: int | None = None, teach: bool = F
 
 @dataclass(frozen=True)
 class Variant:
-    """A model as it is exported: unpruned where ``ratio`` is 0 and nothing was recovered."""
+    """A model as it is exported: unpruned where ``ratio`` is 0, all tokens stay and nothing was recovered.
+
+    ``vocabulary`` says how many tokens stay (``prune.vocabulary.selection.Amount``); empty: all.
+    """
 
     model: Path
     pair: Pair
@@ -46,10 +54,11 @@ class Variant:
     ratio: float = 0.0
     allocation: str = "uniform"
     recoveries: tuple[Recovery, ...] = ()
+    vocabulary: str = ""
 
     @property
     def is_unpruned(self) -> bool:
-        return not self.ratio and not self.recoveries
+        return not self.ratio and not self.recoveries and not self.vocabulary
 
     @property
     def name(self) -> str:
@@ -57,6 +66,8 @@ class Variant:
         if self.is_unpruned:
             return "unpruned"
         parts = [self.criterion, f"{self.ratio:g}", *[self.allocation] * (self.allocation != "uniform")]
+        if self.vocabulary:
+            parts.append(f"vocabulary-{self.vocabulary.replace('=', '-')}")
         if self.recoveries:
             methods = [recovery.method for recovery in self.recoveries]
             parts += ["recovered", *(methods if methods != ["full"] else [])]
@@ -76,6 +87,7 @@ class Texts:
         dev: None: DEV, or with ``source`` a part of it that is held out.
         recovery: for recovery, where that is not ``corpus``.
         source: sentences without translations, which the model translates itself; they then stand for ``corpus``.
+        vocabulary: whose tokens are counted where tokens are cut; None: ``corpus``.
         prompt: how the model is asked for it; None: as is known of such a model.
     """
 
@@ -84,6 +96,7 @@ class Texts:
     test: Path = TEST
     recovery: Path | None = None
     source: Path | None = None
+    vocabulary: Path | None = None
     prompt: PromptTemplate | None = None
 
 

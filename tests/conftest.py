@@ -63,6 +63,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the default model's whole vocabulary. Read only."""
+    from tests.tiny import DEFAULT, write_tiny_checkpoint
+
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("wide") / "model", tokenizer=DEFAULT)
+
+
+@pytest.fixture(scope="session")
 def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``tiny_checkpoint`` as an ONNX folder with all variants. Read only: copy before changing it."""
     from export.onnx import export_onnx

@@ -59,11 +59,12 @@ def write_tiny_checkpoint(
         tokenizer: the folder that its tokenizer is from.
     """
     values = json.loads((CONFIGS / f"{family}.json").read_text())
+    changes = {"vocab_size": len(json.loads((tokenizer / "tokenizer.json").read_text())["model"]["vocab"])} | changes
     if "text_config" in values:  # as published, with the parts beside the decoder
-        values["text_config"] |= {"vocab_size": VOCABULARY} | changes
+        values["text_config"] |= changes
         values |= {key: value for key, value in changes.items() if key in values}
     else:
-        values |= {"vocab_size": VOCABULARY} | changes
+        values |= changes
     torch.manual_seed(seed)
     config = AutoConfig.for_model(values.pop("model_type", load_family(family).model_type), **values)
     auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM

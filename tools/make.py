@@ -41,6 +41,8 @@ VARIABLES = {
     "TEST": "text to translate and score [data/test]",
     "THREADS": "of measurements and translation [every core; for translation what is free]",
     "VERIFY": "no: skip the verification",
+    "VOCABULARY": "cut tokens as well: coverage=0.9999 of the text, 8192, or a share, 0.25 [all stay]",
+    "VOCABULARY_CORPUS": "text whose tokens are counted [CORPUS]",
     "PROMPT": "how the model is asked: a text or file with {text}, {source_name}, {target_name} [by the model]",
     "TEXT": "what make translate translates",
     "RATIOS": "of a sweep [0 0.25 0.5 0.7 0.75 0.9]",
@@ -135,7 +137,7 @@ def export_words() -> Words:
     words = options(
         pair="PAIR", ratio="RATIO", output="OUT", quant="QUANT", type="TYPE", criterion="CRITERION",
         allocation="ALLOCATION", corpus="CORPUS", dev="DEV", test="TEST", source="SOURCE", threads="THREADS",
-        prompt="PROMPT",
+        prompt="PROMPT", vocabulary="VOCABULARY", vocabulary_corpus="VOCABULARY_CORPUS",
     )  # fmt: skip
     return ["export", *words, *recovery_words(), *([] if yes("VERIFY", "yes") else ["--no-verify"])]
 
@@ -196,6 +198,8 @@ def sweep() -> None:
         source="SOURCE",
         threads="THREADS",
         prompt="PROMPT",
+        vocabulary="VOCABULARY",
+        vocabulary_corpus="VOCABULARY_CORPUS",
     )
     words += [f"--pair={given('PAIR', 'en-de')}", *options(ray="RAY"), f"--runs={home.parent}"]
     words += [f"--ratio={ratio}" for ratio in given("RATIOS", "0 0.25 0.5 0.7 0.75 0.9").split()]

@@ -18,7 +18,7 @@ _HUB_CACHE = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/")
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a checkpoint comes from: its folder, the plan in it (None for a model that slimmoe did not cut), its pair.
+    """Where a checkpoint comes from: its folder, the plan in it (None for a model that keeps its experts), its pair.
 
     Raises:
         WorkError: ``slimmoe.json`` is damaged.
@@ -34,7 +34,7 @@ class Origin:
 
     @property
     def plan(self) -> Plan | None:
-        return Plan.of_checkpoint(self.folder) if self.provenance else None
+        return Plan.of_checkpoint(self.folder) if self.provenance and self.provenance.hash else None
 
     @property
     def known_pair(self) -> Pair | None:
@@ -94,12 +94,24 @@ class Origin:
                 "version": None,
                 "size_label": None,
             }
-            found["name"] += f" p{self.percent}"
-            found["description"] = f"{self.model} without {self.percent} % of its experts" + (
+            cut = self._cut(self.provenance)
+            found["name"] += "".join(f" {mark}" for mark, *_ in cut)
+            found["description"] = f"{self.model} without {' and '.join(what for _, what, _ in cut)}" + (
                 f", for translation from {pair.source_name} into {pair.target_name}." if pair else "."
             )
-            tags.append("expert-pruning")
+            tags += [tag for *_, tag in cut]
         return found | {"tags": tags}
+
+    def _cut(self, provenance: Provenance) -> list[tuple[str, str, str]]:
+        """What was cut: as a mark in the name, in words, and as a tag."""
+        experts, tokens = f"{self.percent} % of its experts", provenance.tokens
+        cut = [(f"p{self.percent}", experts, "expert-pruning")] if provenance.hash or not tokens else []
+        if tokens:
+            after, before = tokens
+            cut.append(
+                (f"v{after}", f"{1 - after / before:.0%} of its tokens".replace("%", " %"), "vocabulary-pruning")
+            )
+        return cut
 
     def gguf_keys(self, prompt: PromptTemplate) -> dict[str, str | float | bool]:
         """The keys ``slimmoe.*``; those of a model that was not cut say only how it is asked, if other than the usual."""

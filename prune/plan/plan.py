@@ -5,13 +5,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from prune.calibrate.stats import Routing, Stats
 from prune.plan.budget import LayerScores, divergence, find_allocation, kept_count
 from prune.plan.criteria import Evidence, find_criterion, require_sums
+from prune.vocabulary.selection import Selection
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_replaceable
 from runtime.formats.json_object import read_object
@@ -41,6 +42,7 @@ class _PlanFields(TypedDict):
     top_k: Positive
     layers: list[_LayerFields]
     calibration: dict[str, Any]
+    vocabulary: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Plan:
-    """See DESIGN: the fields of plan.json. ``top_k`` is what the pruned model uses."""
+    """See DESIGN: the fields of plan.json. ``top_k`` is what the pruned model uses.
+
+    ``vocabulary`` says which tokens stay (``prune.vocabulary.selection.Selection.to_dict``); empty: all.
+    """
 
     model: str
     fingerprint: str
@@ -66,10 +71,11 @@ class Plan:
     top_k: int
     layers: list[Layer]
     calibration: dict[str, Any] = field(default_factory=dict)
+    vocabulary: dict[str, Any] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """Twelve hex digits that identify the cut: model and keep-lists."""
+        """Twelve hex digits that identify the cut of the experts: model and keep-lists."""
         cut = {"fingerprint": self.fingerprint, "layers": [asdict(layer) for layer in self.layers]}
         return hashlib.sha256(json.dumps(cut, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -134,13 +140,15 @@ class Plan:
             raise RequestError(f"{path} is no plan that can be followed: {why}.", next_command=again)
         layers = [Layer(each["layer"], each["experts"], each["keep"]) for each in data["layers"]]
         names = cls.__dataclass_fields__.keys() - {"layers"}
-        return cls(layers=layers, **{name: data[name] for name in names})
+        return cls(layers=layers, **{name: data[name] for name in names if name in data})
 
 
 def _contradiction(data: dict[str, Any]) -> str:
     """Why the fields of a plan do not go together, as a sentence's end; empty where they do."""
     try:
         Provenance.from_dict(data)  # what will be written of it must be readable again
+        if tokens := data.get("vocabulary"):
+            Selection.from_dict(tokens)
         for each in data["pair"].split(" + "):
             parse_pair(each)
     except ValueError as error:

@@ -32,7 +32,7 @@ from runtime.text.prompt_templates import PromptTemplate
 from runtime.text.prompts import ChatTemplate
 
 
-def _check_teacher(plan: Plan, teacher: Path | None, settings: Settings) -> Checkpoint | None:
+def _check_teacher(cut: Path, plan: Plan, teacher: Path | None, settings: Settings) -> Checkpoint | None:
     again = f"slimmoe recover DIR --pair {plan.pair} --method {settings.method} --teacher {plan.model} -o OUT"
     if teacher is None:
         if settings.method == LEAST_SQUARES:
@@ -43,6 +43,12 @@ def _check_teacher(plan: Plan, teacher: Path | None, settings: Settings) -> Chec
         raise RequestError(
             f"{teacher} is not the model that was pruned ({plan.model}), so its experts cannot be matched.",
             next_command=again,
+        )
+    first, other = ((read_provenance(folder) or Provenance()).vocabulary.get("keep") for folder in (cut, teacher))
+    if first != other:
+        raise RequestError(
+            f"{cut} and {teacher} have different tokens: one learns from the other before its vocabulary is cut.",
+            next_command=f"slimmoe prune RECOVERED --vocabulary coverage=0.9999 --corpus my.tsv --pair {plan.pair} -o OUT",
         )
     return checkpoint
 
@@ -137,7 +143,7 @@ def recover(
     checkpoint = Checkpoint(folder)
     plan, provenance = Plan.of_checkpoint(folder), read_provenance(folder) or Provenance()
     require_new(output)
-    source = _check_teacher(plan, teacher, settings)
+    source = _check_teacher(folder, plan, teacher, settings)
     _require_room(checkpoint, output, settings)
     device, _ = choose_device()
     state = PartialState(cpu=device.type == "cpu")  # without the word, processes on CPUs would not find each other

@@ -13,13 +13,15 @@ from prune.checkpoint import Checkpoint
 from prune.moe_model import TensorPlace
 from prune.plan.plan import Plan
 from prune.rewrite.pieces import Piece, cut, write_data
-from prune.rewrite.shape import Shape, check_plan, cut_shape
+from prune.rewrite.shape import Shape, check_plan, cut_shape, whole_shape
 from prune.rewrite.text_only import beside, check_text_only, is_of_others, own_name, text_config
+from prune.rewrite.vocabulary import LEFT_OUT, cut_rows, renumber_config, renumber_files, with_tokens
+from prune.vocabulary.selection import Selection
 from runtime.errors import WorkError
 from runtime.formats.copying import write_all
 from runtime.formats.files import new_folder, require_space
 from runtime.formats.model_folder import INDEX, SINGLE, own_file
-from runtime.formats.provenance import Provenance, write_provenance
+from runtime.formats.provenance import Provenance, read_provenance, write_provenance
 from runtime.formats.quantised import KEYS
 
 # Everything else in a model folder (READMEs, caches, other formats) describes the source, not the cut model.
@@ -72,7 +74,7 @@ def _write_shard(pieces: list[Piece], path: Path) -> None:
         write_data(pieces, target)
 
 
-def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, without_mtp: bool) -> dict:
+def _new_config(checkpoint: Checkpoint, top_k: int, shape: Shape, without_mtp: bool) -> dict:
     stored, keys = dict(checkpoint.stored_config), checkpoint.family.config
     nested = isinstance(stored.get("text_config"), dict)
     config = dict(stored["text_config"]) if nested else stored
@@ -85,7 +87,7 @@ def _new_config(checkpoint: Checkpoint, plan: Plan, shape: Shape, without_mtp: b
 
     put(keys.expert_count, shape.experts)
     if not isinstance(keys.top_k, int):
-        put(keys.top_k, plan.top_k)
+        put(keys.top_k, top_k)
     if keys.groups and keys.topk_groups and shape.groups != checkpoint.groups:
         config |= {keys.groups: 1, keys.topk_groups: 1}
     if without_mtp and keys.mtp_layers and keys.mtp_layers in config:
@@ -121,7 +123,14 @@ def _new_names(checkpoint: Checkpoint, shape: Shape, name: str) -> list[str]:
     return [name]
 
 
-def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = False, text_only: bool = False) -> Path:
+def prune_checkpoint(
+    folder: Path,
+    plan: Plan | None,
+    output: Path,
+    ragged: bool = False,
+    text_only: bool = False,
+    vocabulary: Selection | None = None,
+) -> Path:
     """``prune.rewrite.prune`` for a checkpoint: an ordinary Hugging Face folder, with the plan as ``slimmoe.json``.
 
     Layers of multi-token prediction stay where llama.cpp drafts with them, though transformers does not load them. Others
@@ -130,14 +139,17 @@ def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = Fals
     checkpoint = Checkpoint(folder)
     if text_only:
         check_text_only(checkpoint)
-    check_plan(checkpoint, plan)
-    shape = cut_shape(checkpoint, plan, ragged)
+    if plan:
+        check_plan(checkpoint, plan)
+    shape = cut_shape(checkpoint, plan, ragged) if plan else whole_shape(checkpoint)
     places = {name: checkpoint.place(name) for name in checkpoint.tensors} | checkpoint.draft_places()
     without_mtp = any(place.tensor_role == "unloaded" for place in places.values())
     if text_only:
         places |= dict.fromkeys(beside(checkpoint), TensorPlace("unloaded"))
     left_out = sorted(name for name, place in places.items() if place.tensor_role == "unloaded")
     pieces = cut(checkpoint, places, shape)
+    if vocabulary:
+        pieces = cut_rows(checkpoint, pieces, vocabulary.keep)
     if text_only:
         pieces = [replace(piece, name=own_name(piece.name)) for piece in pieces]
     _check_experts(checkpoint, places)
@@ -146,7 +158,12 @@ def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = Fals
         shards[piece.content.source.path].append(piece)
     total = sum(piece.content.size for piece in pieces)
     require_space(output, total)
-    copied = [path for path in side_files(checkpoint.folder) if not (text_only and is_of_others(path.name))]
+    skipped = LEFT_OUT if vocabulary else ()
+    copied = [
+        path
+        for path in side_files(checkpoint.folder)
+        if path.name not in skipped and not (text_only and is_of_others(path.name))
+    ]
     with new_folder(output) as temporary:
         for path in copied:
             shutil.copyfile(path, temporary / path.name)
@@ -159,9 +176,24 @@ def prune_checkpoint(folder: Path, plan: Plan, output: Path, ragged: bool = Fals
             (temporary / INDEX).write_text(
                 json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=1)
             )
-        config = _new_config(checkpoint, plan, shape, without_mtp)
+        config = _new_config(checkpoint, plan.top_k if plan else checkpoint.top_k, shape, without_mtp)
         config = text_config(checkpoint, config) if text_only else config
+        if vocabulary:
+            rows = checkpoint.config["vocab_size"]
+            renumber_files(temporary, vocabulary.keep, rows)
+            config = renumber_config(config, {old: new for new, old in enumerate(vocabulary.keep)}, rows)
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        about = plan.to_dict() | {"ragged": shape.ragged, "left_out": left_out}
-        write_provenance(temporary, Provenance.from_dict(about))
+        write_provenance(temporary, _provenance(checkpoint, plan, shape, left_out, vocabulary))
     return output
+
+
+def _provenance(
+    checkpoint: Checkpoint, plan: Plan | None, shape: Shape, left_out: list[str], vocabulary: Selection | None
+) -> Provenance:
+    """Of a plan; without one that of the source, which may be pruned and recovered already."""
+    source = read_provenance(checkpoint.folder) or Provenance()
+    about = Provenance.from_dict(plan.to_dict()) if plan else source
+    if not plan:
+        left_out = sorted({*source.left_out, *left_out})
+    about = replace(about, ragged=shape.ragged, left_out=tuple(left_out))
+    return with_tokens(about, vocabulary, source, checkpoint.folder)

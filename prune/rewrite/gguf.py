@@ -1,8 +1,9 @@
 """The writer of pruned GGUF files: their metadata with the new counts, then the tensors. No torch, no llama.cpp.
 
 Experts are stacked along the outermost axis of a tensor, and no block of a quantised type reaches over a row, so an
-expert is a range of bytes in every type. What is left is, byte for byte, what cutting first and quantising then gives
-wherever the types of the tensors are the same and no importance matrix was used.
+expert is a range of bytes in every type, and so is a token, a row of the embedding and of the output layer. What is left
+is, byte for byte, what cutting first and quantising then gives wherever the types of the tensors are the same and no
+importance matrix was used.
 """
 
 import re
@@ -13,13 +14,15 @@ from typing import BinaryIO
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Plan
 from prune.rewrite.pieces import Piece, cut, write_data
-from prune.rewrite.shape import Shape, check_plan, cut_shape
+from prune.rewrite.shape import Shape, check_plan, cut_shape, whole_shape
+from prune.rewrite.vocabulary import cut_rows, renumber_metadata, with_tokens
+from prune.vocabulary.selection import Selection
 from runtime.errors import RequestError, WorkError
 from runtime.formats.files import new_file, require_space
 from runtime.formats.gguf_names import NEEDED_EXPERTS, in_layer
 from runtime.formats.gguf_types import GgmlType
 from runtime.formats.gguf_writer import encode, encode_tensor, output_path, write_header
-from runtime.formats.provenance import Provenance
+from runtime.formats.provenance import Provenance, gguf_provenance
 
 
 def _check_experts(model: GgufModel) -> None:
@@ -34,23 +37,37 @@ def _check_experts(model: GgufModel) -> None:
         raise WorkError(f"{model.source} has routers without experts: there is no {', '.join(lacking)}.")
 
 
-def _new_metadata(model: GgufModel, plan: Plan, shape: Shape) -> dict[str, bytes | None]:
+def _new_metadata(
+    model: GgufModel, plan: Plan | None, shape: Shape, vocabulary: Selection | None
+) -> dict[str, bytes | None]:
     """Entries that replace the source's; None leaves one out."""
-    metadata = model.file.metadata
-    others = ("slimmoe.", "split.")  # another cut's, and those of the parts
-    entries: dict[str, bytes | None] = {key: None for key in metadata if key.startswith(others)}
+    others = ("slimmoe.", "split.") if plan else ("split.",)  # another cut's, and those of the parts
+    entries: dict[str, bytes | None] = {key: None for key in model.file.metadata if key.startswith(others)}
+    if plan:
+        entries |= _new_counts(model, plan.top_k, shape)
+    entries |= _without_prediction(model, entries)
+    if vocabulary:
+        entries |= renumber_metadata(model.file, vocabulary.keep)
+    return entries | {key: encode(key, value) for key, value in _provenance(model, plan, vocabulary).items()}
+
+
+def _new_counts(model: GgufModel, top_k: int, shape: Shape) -> dict[str, bytes | None]:
     if set(model.numbers("expert_count")) != set(model.moe_layers.values()):
         raise WorkError(f"{model.source} is damaged: its routers have not as many experts as its metadata tell.")
-    entries |= _changed(model, "expert_count", lambda _: shape.experts)
-    entries |= _changed(model, "expert_used_count", lambda used: min(used, plan.top_k))
+    entries = _changed(model, "expert_count", lambda _: shape.experts)
+    entries |= _changed(model, "expert_used_count", lambda used: min(used, top_k))
     if shape.groups == 1:
         for name in ("expert_group_count", "expert_group_used_count"):
             # llama.cpp wants fewer groups than experts: for one expert they are left out, as its converter is made to.
             entries |= {model.key(name): None} if shape.experts == 1 else _changed(model, name, lambda _: 1)
-    entries |= _without_prediction(model, entries)
-    return entries | {
-        key: encode(key, value) for key, value in Provenance.from_dict(plan.to_dict()).gguf_keys().items()
-    }
+    return entries
+
+
+def _provenance(model: GgufModel, plan: Plan | None, vocabulary: Selection | None) -> dict[str, str | float | bool]:
+    """Of a plan; without one that of the source, which may be pruned and recovered already."""
+    source = gguf_provenance(model.source, model.file.get) or Provenance()
+    about = Provenance.from_dict(plan.to_dict()) if plan else source
+    return with_tokens(about, vocabulary, source, model.source).gguf_keys()
 
 
 def _changed(model: GgufModel, name: str, change: Callable[[int], int]) -> dict[str, bytes | None]:
@@ -96,29 +113,35 @@ def _write(model: GgufModel, pieces: list[Piece], metadata: dict[str, bytes | No
     write_data(pieces, target, file.alignment)
 
 
-def _file_name(source: Path, plan: Plan) -> str:
-    """The source's name with pair and share: ``x-en-de-p75.gguf``."""
+def _file_name(source: Path, plan: Plan | None, vocabulary: Selection | None) -> str:
+    """The source's name with pair, share and tokens: ``x-en-de-p75-v8192.gguf``."""
     stem = re.sub(r"-\d{5}-of-\d{5}$", "", source.stem)
-    pair = re.sub(r"[^\w-]+", "_", plan.pair)
-    return f"{stem}-{pair}-p{round(100 * plan.ratio)}.gguf"
+    made_for = plan.pair if plan else vocabulary.pair if vocabulary else ""
+    parts = [stem, re.sub(r"[^\w-]+", "_", made_for), *([f"p{round(100 * plan.ratio)}"] if plan else [])]
+    return "-".join(parts + ([f"v{len(vocabulary.keep)}"] if vocabulary else [])) + ".gguf"
 
 
-def prune_gguf(source: Path, plan: Plan, output: Path | str) -> Path:
+def prune_gguf(source: Path, plan: Plan | None, output: Path | str, vocabulary: Selection | None = None) -> Path:
     """``prune.rewrite.prune`` for a GGUF file, which a split one becomes.
 
     Layers of multi-token prediction stay where llama.cpp drafts with them, and are left out otherwise. The plan
-    goes into the file as keys ``slimmoe.*``.
+    goes into the file as keys ``slimmoe.*``, and so does what is known of the vocabulary.
     """
     model = GgufModel(source)
-    output = output_path(output, _file_name(model.source, plan), f"slimmoe prune {source} --plan plan.json")
+    name = _file_name(model.source, plan, vocabulary)
+    again = "--plan plan.json" if plan else "--vocabulary coverage=0.9999"
+    output = output_path(output, name, f"slimmoe prune {source} {again}")
     if any(output.exists() and part.samefile(output) for part in model.file.parts):
         raise RequestError(f"{output} is the file to be cut: choose another name for the result.")
-    check_plan(model, plan)
-    shape = cut_shape(model, plan)
+    if plan:
+        check_plan(model, plan)
+    shape = cut_shape(model, plan) if plan else whole_shape(model)
     places = {name: model.place(name) for name in model.tensors} | model.draft_places()
     pieces = cut(model, places, shape)
+    if vocabulary:
+        pieces = cut_rows(model, pieces, vocabulary.keep)
     _check_experts(model)
-    metadata = _new_metadata(model, plan, shape)
+    metadata = _new_metadata(model, plan, shape, vocabulary)
     require_space(output, sum(piece.content.size for piece in pieces) + model.file.metadata_end)
     with new_file(output) as temporary, temporary.open("wb", buffering=0) as target:
         _write(model, pieces, metadata, target)

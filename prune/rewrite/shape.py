@@ -117,6 +117,12 @@ def cut_shape(model: MoeModel, plan: Plan, ragged: bool = False) -> Shape:
     return Shape(shape.rows | dict.fromkeys(model.draft_layers, shape.rows[last]), shape.groups)
 
 
+def whole_shape(model: MoeModel) -> Shape:
+    """The shape of a model that keeps all its experts."""
+    layers = model.moe_layers | model.draft_layers
+    return Shape({layer: [*range(experts)] for layer, experts in layers.items()}, model.groups)
+
+
 def _own_layers(model: MoeModel, plan: Plan, ragged: bool) -> Shape:
     groups = groups_after(model, plan)
     rows = {layer.layer: layer.keep for layer in plan.layers}

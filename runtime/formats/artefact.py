@@ -9,7 +9,7 @@ from runtime.errors import RequestError
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.kinds import kind_of, snapshot_of
 from runtime.formats.onnx_folder import graph_file
-from runtime.formats.provenance import gguf_provenance, read_provenance
+from runtime.formats.provenance import Provenance, gguf_provenance, read_provenance
 from runtime.formats.store import stored_folder, told_pair
 
 _ONNX_TYPES = {"model_q4": "int4", "model_int8": "int8", "model_fp16": "f16", "model": "f32"}
@@ -54,8 +54,21 @@ def describe(artefact: Path) -> dict[str, Any]:
         kind, provenance = _gguf_type(file), gguf_provenance(artefact, file.get)
     else:
         graph = graph_file(artefact)
-        kind, provenance = _ONNX_TYPES.get(graph.stem, graph.stem), read_provenance(graph.parent.parent)
+        kind, provenance = _ONNX_TYPES.get(graph.stem, graph.stem), provenance_of(artefact)
     return {"type": kind, "provenance": provenance.row() if provenance and provenance.is_cut else {}}
+
+
+def provenance_of(artefact: Path) -> Provenance:
+    """What an artefact or checkpoint says of where it comes from; empty where slimmoe did not cut it.
+
+    Raises:
+        RequestError: there is no such artefact.
+        WorkError: the GGUF file or the folder's ``slimmoe.json`` is damaged.
+    """
+    if artefact.suffix == ".gguf":
+        return gguf_provenance(artefact, GgufFile(artefact).get) or Provenance()
+    folder = artefact if artefact.is_dir() and not (artefact / "onnx").is_dir() else graph_file(artefact).parent.parent
+    return read_provenance(folder) or Provenance()
 
 
 def pair_of(artefact: Path) -> str:
@@ -63,11 +76,8 @@ def pair_of(artefact: Path) -> str:
 
     Of a stored model that says nothing, the pair that it was stored for.
     """
-    if artefact.is_dir() and not (artefact / "onnx").is_dir():
-        provenance = read_provenance(artefact)
-        return provenance.pair if provenance else ""
     folder = {".gguf": artefact.parent, ".onnx": artefact.parent.parent}.get(artefact.suffix, artefact)
-    return describe(artefact)["provenance"].get("pair", "") or told_pair(folder)
+    return provenance_of(artefact).pair or told_pair(folder)
 
 
 def _artefacts_in(folder: Path) -> list[Path]:

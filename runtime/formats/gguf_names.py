@@ -3,6 +3,7 @@
 import re
 from typing import Literal
 
+EMBEDDING = "token_embd.weight"
 ROUTER = "ffn_gate_inp.weight"
 EXPERT_WEIGHTS = r"ffn_.*_exps\.weight"  # a pattern: the weights of all experts of a layer, stacked
 # Of each group, experts have at least one.

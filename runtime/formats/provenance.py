@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import WorkError
-from runtime.formats.json_object import read_object
+from runtime.formats.json_object import parse_object, read_object
 from runtime.formats.model_folder import own_file
 
 FILE = "slimmoe.json"
@@ -141,6 +141,7 @@ class Provenance:
         recoveries: in the order of time.
         prompt: how the model is asked, the dictionary of a ``runtime.text.prompt_templates.PromptTemplate``: of a plan what
             calibration asked; alone in the file of a model that was not cut.
+        vocabulary: which tokens stay, the dictionary of a ``prune.vocabulary.choose.Selection``; empty: all.
         rest: the plan's other fields: layers, calibration, seed.
     """
 
@@ -157,12 +158,19 @@ class Provenance:
     left_out: tuple[str, ...] = ()
     recoveries: tuple[Recovery, ...] = ()
     prompt: Mapping[str, Any] = field(default_factory=dict)
+    vocabulary: Mapping[str, Any] = field(default_factory=dict)
     rest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_cut(self) -> bool:
-        """Whether a plan or a recovery is told, and not only how an unpruned model is asked."""
-        return bool(self.hash or self.pair or self.ratio or self.recoveries)
+        """Whether a plan, a recovery or fewer tokens are told, and not only how an unpruned model is asked."""
+        return bool(self.hash or self.pair or self.ratio or self.recoveries or self.vocabulary)
+
+    @property
+    def tokens(self) -> tuple[int, int] | None:
+        """How many tokens stay, and how many there were; None: all stay, or the record of them is damaged."""
+        after, before = (self.vocabulary.get(name) for name in ("after", "before"))
+        return (after, before) if isinstance(after, int) and isinstance(before, int) and 0 < after <= before else None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Provenance":
@@ -194,7 +202,7 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """As ``slimmoe.json`` has it."""
         found: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS} | dict(self.rest)
-        found["prompt"] = dict(self.prompt)
+        found |= {"prompt": dict(self.prompt), "vocabulary": dict(self.vocabulary)}
         return found | {"left_out": list(self.left_out), "recoveries": [each.to_dict() for each in self.recoveries]}
 
     def after(self, recovery: Recovery) -> "Provenance":
@@ -208,11 +216,14 @@ class Provenance:
             keys |= {"slimmoe.recovered": True, "slimmoe.recoveries": recovery_text(self.recoveries)}
         if self.prompt:
             keys["slimmoe.prompt"] = json.dumps(dict(self.prompt), ensure_ascii=False)
+        if self.vocabulary:
+            keys["slimmoe.vocabulary"] = json.dumps(dict(self.vocabulary), ensure_ascii=False)
         return keys
 
     def row(self) -> dict[str, Any]:
         """What a row of bench.jsonl says of it."""
         found: dict[str, Any] = {name: value for name in _ROW_FIELDS if (value := getattr(self, name)) != ""}
+        found |= {"tokens": self.tokens[0]} if self.tokens else {}
         if self.recoveries:
             found |= {"recovered": True, "recoveries": [each.summary() for each in self.recoveries]}
         return found
@@ -222,7 +233,7 @@ _TEXT, _NUMBER, _WHOLE = (str, "text"), (int | float, "a number"), (int, "a whol
 _FIELDS: dict[str, tuple[Any, str]] = {
     "format": _TEXT, "hash": _TEXT, "model": _TEXT, "fingerprint": _TEXT, "pair": _TEXT, "criterion": _TEXT,
     "allocation": _TEXT, "ratio": _NUMBER, "top_k": _WHOLE, "ragged": (bool, "true or false"), "left_out": (list, "a list"),
-    "prompt": (Mapping, "a JSON object"),
+    "prompt": (Mapping, "a JSON object"), "vocabulary": (Mapping, "a JSON object"),
 }  # fmt: skip
 
 
@@ -231,6 +242,13 @@ def _of_type(value: Any, kind: Any, otherwise: str) -> Any:
     if not isinstance(value, kind) or truth_for_number or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(otherwise)
     return value
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        return parse_object(text.encode())
+    except ValueError:
+        raise ValueError("vocabulary is no JSON object") from None
 
 
 def read_provenance(folder: Path) -> Provenance | None:
@@ -267,10 +285,12 @@ def gguf_provenance(path: Path, get: Callable[[str], Any]) -> Provenance | None:
         WorkError: a key is of another type.
     """
     found = {name: value for name in _GGUF_FIELDS if (value := get(f"slimmoe.{name}")) is not None}
-    recoveries, recovered = get("slimmoe.recoveries"), get("slimmoe.recovered")
-    if not found and not recoveries and not recovered:
+    recoveries, recovered, tokens = (get(f"slimmoe.{name}") for name in ("recoveries", "recovered", "vocabulary"))
+    if not found and not recoveries and not recovered and not tokens:
         return None
     try:
+        if tokens is not None:
+            found["vocabulary"] = _object(_of_type(tokens, str, "vocabulary is not text"))
         if recoveries is not None:
             known = parse_recoveries(_of_type(recoveries, str, "slimmoe.recoveries is not text"))
         else:

@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.measure.rows import Row, engine, had_sft, provenance, ratio, recoveries
+from runtime.measure.rows import Row, engine, had_sft, provenance, ratio, recoveries, tokens
 
 
 def is_dense(row: Row) -> bool:
@@ -18,10 +18,11 @@ def recovered_by(row: Row) -> str:
 
 
 def label(row: Row) -> str:
-    """``unpruned``, or the share that was cut, and the recoveries since; of a dense peer its name."""
+    """``unpruned``, or the share that was cut, the tokens that stay, and the recoveries since; of a dense peer its name."""
     if is_dense(row):
         return Path(row["artefact"]).name
-    cut = f"{ratio(row):.0%} cut" if ratio(row) else "unpruned"
+    experts, left = f"{ratio(row):.0%} cut" if ratio(row) else "", f"{tokens(row)} tokens" if tokens(row) else ""
+    cut = ", ".join(filter(None, (experts, left))) or "unpruned"
     return " + ".join(filter(None, (cut, recovered_by(row))))
 
 
@@ -51,7 +52,7 @@ def only_model(rows: list[Row]) -> str | None:
 
 def is_baseline(row: Row) -> bool:
     """Whether nothing was cut from it and nothing recovered."""
-    return not ratio(row) and not recoveries(row)
+    return not ratio(row) and not tokens(row) and not recoveries(row)
 
 
 def of_same_kind(row: Row, rows: list[Row]) -> list[Row]:
@@ -95,29 +96,33 @@ class Series:
 
 
 def series(rows: list[Row]) -> list[Series]:
-    """Lines by engine, type and recoveries, and by criterion, budgets and threads where these differ between rows.
+    """Lines by engine, type, tokens and recoveries, and by criterion, budgets and threads where these differ between rows.
 
     Every row is in some line.
     """
-    pruned = [row for row in rows if ratio(row)]
+    pruned = [row for row in rows if ratio(row) or tokens(row)]
     keys = ("criterion", "allocation")
     differ = [key for key in keys if len({str(provenance(row, key)) for row in pruned}) > 1]
     threads = len({row.get("threads") for row in rows}) > 1
 
     def family(row: Row) -> tuple[str, ...]:
-        parts = [engine(row), str(row.get("type", "-")), *(str(provenance(row, key)) for key in differ)]
+        parts = [engine(row), str(row.get("type", "-")), *([f"{tokens(row)} tokens"] if tokens(row) else [])]
+        parts += (str(provenance(row, key)) for key in differ)
         return (*parts, f"{row.get('threads', '?')} threads") if threads else tuple(parts)
 
     bases = {id(base) for row in pruned for base in of_same_kind(row, rows)}
     found: dict[tuple[tuple[str, ...], str], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (engine(row), str(row.get("type")), recovered_by(row))):
+    for row in sorted(
+        rows, key=lambda row: (engine(row), str(row.get("type")), -(tokens(row) or 1 << 60), recovered_by(row))
+    ):
         if id(row) not in bases:
             found.setdefault((family(row), recovered_by(row)), []).append(row)
     colours = list(dict.fromkeys(parts for parts, _ in found))
     lines = []
     for (parts, recovered), mine in found.items():
-        cut = next((row for row in mine if ratio(row)), None)
-        joined = (of_same_kind(cut, rows) if cut else []) + mine
+        cut = next((row for row in mine if ratio(row) or tokens(row)), None)
+        begins = any(tokens(row) and not ratio(row) for row in mine)  # with all experts, by itself
+        joined = (of_same_kind(cut, rows) if cut and not begins else []) + mine
         title = " ".join(parts) + (f" + {recovered}" if recovered else "")
         lines.append(
             Series(title, parts[0], bool(recovered), had_sft(mine[0]), colours.index(parts), sorted(joined, key=ratio))

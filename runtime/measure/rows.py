@@ -38,6 +38,7 @@ class RowProvenance(TypedDict, total=False):
     criterion: str | None
     allocation: str
     ratio: Share  # share of the experts that were cut, 0 to 1
+    tokens: Positive  # that stay, where some were cut
     recovered: bool
     recoveries: list[RecoveryRecord]  # in the order of time
     recovery: RecoveryRecord | None  # older: the newest one
@@ -262,6 +263,11 @@ def provenance(row: Row, key: str) -> Any:
 def ratio(row: Row) -> float:
     """Share of the experts that are cut, 0 to 1."""
     return float(provenance(row, "ratio") or 0)
+
+
+def tokens(row: Row) -> int | None:
+    """How many tokens stay; None where none was cut."""
+    return provenance(row, "tokens")
 
 
 def recoveries(row: Row) -> tuple[Recovery, ...]:

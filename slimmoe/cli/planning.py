@@ -2,8 +2,9 @@
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +31,7 @@ CALIBRATION = DATA / "calibration"
 OwnCorpus = Annotated[  # None: CALIBRATION, for verbs that refuse a corpus where they make no use of it
     Path | None, typer.Option("--corpus", help="TSV, PO, or the stem of Moses files (STEM.en, STEM.de)")
 ]
+MOST_NEW = 0.001  # of other text in tokens that a corpus lacks: with more, translations show it (docs/vocabulary.md)
 BAR = 20  # characters for a layer that keeps all its experts
 
 
@@ -119,9 +121,16 @@ def plan(
         bool, typer.Option("--explain", help="print, per layer, what is kept and how routing is concentrated")
     ] = False,
     model: Annotated[
-        str | None, typer.Option(help="of a search or audit  [default: the one that the statistics name]")
+        str | None,
+        typer.Option(help="of a search, an audit or --vocabulary  [default: the one that the statistics name]"),
     ] = None,
-    corpus: Annotated[Path, typer.Option(help="text of a search or audit")] = DATA / "calibration",
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="which tokens stay as well: coverage=0.9999 of --corpus, 8192, or a share, 0.25"
+        ),
+    ] = None,
+    corpus: Annotated[Path, typer.Option(help="text of a search, an audit or --vocabulary")] = DATA / "calibration",
     evaluations: Annotated[int, typer.Option(min=1, help="budgets that a search tries")] = 200,
     seconds: Annotated[float | None, typer.Option(min=0, help="stop a search after so long")] = None,
     audit: Annotated[
@@ -129,7 +138,7 @@ def plan(
         typer.Option(help="remove single experts, one by one, and write to this file what that costs; prints who knew"),
     ] = None,
 ) -> None:
-    """Choose which experts stay. A search runs the model, and goes on where it was stopped."""
+    """Choose which experts stay, and which tokens. A search runs the model, and goes on where it was stopped."""
     from prune.calibrate.stats import Stats
     from prune.plan.explanation import explain as explain_plan
     from prune.plan.plan import Plan, make_plan
@@ -148,15 +157,32 @@ def plan(
         say(f"{overlap:.4f} of the next-token probability stays where it was")
     else:
         made = make_plan(known, ratio, criterion, seed, allocation, other)
+    if vocabulary is not None:
+        from prune.vocabulary.choose import add_vocabulary
+
+        source = model or known.model
+        made = add_vocabulary(made, Path(source) if source.endswith(".gguf") else resolve(source), vocabulary, corpus)
     explanation = explain_plan(made, known) if explain else None
     made.save(output)
     say(f"plan {made.hash}: {made.kept}: {output}")
+    if made.vocabulary:
+        say_vocabulary(made.vocabulary)
     if explanation is not None:
         _print_explanation(explanation, allocation)
     if made.top_k < known.top_k:
         say(f"top-k is lowered from {known.top_k} to {made.top_k}, since no more experts stay")
     if audit and trial:
         _audit(known, trial, seed, audit)
+
+
+def say_vocabulary(about: Mapping[str, Any]) -> None:
+    """Which tokens stay, by a selection's record, and whether the text was long enough to tell."""
+    say(
+        f"{about['after']} of {about['before']} tokens stay: {100 * about['covered']:.2f} % of the corpus is in them, and about "
+        f"{100 * about['expected']:.2f} % of other text like it will be"
+    )
+    if about["covered"] - about["expected"] > MOST_NEW:
+        say("  the corpus is too short to tell which tokens the pair needs: give a longer one (docs/vocabulary.md)")
 
 
 def _trial(stats: "Stats", model: str | None, corpus: Path) -> "Trial":

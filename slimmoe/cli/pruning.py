@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
 from slimmoe.cli.device import (
     DATA,
@@ -23,6 +24,7 @@ from slimmoe.cli.device import (
     say,
 )
 from slimmoe.cli.models import moe_model, resolve, warn_of_formats
+from slimmoe.cli.planning import say_vocabulary
 
 cutting = typer.Typer()
 
@@ -30,8 +32,8 @@ cutting = typer.Typer()
 @cutting.command()
 def prune(
     model: Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint, or a GGUF file")],
-    plan: Annotated[Path, typer.Option(help="what plan wrote")],
     output: Annotated[str, typer.Option("-o", "--output", help="where to write; for a GGUF file a file or a folder")],
+    plan: Annotated[Path | None, typer.Option(help="what plan wrote; not needed for --vocabulary alone")] = None,
     ragged: Annotated[
         bool,
         typer.Option("--ragged", help="write a layerwise plan with each layer's own count, which only ONNX can hold"),
@@ -42,24 +44,55 @@ def prune(
             "--text-only", help="leave out vision and audio parts: the decoder alone, a causal language model"
         ),
     ] = False,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="cut tokens as well: coverage=0.9999 of the corpus, 8192 tokens, or a share, 0.25",
+        ),
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="text of the pair whose tokens --vocabulary counts  [default: data/calibration]")
+    ] = None,
+    pair: KnownPair = None,
 ) -> None:
     """Cut the other experts out of a checkpoint, or out of a GGUF file as it is: all types are kept, without torch."""
+    if vocabulary is None and (plan is None or corpus or pair):
+        raise RequestError(
+            "There is no --plan, and no --vocabulary to cut tokens alone."
+            if plan is None
+            else "The plan tells the pair and was made on its text: --corpus and --pair are for --vocabulary.",
+            next_command=f"slimmoe prune {model} --plan {plan or 'plan.json'} -o {output}",
+        )
     from prune.checkpoint import Checkpoint
     from prune.gguf_model import GgufModel
     from prune.rewrite.text_only import beside
+    from runtime.formats.artefact import provenance_of
     from slimmoe import api
 
     is_gguf = model.endswith(".gguf")
     source = Path(model) if is_gguf else resolve(model)
     if not is_gguf:
         warn_of_formats(str(source))
-    path = api.prune(source, plan, output, ragged=ragged, text_only=text_only)
+    path = api.prune(
+        source,
+        plan,
+        output,
+        ragged=ragged,
+        text_only=text_only,
+        vocabulary=vocabulary,
+        corpus=corpus or DATA / "calibration",
+        pair=pair,
+    )
     cut = moe_model(str(path))
     if cut.draft_places():
         say(
             "the layer of multi-token prediction stays for llama.cpp to draft with; no statistics are of its experts: it keeps "
             f"those of the same numbers as layer {max(cut.moe_layers)}, and its drafts may be taken less often"
         )
+    tokens = provenance_of(path).vocabulary
+    if tokens and tokens != provenance_of(source).vocabulary:
+        say_vocabulary(tokens)
     if is_gguf:
         if GgufModel(source).has_unloaded and not cut.draft_places():
             say("layers of multi-token prediction are left out: llama.cpp does not draft with this architecture's")
@@ -135,15 +168,22 @@ def fit(
     memory: Annotated[str, typer.Option(help="of the whole machine, for example 8GiB")],
     pair: PairOption = DEFAULT_PAIR,
     context: Annotated[int, typer.Option(min=1, help="tokens of prompt and translation to hold")] = 1024,
+    vocabulary: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="with so many tokens, 8192, or this share of them, 0.25")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell which pruning ratio and type fit into a memory, before any work is done."""
     from export.fit import fit, table
+    from prune.vocabulary.choose import rows_of
+    from prune.vocabulary.selection import Amount
     from runtime.errors import WorkError
     from runtime.measure.memory import parse_memory
 
     size = parse_memory(memory, "slimmoe fit MODEL --memory 8GiB")
-    found = fit(moe_model(model), size, context)
+    known = moe_model(model)
+    tokens = Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0
+    found = fit(known, size, context, tokens)
     best = found.recommended
     if as_json:
         print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))
@@ -169,4 +209,5 @@ def fit(
         options = f"PAIR={pair} RATIO={best.ratio:g} MODEL={model}"
         if best.format == "GGUF":
             options += f" QUANT={best.type}"
+        options += f" VOCABULARY={vocabulary}" if vocabulary else ""
         say(f"  next: make export {options}")

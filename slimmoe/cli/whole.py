@@ -17,6 +17,7 @@ whole = typer.Typer()
 DEFAULT_MODEL = "models/default"
 PAIRS, RATIOS = [DEFAULT_PAIR], [0.25, 0.5, 0.7, 0.75, 0.9]
 TYPES, CRITERIA, ALLOCATIONS = ["Q4_K_M", "Q8_0", "int4", "int8"], ["gate"], ["uniform"]
+VOCABULARIES = ["all"]
 
 Model = Annotated[str, typer.Argument(help="folder or Hugging Face id of a checkpoint")]
 Corpus = Annotated[Path, typer.Option(help="text for statistics and recovery: TSV, PO, or the stem of Moses files")]
@@ -29,6 +30,9 @@ Source = Annotated[
     typer.Option(help="sentences, one a line, for the model to translate itself: they replace --corpus and --dev"),
 ]
 Test = Annotated[Path, typer.Option(help=f"translate and score: {TEST_HELP}")]
+Counted = Annotated[
+    Path | None, typer.Option("--vocabulary-corpus", help="text whose tokens are counted  [default: that of --corpus]")
+]
 Allocation = Annotated[str, typer.Option(help=ALLOCATION_HELP)]
 Methods = Annotated[
     list[str] | None,
@@ -61,6 +65,11 @@ def export(
     dev: Dev = None,
     test: Test = TEST,
     source: Source = None,
+    vocabulary: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="cut tokens as well: coverage=0.9999 of the text, 8192, or a share, 0.25"),
+    ] = "",
+    counted: Counted = None,
     threads: Threads = None,
     prompt: Prompt = None,
     verify: Annotated[bool, typer.Option(help="compare what was written with what it was written from")] = True,
@@ -73,8 +82,10 @@ def export(
     from slimmoe.runs import export as run_export
     from slimmoe.runs import model_folder
 
-    variant = Variant(model_folder(model), pair, criterion, ratio, allocation, recoveries(recover or [], steps, teach))
-    request = Request(variant, Texts(corpus, dev, test, source=source, prompt=prompt), quant, kind, verify, threads)
+    methods = recoveries(recover or [], steps, teach)
+    variant = Variant(model_folder(model), pair, criterion, ratio, allocation, methods, vocabulary)
+    texts = Texts(corpus, dev, test, source=source, prompt=prompt, vocabulary=counted)
+    request = Request(variant, texts, quant, kind, verify, threads)
     tell = (lambda _: None) if as_json else say
     done = run_export(request, model, output, check=check, dry_run=dry_run, again=again, tell=tell)
     if as_json:
@@ -124,6 +135,10 @@ def sweep(
     dev: Dev = None,
     test: Test = TEST,
     source: Source = None,
+    vocabularies: Annotated[
+        list[str], typer.Option("--vocabulary", metavar="SIZE", help="as for export; all: all tokens stay")
+    ] = VOCABULARIES,
+    counted: Counted = None,
     threads: Threads = None,
     prompt: Prompt = None,
     runs: Annotated[
@@ -142,7 +157,8 @@ def sweep(
     rows = run(
         Sweep(
             output, tuple(models), tuple(pairs), tuple(ratios), tuple(types), tuple(criteria), tuple(allocations), chosen,
-            Texts(corpus, dev, test, source=source, prompt=prompt), threads, runs,
+            Texts(corpus, dev, test, source=source, prompt=prompt, vocabulary=counted), threads,
+            tuple("" if size == "all" else size for size in vocabularies), runs,
         ),
         say, partial(on_cluster, ray) if ray else one_by_one,
     )  # fmt: skip

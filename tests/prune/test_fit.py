@@ -15,8 +15,11 @@ from prune.checkpoint import Checkpoint
 from prune.families import families, load_family
 from prune.gguf_model import GgufModel
 from prune.rewrite import prune
+from prune.vocabulary.choose import choose_vocabulary
+from prune.vocabulary.selection import Amount
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.measure.bench import file_size
+from runtime.text.pairs import Pair
 from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, add_mtp_layer, write_tiny_checkpoint
 
@@ -218,3 +221,14 @@ def test_the_command(tmp_path) -> None:
     assert wrong.returncode == 2 and "not a size of memory" in wrong.stderr
     code = "import sys, export.fit; assert not {'torch', 'transformers', 'onnx'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_fewer_tokens_are_foretold(tmp_path) -> None:
+    chosen = choose_vocabulary(Checkpoint(DEFAULT), Amount.parse("0.5"), Pair("en", "de"), Path("data/calibration"))
+    small = prune(DEFAULT, None, tmp_path / "small", vocabulary=chosen)
+    (foretold,) = (c for c in fit(Checkpoint(DEFAULT), 2**33, tokens=0.5).choices if (c.ratio, c.type) == (0, "Q4_K_M"))
+    written = export_gguf(small, tmp_path / "small.gguf", "Q4_K_M").stat().st_size
+    whole = export_gguf(DEFAULT, tmp_path / "whole.gguf", "Q4_K_M")
+    (of_file,) = (c for c in fit(GgufModel(whole), 2**33, tokens=0.5).choices if c.ratio == 0)
+    assert written < 0.95 * whole.stat().st_size
+    assert [each.file_bytes for each in (foretold, of_file)] == pytest.approx([written] * 2, rel=0.01)

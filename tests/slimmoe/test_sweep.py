@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import RequestError
+from runtime.measure.labels import label, series
 from runtime.measure.rows import append_row, finished_rows
 from runtime.text.pairs import Pair
 from slimmoe.sweep import Sweep, check, run, trials
@@ -75,6 +76,20 @@ def test_a_killed_sweep_goes_on_where_it_was(tiny_checkpoint, texts, tmp_path):
     again = run(sweep_of(tiny_checkpoint, texts, folder), said.append)
     assert said[-1] == "4 of 4 runs are done already"
     assert again[:-1] == rows and again[-1]["memory_limit_bytes"] == 1 << 30
+
+
+def test_a_vocabulary_is_a_variant_of_its_own(tiny_checkpoint, texts, tmp_path):
+    sweep = sweep_of(tiny_checkpoint, texts, tmp_path / "sweep", types=("F16",), vocabularies=("", "0.5"))
+    rows = run(sweep, lambda _: None)
+    assert [label(row) for row in rows] == ["unpruned", "6144 tokens", "50% cut", "50% cut, 6144 tokens"]
+    sizes = [row["size_bytes"] for row in rows]
+    saved = 6144 * 96 * 2  # of a tied embedding in 2 bytes
+    assert sizes[0] - sizes[1] > saved and sizes[2] - sizes[3] > saved
+    assert [row.get("against_unpruned", {}).get("base") for row in rows] == [None, *[rows[0]["artefact"]] * 3]
+    assert [line.name for line in series(rows)] == ["llama.cpp F16", "llama.cpp F16 6144 tokens"]
+    said: list[str] = []
+    run(sweep, said.append)
+    assert said == ["4 of 4 runs are done already"]
 
 
 def test_each_variant_is_there_once(tiny_checkpoint, texts, tmp_path):
