@@ -49,6 +49,7 @@ class Desk:
             raise Refused(429, f"{self._limits.queue} requests are under way already: try again later.", RETRY)
         work = Work(self._metrics.tokens)
         self._works.add(work)
+        self._metrics.begin()
 
         def begun() -> _Result:
             try:
@@ -60,6 +61,7 @@ class Desk:
 
         def left(future: "asyncio.Future[_Result]") -> None:
             self._works.discard(work)
+            self._metrics.end()
             if not future.cancelled():
                 future.exception()  # somebody may be gone who would have asked for it
 

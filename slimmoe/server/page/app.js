@@ -61,7 +61,7 @@ function fill(select, codes, first) {
 
 function showLanguages() {
   const sorted = (codes) => Object.keys(state.languages).filter((code) => codes.has(code));
-  fill($("source"), sorted(new Set(pairs().map(([source]) => source))), "Detect language");
+  fill($("source"), sorted(new Set(pairs().map(([source]) => source))), "Automatic");
   const source = $("source").value;
   const fitting = pairs().filter((pair) => source === "auto" || pair[0] === source);
   fill($("target"), sorted(new Set(fitting.map((pair) => pair[1]))));
