@@ -9,7 +9,7 @@ from urllib.parse import quote
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from runtime.errors import RequestError, SlimmoeError
 from slimmoe.server.asked import Answer, Ask, Limits, Refused
@@ -124,6 +124,9 @@ def error_handlers(forms: dict[str, ErrorForm]) -> dict[Any, Callable[[Request, 
     async def http(request: Request, error: HTTPException) -> Response:
         response = answer(request, error.status_code, str(error.detail))
         response.headers.update(error.headers or {})
+        if error.status_code == 405:  # several routes may have the path
+            fitting = [each for each in request.app.routes if each.matches(request.scope)[0] is not Match.NONE]
+            response.headers["Allow"] = ", ".join(sorted({method for each in fitting for method in each.methods}))
         return response
 
     async def gone(request: Request, error: Exception) -> Response:

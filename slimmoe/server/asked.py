@@ -67,7 +67,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The model's name and the pair that a request goes by.
+    """The model's name and the pair that a request goes by; of texts that are in the target's language already no model's.
 
     ``confidence``, 0 to 100, is that the source language is right where it was told by the text; None where it was asked for.
     """

@@ -120,7 +120,12 @@ def routes(api: Api) -> list[Route]:
         return PlainTextResponse(api.metrics.text(gauges), media_type="text/plain; version=0.0.4")
 
     async def spec(request: Request, fields: Fields) -> Response:
-        return JSONResponse(json.loads((files("slimmoe.server") / "openapi.json").read_text(encoding="utf-8")))
+        found = json.loads((files("slimmoe.server") / "openapi.json").read_text(encoding="utf-8"))
+        schemas = found["components"]["schemas"]
+        schemas["Source"]["enum"] += sorted({pair.source for pair in pairs})
+        schemas["Target"]["enum"] += sorted({pair.target for pair in pairs})
+        schemas["Pair"]["enum"] += [f"{pair.source}|{pair.target}" for pair in pairs]
+        return JSONResponse(found)
 
     return [
         api.route("/languages", languages),

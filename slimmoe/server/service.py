@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from runtime.text.language import ranked_languages
+from runtime.text.language import is_identifiable, ranked_languages
 from runtime.text.languages import base_language
 from runtime.text.lines import one_line
 from runtime.text.markup import Marked, is_text, plain
@@ -26,6 +26,7 @@ from runtime.translate.segments import in_order
 from slimmoe.server.asked import Answer, Ask, Chosen, Refused
 from slimmoe.server.models import Models, Opened, language_of
 
+SURE = 95.0  # percent that a text is in the target's language already
 AHEAD = 2  # sentences of one request in the queue for each place of a batch: the next request's wait behind no more
 _Segment = TypeVar("_Segment")
 _LINE_END = re.compile(r"(\r\n|\r|\n)")
@@ -129,14 +130,21 @@ class Service:
         Raises:
             Refused: there is none.
         """
+        codes = {code for pair in self.models.pairs for code in (pair.source, pair.target)}
+        target = language_of(ask.target)
         if ask.source:
+            if language_of(ask.source) == target and target in codes:
+                return Chosen("", Pair(target, target))
             model, pair = self.models.choose(ask.source, ask.target, ask.model)
             return Chosen(model.name, pair)
-        target = language_of(ask.target)
         pairs = [pair for model in self.models.named(ask.model) for pair in model.pairs]
         fitting = [pair.source for pair in pairs if target and base_language(pair.target) == base_language(target)]
         if not fitting:
             raise Refused(400, f"{ask.target[:40]} is not supported")
+        if target in codes and any(map(is_identifiable, ask.texts)):
+            found, confidence = self.detect(ask.texts, [*fitting, target])[0]
+            if found == target and confidence >= SURE:
+                return Chosen("", Pair(target, target), confidence)
         source, confidence = self.detect(ask.texts, fitting)[0]
         model, pair = self.models.choose(source, ask.target, ask.model)
         return Chosen(model.name, pair, confidence)
@@ -150,6 +158,8 @@ class Service:
             CancelledError: the work was ended.
         """
         chosen = self.choose(ask)
+        if not chosen.model:
+            return Answer(list(ask.texts), chosen)
         documents = [_html(text, chosen.pair) if ask.html else _plain(text) for text in ask.texts]
         with self.models.use(chosen.model) as opened, work.with_engine():
             translator = _translator(opened, chosen.pair, ask, work)
@@ -165,6 +175,9 @@ class Service:
         """What the request goes by, then its first text's translation in pieces, a sentence each."""
         chosen = self.choose(ask)
         yield chosen
+        if not chosen.model:
+            yield ask.texts[0]
+            return
         with self.models.use(chosen.model) as opened, work.with_engine():
             limit = opened.limit(chosen.pair)
 
@@ -200,6 +213,8 @@ class Service:
             ask = replace(ask, texts=tuple(plain(unit.marked) for unit in sample.units[:200]))
         chosen = self.choose(ask)
         document = open_document(path, data, chosen.pair)
+        if not chosen.model:
+            return path.name, data, chosen
         with self.models.use(chosen.model) as opened, work.with_engine():
             translator = _translator(opened, chosen.pair, ask, work)
             done: list[Marked] = []

@@ -53,6 +53,16 @@ def test_the_source_is_told_by_the_text(client) -> None:
     assert client.form("/detect", q="123").json == [{"confidence": 0.0, "language": "en"}]
 
 
+def test_what_is_in_the_target_s_language_stays(client) -> None:
+    text = "Die Datei konnte nicht geöffnet werden, weil sie nicht da ist."
+    assert client.post("/translate", {"q": text, "source": "de", "target": "DE"}).json == {"translatedText": text}
+    done = client.post("/translate", {"q": text, "source": "auto", "target": "de"}).json
+    assert done["translatedText"] == text and done["detectedLanguage"]["language"] == "de"
+    file = client.upload("/translate_file", "a.txt", text.encode(), source="auto", target="de").json
+    assert client.get(file["translatedFileUrl"].removeprefix(client.address)).body == text.encode()
+    assert client.post("/translate", {"q": "Datei", "source": "auto", "target": "de"}).json["translatedText"] != "Datei"
+
+
 @pytest.mark.parametrize(
     ("source", "target"),
     [("en", "pt-BR"), ("EN", "pb"), ("en-US", "pt"), ("zh", "en"), ("zh-CN", "en_GB"), ("en", "ES")],
@@ -111,8 +121,13 @@ def test_what_clients_ask_beside_it(client) -> None:
     assert client.form("/suggest", q="a", source="en", target="de").status == 400
     metrics = client.get("/metrics").body.decode()
     assert 'slimmoe_requests_total{route="/health",status="200"}' in metrics
-    assert client.get("/spec").json["openapi"].startswith("3.")
+    told = client.get("/spec").json
+    assert told["components"]["schemas"]["Source"]["enum"] == ["auto", "de", "en", "zh-Hans"]
+    asked = {(method.upper(), path) for path, methods in told["paths"].items() for method in methods}
+    assert asked <= {(method, route.path) for route in client.routes for method in route.methods}
     for method, path in (("POST", "/languages"), ("GET", "/detect"), ("POST", "/health"), ("PUT", "/translate")):
         reply = client.ask(method, path)
         assert reply.status == 405 and reply.json["error"] == "Method Not Allowed"
+        assert method not in reply.headers["allow"]
+    assert client.ask("PUT", "/translate").headers["allow"] == "GET, HEAD, POST"
     assert client.get("/nothing").json == {"error": "Not Found"}

@@ -118,7 +118,8 @@ async function translate() {
         detected = piece.source;
         direct($("result"), piece.target);
         direct($("text"), piece.source);
-        tell(piece.confidence === null ? "" : `from ${state.languages[piece.source]}`);
+        const name = state.languages[piece.source];
+        tell(piece.source === piece.target ? `The text is in ${name} already` : piece.confidence === null ? "" : `from ${name}`);
       } else {
         begin();
         $("result").append(piece.text);
