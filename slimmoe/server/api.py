@@ -15,7 +15,7 @@ from runtime.errors import RequestError, SlimmoeError
 from slimmoe.server.asked import Answer, Ask, Limits, Refused
 from slimmoe.server.desk import Desk
 from slimmoe.server.fields import Fields, read_fields
-from slimmoe.server.guard import Rules
+from slimmoe.server.guard import ROUTE, Rules
 from slimmoe.server.kept import Kept
 from slimmoe.server.metrics import Metrics
 from slimmoe.server.service import Service
@@ -40,6 +40,7 @@ class Api:
         """A route whose requests are read, and have to bring the key unless they are ``public``."""
 
         async def respond(request: Request) -> Response:
+            request.scope[ROUTE] = path
             if not public and request.headers.get("authorization"):
                 self._check(_bearer(request))  # before a body is read
             fields = await read_fields(request)

@@ -21,6 +21,7 @@ from slimmoe.server.asked import Limits, Refused
 from slimmoe.server.metrics import Metrics
 
 _LOG = logging.getLogger("slimmoe.server")
+ROUTE = "slimmoe.route"  # of a scope, set by the route that answers
 UPLOADS = ("/translate_file", "/v2/document", "/page/document")
 PUBLIC = {
     "Content-Security-Policy": (
@@ -127,7 +128,7 @@ class Guard:
                 await self._app(scope, self._limited(scope, receive), noted)
         finally:
             seconds = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "-")  # as it was written, never what a client puts into it
+            route = scope.get(ROUTE, "-")  # as it was written, never what a client puts into it
             self._metrics.request(route, status, seconds)
             _LOG.info("%s %s %s %d %.0f ms", number, scope["method"][:8], route, status, 1000 * seconds)
 
