@@ -1,6 +1,6 @@
 """What every API's request becomes, what it is answered, and how it is refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runtime.text.pairs import Pair
 from runtime.translate.glossary import Glossary, Term
@@ -26,6 +26,7 @@ class Limits:
         queue: requests under way.
         body, file: bytes of a request without and with a document.
         characters, texts: of one request, all its texts together.
+        alternatives: of a text.
         seconds: until an answer, and for a request's own body to arrive.
         kept: bytes of translated documents that wait to be fetched, and for how many seconds.
     """
@@ -35,6 +36,7 @@ class Limits:
     file: int = 64 << 20
     characters: int = 200_000
     texts: int = 2_000
+    alternatives: int = 5
     seconds: float = 600
     body_seconds: float = 60
     kept: int = 512 << 20
@@ -50,6 +52,7 @@ class Ask:
         model: the name of one; empty: the first that has the pair.
         html: the texts are HTML; else plain, each of their lines a paragraph.
         terms: a glossary's, by their sources.
+        alternatives: how many other translations of each text are wanted; of HTML there are none.
     """
 
     texts: tuple[str, ...]
@@ -58,6 +61,7 @@ class Ask:
     model: str = ""
     html: bool = False
     terms: tuple[tuple[str, str], ...] = ()
+    alternatives: int = 0
 
     @property
     def glossary(self) -> Glossary | None:
@@ -79,9 +83,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Answer:
-    """Translations, one for each text, and the tokens that were read and written for them."""
+    """Translations and alternatives, one and several for each text, and the tokens that were read and written for them."""
 
     texts: list[str]
     chosen: Chosen
     read: int = 0
     written: int = 0
+    alternatives: list[list[str]] = field(default_factory=list)

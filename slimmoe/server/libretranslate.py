@@ -50,14 +50,17 @@ def routes(api: Api) -> list[Route]:
         if kind not in ("text", "html"):
             raise Refused(400, f"{kind[:40]} format is not supported")
         alternatives = fields.number("alternatives")
-        answer = await api.translate(request, Ask(tuple(texts), target, source, html=kind == "html"))
+        if alternatives > api.limits.alternatives:
+            raise Refused(400, f"Invalid request: alternatives parameter must be <= {api.limits.alternatives}")
+        ask = Ask(tuple(texts), target, source, html=kind == "html", alternatives=alternatives)
+        answer = await api.translate(request, ask)
         several = isinstance(fields.values["q"], list)
         found: dict[str, object] = {"translatedText": answer.texts if several else answer.texts[0]}
         if not source:
             told = {"confidence": answer.chosen.confidence, "language": answer.chosen.pair.source}
             found["detectedLanguage"] = [told] * len(texts) if several else told
-        if alternatives:  # greedy decoding has one answer
-            found["alternatives"] = [[] for _ in texts] if several else []
+        if alternatives:
+            found["alternatives"] = answer.alternatives if several else answer.alternatives[0]
         return JSONResponse(found)
 
     async def detect(request: Request, fields: Fields) -> Response:

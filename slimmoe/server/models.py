@@ -24,6 +24,7 @@ from runtime.translate.glossary import Glossary
 from runtime.translate.paragraphs import room
 from runtime.translate.remedies import Remedies
 from runtime.translate.segments import SegmentTranslator
+from slimmoe.server.alternatives import Alternative
 from slimmoe.server.asked import Refused
 
 _LOG = logging.getLogger("slimmoe.server")
@@ -101,8 +102,10 @@ class Opened:
         self.segments = cache(lambda pair: SegmentTranslator(self.engine, pair, self.scheduler))
         self.limit = cache(lambda pair: room(self.engine, pair))
 
-    def translator(self, pair: Pair, glossary: Glossary | None) -> CheckedTranslator:
-        return CheckedTranslator(self.segments(pair), Remedies(self.engine, pair, glossary))
+    def translator(self, pair: Pair, glossary: Glossary | None, rank: int = 0) -> CheckedTranslator:
+        """What translates sentences; with a ``rank`` above 0 as an alternative, without glossary."""
+        tries = Alternative(self.engine, pair, rank) if rank else Remedies(self.engine, pair, glossary)
+        return CheckedTranslator(self.segments(pair), tries)
 
     def close(self) -> None:
         self.scheduler.close()

@@ -159,17 +159,28 @@ class Service:
         """
         chosen = self.choose(ask)
         if not chosen.model:
-            return Answer(list(ask.texts), chosen)
+            return Answer(list(ask.texts), chosen, alternatives=[[] for _ in ask.texts])
         documents = [_html(text, chosen.pair) if ask.html else _plain(text) for text in ask.texts]
         with self.models.use(chosen.model) as opened, work.with_engine():
-            translator = _translator(opened, chosen.pair, ask, work)
-            done = translator.translate(unit.marked for document in documents for unit in document.units)
-            marked = (each.marked for each in done)
-            texts = [
-                document.render(list(islice(marked, len(document.units)))).decode("utf-8", "surrogatepass")
-                for document in documents
-            ]
-        return Answer(texts, chosen, work.read, work.written)
+
+            def translated(rank: int) -> list[str | None]:
+                """All texts; of alternatives None where something is wrong with one."""
+                translator = _translator(opened, chosen.pair, ask, work, rank)
+                done = translator.translate(unit.marked for document in documents for unit in document.units)
+                texts = list[str | None]()
+                for document in documents:
+                    paragraphs = list(islice(done, len(document.units)))
+                    bad = rank and any(each.troubles for each in paragraphs)
+                    data = document.render([each.marked for each in paragraphs])
+                    texts.append(None if bad else data.decode("utf-8", "surrogatepass"))
+                return texts
+
+            texts = [text or "" for text in translated(0)]
+            others = [translated(rank) for rank in range(1, 0 if ask.html else ask.alternatives + 1)]
+        alternatives = [
+            [text for text in dict.fromkeys(each) if text and text != best] for best, *each in zip(texts, *others)
+        ]
+        return Answer(texts, chosen, work.read, work.written, alternatives)
 
     def stream(self, ask: Ask, work: Work) -> Iterator[Chosen | str]:
         """What the request goes by, then its first text's translation in pieces, a sentence each."""
@@ -224,8 +235,8 @@ class Service:
         return translated_name(path, chosen.pair), document.render(done), chosen
 
 
-def _translator(opened: Opened, pair: Pair, ask: Ask, work: Work) -> ParagraphTranslator:
-    checked = opened.translator(pair, ask.glossary)
+def _translator(opened: Opened, pair: Pair, ask: Ask, work: Work, rank: int = 0) -> ParagraphTranslator:
+    checked = opened.translator(pair, ask.glossary, rank)
     ahead = AHEAD * opened.scheduler.places * opened.scheduler.workers
 
     def translate(segments: Iterable[str]) -> Iterator[CheckedTranslation]:

@@ -53,6 +53,18 @@ def test_the_source_is_told_by_the_text(client) -> None:
     assert client.form("/detect", q="123").json == [{"confidence": 0.0, "language": "en"}]
 
 
+def test_alternatives_begin_otherwise(speaker) -> None:
+    asked = {"q": "Save it.", "source": "en", "target": "de", "alternatives": 3}
+    done = speaker.post("/translate", asked).json
+    assert done["translatedText"] == "die." and "und." in done["alternatives"] and "die." not in done["alternatives"]
+    several = speaker.post("/translate", {**asked, "q": ["Save it.", "1"]}).json
+    assert several["alternatives"] == [done["alternatives"], []]
+    assert speaker.post("/translate", {**asked, "format": "html"}).json["alternatives"] == []
+    assert (
+        "alternatives parameter must be <= 5" in speaker.post("/translate", {**asked, "alternatives": 6}).json["error"]
+    )
+
+
 def test_what_is_in_the_target_s_language_stays(client) -> None:
     text = "Die Datei konnte nicht geöffnet werden, weil sie nicht da ist."
     assert client.post("/translate", {"q": text, "source": "de", "target": "DE"}).json == {"translatedText": text}

@@ -5,6 +5,8 @@ const $ = (id) => document.getElementById(id);
 const RIGHT_TO_LEFT = new Set(["ar", "fa", "he", "ur"]);
 const PAUSE = 450; // milliseconds without a key until a translation begins
 const STATE_EVERY = 5000;
+const ALTERNATIVES = 3; // of texts of at most so many characters:
+const SHORT = 400;
 let state = null;
 let detected = "";
 let running = null; // the AbortController of the translation under way
@@ -88,8 +90,40 @@ function showCount() {
   $("clear").hidden = !length;
 }
 
+// Alternatives for a short text; a click puts one into the translation's place.
+async function showOthers() {
+  const text = $("text").value;
+  const source = $("source").value === "auto" ? detected : $("source").value;
+  $("others").disabled = true;
+  try {
+    const body = { q: text, source, target: $("target").value, alternatives: ALTERNATIVES };
+    const response = await ask("translate", {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+    });
+    const found = (await response.json()).alternatives;
+    if (text !== $("text").value) return;
+    if (!found.length) tell("There are no others.");
+    $("alternatives").replaceChildren(...found.map((each) => {
+      const row = document.createElement("li");
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: each, lang: $("target").value, dir: "auto" });
+      button.addEventListener("click", () => {
+        [$("result").textContent, button.textContent] = [button.textContent, $("result").textContent];
+      });
+      row.append(button);
+      return row;
+    }));
+    $("alternatives").hidden = !found.length;
+    $("others").hidden = true;
+  } catch (error) {
+    tell(error.message, true);
+  } finally {
+    $("others").disabled = false;
+  }
+}
+
 async function translate() {
   clearTimeout(timer);
+  $("others").hidden = $("alternatives").hidden = true;
   running?.abort();
   const mine = running = new AbortController();
   const text = $("text").value;
@@ -127,6 +161,7 @@ async function translate() {
     }
     begin();
     $("copy").hidden = false;
+    $("others").hidden = text.length > SHORT;
     showState();
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -235,6 +270,7 @@ function listen() {
     await navigator.clipboard.writeText($("result").textContent);
     tell("Copied");
   });
+  $("others").addEventListener("click", showOthers);
   $("theme").addEventListener("click", () => {
     const theme = isDark() ? "light" : "dark";
     setTheme(theme);
