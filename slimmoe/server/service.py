@@ -27,6 +27,7 @@ from slimmoe.server.asked import Answer, Ask, Chosen, Refused
 from slimmoe.server.models import Models, Opened, language_of
 
 SURE = 95.0  # percent that a text is in the target's language already
+LONGEST_NAME = 200  # characters, the last ones
 AHEAD = 2  # sentences of one request in the queue for each place of a batch: the next request's wait behind no more
 _Segment = TypeVar("_Segment")
 _LINE_END = re.compile(r"(\r\n|\r|\n)")
@@ -216,7 +217,7 @@ class Service:
             Refused: it is of no known format, or as of ``choose``.
             RequestError: it is damaged, or unpacks to too much.
         """
-        path = Path(re.split(r"[/\\]", name)[-1] or "document")
+        path = Path(re.split(r"[/\\]", name)[-1][-LONGEST_NAME:] or "document")
         if not is_document(path):
             raise Refused(400, "Invalid request: file format not supported")
         if not ask.source:

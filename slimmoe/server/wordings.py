@@ -12,6 +12,7 @@ from runtime.text.languages import LANGUAGES
 from slimmoe.server.asked import Refused
 from slimmoe.server.models import language_of
 
+_TAIL = 100  # characters in which a label behind the text is looked for
 _HEAD = 600  # characters in which a wording is looked for
 _OTHER_NAMES = {
     **{f"{base} ({script.lower()})": code for code, (script, base) in
@@ -86,7 +87,8 @@ def _without(found: _Found, message: str) -> str:
     """The text of a message that has a wording too; empty where there is none."""
     rest = message[found.end :].lstrip("`'\"”")
     if (match := _END.search(rest)) and (text := rest[match.end() :]).strip():
-        return _LAST_LABEL.sub("", _LABEL.sub("", text))
+        text = _LABEL.sub("", text)
+        return text[:-_TAIL] + _LAST_LABEL.sub("", text[-_TAIL:])
     if quoted := _QUOTED.search(found.between):
         return quoted[1]
     before = message[: found.start].rstrip()

@@ -55,6 +55,12 @@ def test_no_text_is_told() -> None:
             wanted(messages)
 
 
+def test_a_long_message_is_read_once() -> None:
+    """Where each of its line ends began a search to the end, this would take hours."""
+    text = "x" + "\n" * 3_000_000 + "y"
+    assert wanted([("user", f"Translate to German:\n{text}")]).text == text
+
+
 def test_a_chat_is_a_translation(client) -> None:
     text = "Save the file. Print it."
     done = by_libretranslate(client, text)
