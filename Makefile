@@ -8,7 +8,7 @@ export SLIMMOE_GIVEN
 
 RUN := @"$${PYTHON:-python3}" -m tools.make
 
-.PHONY: help setup export report bench sweep translate wheels model curve reproduction peers test pytest test-slow fuzz numbers lint clean
+.PHONY: help setup export report bench sweep translate wheels model curve reproduction peers test pytest test-slow clients fuzz numbers lint clean
 
 help: ## list the targets and their variables
 	$(RUN) help
@@ -54,6 +54,9 @@ pytest:
 
 test-slow: setup ## the tests that take minutes
 	@.venv/bin/python -m pytest -m slow
+
+clients: setup ## programs written for LibreTranslate, DeepL and OpenAI, against slimmoe serve (network; 2 minutes)
+	@.venv/bin/python -m pytest -m slow tests/server/test_clients.py
 
 fuzz: ## damaged files of every kind that is read, each to give a value or one sentence
 	$(RUN) fuzz

@@ -32,6 +32,7 @@ class Request:
         no_repeat: so many tokens in a row never come twice in the answer; 0: they may.
         begun: tokens that the answer begins with; they count as written.
         watched: tokens of which is told how near they were to being written; see ``Generation.margins``.
+        rank: the answer begins with the likeliest token (0), the second (1) and so on, ends of the turn left out.
     """
 
     prompt_ids: Sequence[int]
@@ -44,6 +45,7 @@ class Request:
     no_repeat: int = 0
     begun: tuple[int, ...] = ()
     watched: tuple[int, ...] = ()
+    rank: int = 0
 
     @property
     def given(self) -> tuple[int, ...]:

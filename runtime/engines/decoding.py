@@ -76,7 +76,7 @@ class _Answer:
         self.written = list(request.begun)
         self._given = request.given
         self._pick = _chooser(penalty, request.no_repeat, request.prompt_ids, self.written)
-        self._watched = list(request.watched)
+        self._watched, self._rank = list(request.watched), request.rank
         self._length = len(self._given)
         self.token = 0  # the next one
         self.margin: tuple[float, ...] = ()  # of the watched ones beside it
@@ -88,7 +88,13 @@ class _Answer:
             self.margin = tuple((logits[self._watched] - logits.max()).tolist())
 
     def begin(self) -> Generator[Sequence[int], np.ndarray]:
-        self._choose((yield self._given))
+        logits = yield self._given
+        self._choose(logits)
+        if self._rank:
+            likely = logits.argsort()[::-1]
+            self.token = int(
+                [token for token in likely[: self._rank + 20] if not self._engine.is_end(token)][self._rank]
+            )
 
     def write(self) -> int:
         """Take the next token into the answer."""

@@ -4,6 +4,7 @@ A naive Bayes classifier over byte n-grams (Lui and Baldwin 2012, "langid.py"). 
 flags is wrong, and it may miss some. How often it errs is measured in docs/quality.md.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -65,3 +66,16 @@ def detected_language(text: str) -> str | None:
         return None
     ranked = dict(_identifier().rank(text[:20_000]))
     return max((code for code in RIVALS if code in ranked), key=lambda code: float(ranked[code]))
+
+
+def ranked_languages(text: str, among: Sequence[str]) -> list[tuple[str, float]]:
+    """Languages by how likely a text of any length is in them, with their shares of one.
+
+    Args:
+        among: base codes, at least one; those that py3langid does not know come last.
+    """
+    ranked = dict(_identifier().rank(text))
+    known = {code: float(ranked.get(_OTHER_CODES.get(code, code), 0.0)) for code in among}
+    total = sum(known.values())
+    shares = [(code, share / total if total else 1 / len(known)) for code, share in known.items()]
+    return sorted(shares, key=lambda each: -each[1])

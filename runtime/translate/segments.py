@@ -69,7 +69,7 @@ class Try:
     """A segment, and how its translation is written.
 
     Attributes:
-        until_loop, no_repeat, watched: as of ``runtime.engines.Request``.
+        until_loop, no_repeat, watched, rank: as of ``runtime.engines.Request``.
         begins: what the translation begins with.
     """
 
@@ -78,6 +78,7 @@ class Try:
     no_repeat: int = 0
     begins: str = ""
     watched: tuple[int, ...] = ()
+    rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ class SegmentTranslator:
             no_repeat=asked.no_repeat,
             begun=tuple(self._engine.encode(begins)) if begins else (),
             watched=asked.watched,
+            rank=asked.rank,
         )
         try:
             return Pending(asked.segment, self._scheduler.submit(request))

@@ -13,6 +13,7 @@ from slimmoe.cli.doctor import health
 from slimmoe.cli.exporting import exporting
 from slimmoe.cli.planning import planning
 from slimmoe.cli.pruning import cutting
+from slimmoe.cli.serving import serving
 from slimmoe.cli.storing import storing
 from slimmoe.cli.terminal import ended_by_signals, prepare
 from slimmoe.cli.translating import translating
@@ -24,13 +25,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verbs in (whole, health, planning, cutting, exporting, translating, device, asking):  # in the order of the stages
+for verbs in (
+    whole,
+    health,
+    planning,
+    cutting,
+    exporting,
+    translating,
+    serving,
+    device,
+    asking,
+):  # in the order of the stages
     app.add_typer(verbs)
 app.add_typer(storing, name="models")
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number
 EXTRAS = {  # which extra of pyproject.toml brings a package
     "torch": "prune", "transformers": "prune", "accelerate": "prune", "packaging": "prune", "peft": "recover",
-    "onnx": "export", "onnx_ir": "export", "matplotlib": "plots",
+    "onnx": "export", "onnx_ir": "export", "matplotlib": "plots", "starlette": "serve", "uvicorn": "serve",
+    "python_multipart": "serve",
 }  # fmt: skip
 
 

@@ -180,3 +180,15 @@ def test_a_batch_outlives_its_engine(artefact: Path) -> None:
         (after,) = batch.evaluate([Feed(0, (8,))])
         batch.free(0)
         assert np.array_equal(batch.evaluate([Feed(0, (5, 6, 7))])[0], before) and after.shape == before.shape
+
+
+def test_an_answer_begins_with_the_token_of_its_rank_and_goes_on_greedily(engine: Engine) -> None:
+    prompt = list(range(10, 20))
+    likely = [int(each) for each in engine.logits(prompt)[-1].argsort()[::-1][:8] if not engine.is_end(int(each))]
+    with contextlib.closing(Scheduler(engine, 1, 3)) as scheduler:
+        pending = [scheduler.submit(Request(prompt, 4, stop=False, rank=rank)) for rank in range(3)]
+        written = [each.result(60).token_ids for each in pending]
+    assert [each[0] for each in written] == likely[:3]
+    assert written[0] == engine.generate(prompt, 4, stop=False).token_ids
+    for each in written:
+        assert each[1] == int(engine.logits([*prompt, each[0]])[-1].argmax())

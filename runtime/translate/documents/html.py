@@ -123,7 +123,10 @@ class _Scanner(HTMLParser):
 
 def html_tokens(text: str) -> list[Token]:
     """The tokens of HTML as browsers and authors have it; they cover the text without a gap."""
-    found = _Scanner(text).found
+    last = text.rfind(">") + 1  # behind it nothing ends: a thousand tags that only begin would each be read to the end
+    found = _Scanner(text[:last]).found
+    if last < len(text) and (not found or found[-1][0] != "text"):
+        found.append(("text", last, ""))
     ends = [start for _, start, _ in found[1:]] + [len(text)]
     return [Token(kind, start, end, name) for (kind, start, name), end in zip(found, ends) if end > start]
 

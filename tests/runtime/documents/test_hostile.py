@@ -3,6 +3,7 @@
 import pytest
 
 from runtime.errors import RequestError
+from runtime.translate.documents.html import html_tokens
 from tests.runtime.documents.splicing import translated
 
 SIZE = 60_000
@@ -57,3 +58,16 @@ def test_thousands_of_nested_elements_are_no_trouble() -> None:
     assert translated(source, "x.html") == source
     with pytest.raises(RequestError):
         translated(b"<xliff>" + b"<g>" * 5_000, "x.xlf")
+
+
+def test_tags_that_only_begin_are_read_once() -> None:
+    """Where each of them is searched for its end, this takes hours."""
+    text = "<p>x</p>" + "<a " * 300_000
+    assert [(each.kind, each.start) for each in html_tokens(text)] == [
+        ("open", 0),
+        ("text", 3),
+        ("close", 4),
+        ("text", 8),
+    ]
+    assert [each.kind for each in html_tokens("<p>a < b")] == ["open", "text"]
+    assert "".join(text[each.start : each.end] for each in html_tokens(text)) == text
