@@ -33,7 +33,7 @@ WAIT = 60.0  # seconds for a busy model to make room for another
 
 
 def model_path(word: str) -> Path:
-    """The artefact that a word of the command names: so far, by its path.
+    """The artefact that a word of the command names, a path or a stored name.
 
     Raises:
         RequestError: there is none.
