@@ -26,6 +26,7 @@ def corpus(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_part_is_measured_once_and_told(corpus, tiny_checkpoint, tmp_path, monkeypatch) -> None:
     few = {"RATIOS": (0.5, 0.75), "CRITERIA": ("gate", "random"), "SEEDS": (0, 1), "SIZES": (3,)}
     few |= {"PAPERS_RATIOS": (0.5, 0.875), "RECOVERED_RATIOS": (0.75, 0.0, 0.5), "SHARED_RATIOS": (0.5,)}

@@ -75,6 +75,7 @@ def test_added_tokens_past_the_embedding_are_left_out_and_a_larger_vocabulary_is
     assert not (tmp_path / "small.gguf").exists()
 
 
+@pytest.mark.slow
 def test_a_tokenizer_of_sentencepiece_alone_goes_the_whole_way(tmp_path) -> None:
     segments = read_segments(Path("data/dev"), EN_DE)
     text = (line for segment in read_segments(Path("data/calibration"), EN_DE) for line in segment)

@@ -30,7 +30,11 @@ from tests.tiny import DEFAULT, write_tiny_checkpoint
 
 @pytest.mark.parametrize(
     ("change", "kind", "tied"),
-    [(with_every_way, "BF16", True), (lambda _: None, "Q4_K_M", True), (lambda _: None, "Q8_0", False)],
+    [
+        pytest.param(with_every_way, "BF16", True, marks=pytest.mark.slow),
+        (lambda _: None, "Q4_K_M", True),
+        pytest.param(lambda _: None, "Q8_0", False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_cut_file_is_the_file_of_the_cut_checkpoint(change: Any, kind: str, tied: bool, tmp_path: Path) -> None:
     plain = write_tiny_checkpoint(tmp_path / "plain", tokenizer=DEFAULT, hidden_size=256, tie_word_embeddings=tied)
