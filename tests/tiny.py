@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,20 @@ def write_chain_checkpoint(folder: Path, following: dict[str, dict[str, float]])
                         tensor[number(token)] += weight * embedding[number(last)]
         save_file(tensors, shard, {"format": "pt"})
     return folder
+
+
+def train_sentencepiece(folder: Path, text: Iterable[str], size: int) -> None:
+    """Give a model SentencePiece's own file, BPE of ``size`` tokens learnt from ``text``, in place of its tokenizer.json."""
+    from sentencepiece import SentencePieceTrainer
+
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(text), model_prefix=str(folder / "tokenizer"), vocab_size=size, model_type="bpe",
+        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
+    )  # fmt: skip
+    for name in ("tokenizer.json", "tokenizer.vocab"):
+        (folder / name).unlink()
+    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def fill_bias(name: str, bias: torch.Tensor) -> None:

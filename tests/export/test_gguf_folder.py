@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from gguf import GGUFReader
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from sentencepiece import SentencePieceProcessor
 
 from export.gguf import export_gguf
 from export.gguf.tokenizer import compare
@@ -17,7 +17,7 @@ from runtime.errors import RequestError
 from runtime.formats.model_folder import INDEX, SINGLE
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
-from tests.tiny import VOCABULARY, write_tiny_checkpoint
+from tests.tiny import VOCABULARY, train_sentencepiece, write_tiny_checkpoint
 
 EN_DE = Pair("en", "de")
 
@@ -80,14 +80,7 @@ def test_a_tokenizer_of_sentencepiece_alone_goes_the_whole_way(tmp_path) -> None
     segments = read_segments(Path("data/dev"), EN_DE)
     text = (line for segment in read_segments(Path("data/calibration"), EN_DE) for line in segment)
     model = write_tiny_checkpoint(tmp_path / "model", "mixtral", vocab_size=600)
-    SentencePieceTrainer.train(
-        sentence_iterator=text, model_prefix=str(model / "tokenizer"), vocab_size=600, model_type="bpe",
-        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
-    )  # fmt: skip
-    for name in ("tokenizer.json", "tokenizer.vocab"):
-        (model / name).unlink()
-    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    train_sentencepiece(model, text, 600)
     sentences = [source for source, _ in segments]
     own = SentencePieceProcessor(model_file=str(model / "tokenizer.model"))
     found = read_tokenizer(model)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from sentencepiece import SentencePieceProcessor
 
 from export.gguf import export_gguf
 from export.gguf.tokenizer import compare
@@ -19,7 +19,7 @@ from runtime.text.corpus import SHIPPED, read_segments
 from tests.prune.test_gguf_cut import metadata, tensors
 from tests.prune.test_vocabulary import CALIBRATION, EN_DE, lines
 from tests.published import gemma
-from tests.tiny import write_tiny_checkpoint
+from tests.tiny import train_sentencepiece, write_tiny_checkpoint
 
 LIMIT = 2500
 
@@ -28,14 +28,7 @@ def mixtral(folder: Path) -> Path:
     """With SentencePiece's file and the tokenizer.json that transformers makes of it, as published."""
     text = [line for path in sorted(SHIPPED.glob("calibration.*")) for line in path.read_text("utf-8").splitlines()]
     model = write_tiny_checkpoint(folder, "mixtral", vocab_size=LIMIT)
-    SentencePieceTrainer.train(
-        sentence_iterator=iter(text), model_prefix=str(model / "tokenizer"), vocab_size=LIMIT, model_type="bpe",
-        byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2,
-    )  # fmt: skip
-    for name in ("tokenizer.json", "tokenizer.vocab"):
-        (model / name).unlink()
-    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    train_sentencepiece(model, text, LIMIT)
     write_tokenizer(model, model / "tokenizer.json")
     return model
 
