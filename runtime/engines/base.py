@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -158,7 +158,13 @@ class Engine(Writer, Protocol):
     name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
     threads: int
     thread_choice: Threads  # the same with the reason, and how many batches in threads of their own are faster than one
-    buffers: dict[str, int]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; those that the engine knows
+    buffers: dict[
+        str, int
+    ]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; in the machine's memory; those that the engine knows
+    on_device: dict[
+        str, Any
+    ]  # keys of a bench row about a device and what lies there; empty: the processor computes all
+    where: str  # the device, what it has of the model, and why; empty: the processor computes all
     pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:

@@ -76,6 +76,8 @@ class OnnxEngine(Stepper):
         self.context = min(context or sys.maxsize, longest_text(config))
         weights = sum(file.stat().st_size for file in (path, *path.parent.glob(f"{path.name}_data*")))
         self.buffers = {"weights_bytes": weights}
+        self.on_device: dict[str, Any] = {}
+        self.where = ""
         self._start(first_room(self.context) if context is None else self.context)
         run_self_test(path, self)
 

@@ -105,6 +105,17 @@ class Row(TypedDict, total=False):
     weights_bytes: Count
     compute_bytes: Count
     kv_cache_bytes: Count
+    # of a part of it on a device (docs/gpu.md), whose memory is not the process's
+    device: str  # its name
+    backend: str  # CUDA, Vulkan, ...; RPC: another process, not a GPU
+    gpu_layers: Count  # on the device, the output layer among them
+    layers: Count  # of as many
+    cpu_experts: Count  # of the layers there, those whose experts are in the machine's memory
+    device_weights_bytes: Count
+    device_kv_cache_bytes: Count
+    device_compute_bytes: Count
+    device_free_before_bytes: Count
+    device_free_after_bytes: Count
     other_load: Amount  # share of the cores that other processes kept busy meanwhile, 0 to 1
     # speed, one sequence at a time
     speed: list[ThreadSpeed]  # by rising number of threads; the last one's is the row's own
@@ -245,7 +256,7 @@ def join_rows(path: Path, rows: list[Row]) -> list[Row]:
 
 def _identity(row: Row, folder: Path) -> tuple[Any, ...]:
     """What tells a run from others of a file in ``folder``."""
-    keys = ("type", "pair", "threads", "memory_limit_bytes", "test", "part")
+    keys = ("type", "pair", "threads", "memory_limit_bytes", "test", "part", "device", "gpu_layers", "cpu_experts")
     return artefact_path(row, folder).resolve(), *(row.get(key) for key in keys)
 
 
