@@ -213,20 +213,7 @@ class LlamaEngine(Stepper):
 
     @property
     def on_device(self) -> dict[str, Any]:
-        device, split = self.placement.device, self.placement.split
-        if device is None or split is None:
-            return {}
-        before, after = self.device_free
-        return {
-            "device": device.name,
-            "backend": device.backend,
-            "gpu_layers": split.gpu_layers,
-            "layers": split.layers,
-            "cpu_experts": split.cpu_experts,
-            "device_free_before_bytes": before,
-            "device_free_after_bytes": after,
-            **{f"device_{part}": size for part, size in self.device_buffers.items()},
-        }
+        return self.placement.row(self.device_free, self.device_buffers)
 
     def watch(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
         """Within it, ``watcher`` sees every graph that is evaluated (runtime/engines/llama_graph.py)."""

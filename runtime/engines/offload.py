@@ -1,7 +1,7 @@
 """Where a model is computed: what was asked for, and what is chosen by a device's free memory, each with its reason."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,21 @@ class Placement:
             return f"on the processor: {self.device_reason}"
         told = f"{self.device.name} ({self.device.backend}, {self.device.kind}) has {self.split}"
         return f"{told}: {self.device_reason}; {self.split_reason}"
+
+    def row(self, free: Sequence[int], buffers: Mapping[str, int]) -> dict[str, Any]:
+        """Keys of a bench row: what is on the device, whose ``free`` bytes are those before and after; none without one."""
+        if self.device is None or self.split is None:
+            return {}
+        return {
+            "device": self.device.name,
+            "backend": self.device.backend,
+            "gpu_layers": self.split.gpu_layers,
+            "layers": self.split.layers,
+            "cpu_experts": self.split.cpu_experts,
+            "device_free_before_bytes": free[0],
+            "device_free_after_bytes": free[1],
+            **{f"device_{part}": size for part, size in buffers.items()},
+        }
 
 
 def _device_of(asked: Offload) -> tuple[Device | None, str]:
