@@ -79,7 +79,7 @@ def calibrate_gguf(
                 _run(engine, observer, work, side, key, bar.update)
             calibration = about_text(corpus, segments, conversations, engine.template.asking) | {
                 "engine": engine.name,
-                "device": "gpu" if engine.on_gpu else "cpu",
+                "device": "gpu" if engine.placement.on_gpu else "cpu",
                 "dtype": _weights_type(model),
                 "processes": 1,
                 "seconds": round(time.perf_counter() - started, 2),

@@ -203,11 +203,6 @@ class LlamaEngine(Stepper):
         return not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
 
     @property
-    def on_gpu(self) -> bool:
-        """Whether a GPU computes a part of it at least."""
-        return self.placement.device is not None and self.placement.device.is_gpu
-
-    @property
     def where(self) -> str:
         return str(self.placement) if self.placement.device else ""
 

@@ -66,6 +66,11 @@ class Placement:
     device_reason: str
     split_reason: str = ""
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computes a part of it at least."""
+        return self.device is not None and self.device.is_gpu
+
     def __str__(self) -> str:
         if self.device is None:
             return f"on the processor: {self.device_reason}"
@@ -99,8 +104,9 @@ def _device_of(asked: Offload) -> tuple[Device | None, str]:
         if not device.is_gpu and device.kind != REMOTE:
             device, why = None, f"{device.name} is no GPU"
     if device is None and asked.gpu_layers not in ("auto", 0):
+        because = "--device cpu excludes one" if why == "asked for" else why
         raise RequestError(
-            f"There is no device for --gpu-layers {asked.gpu_layers}: {why}.", next_command="slimmoe devices"
+            f"There is no device for --gpu-layers {asked.gpu_layers}: {because}.", next_command="slimmoe devices"
         )
     return device, why
 

@@ -14,6 +14,7 @@ from runtime.errors import RequestError
 from runtime.formats.files import new_file
 from runtime.formats.provenance import FULL, Recovery, chain
 from runtime.formats.typed_json import Amount, Count, Positive, Share, Within, mismatch
+from runtime.measure.on_device import OnDevice
 
 FORMAT = "slimmoe-bench/1"  # rows without it are older, and are read
 Score = Annotated[float, Within(0, 100.001)]  # sacreBLEU's of equal texts may lie a rounding above 100
@@ -76,7 +77,7 @@ class AgainstUnpruned(TypedDict, total=False):
     base: str  # artefact of the unpruned row
 
 
-class Row(TypedDict, total=False):
+class Row(OnDevice, total=False):
     """One run of one artefact. Sizes are bytes, times seconds, speeds tokens per second."""
 
     format: str
@@ -105,17 +106,6 @@ class Row(TypedDict, total=False):
     weights_bytes: Count
     compute_bytes: Count
     kv_cache_bytes: Count
-    # of a part of it on a device (docs/gpu.md), whose memory is not the process's
-    device: str  # its name
-    backend: str  # CUDA, Vulkan, ...; RPC: another process, not a GPU
-    gpu_layers: Count  # on the device, the output layer among them
-    layers: Count  # of as many
-    cpu_experts: Count  # of the layers there, those whose experts are in the machine's memory
-    device_weights_bytes: Count
-    device_kv_cache_bytes: Count
-    device_compute_bytes: Count
-    device_free_before_bytes: Count
-    device_free_after_bytes: Count
     other_load: Amount  # share of the cores that other processes kept busy meanwhile, 0 to 1
     # speed, one sequence at a time
     speed: list[ThreadSpeed]  # by rising number of threads; the last one's is the row's own
