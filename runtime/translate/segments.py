@@ -26,6 +26,7 @@ SAID = {
     "unfinished": "did not come to an end",
     "looping": "repeats itself",
     "empty": "came out empty",
+    "placeholders": "has lost {lost}",
     "refused": "is too long",
 }
 _Result = TypeVar("_Result", covariant=True)
