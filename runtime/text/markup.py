@@ -69,10 +69,9 @@ def protected_spans(text: str) -> list[tuple[int, int]]:
 
 
 def placeholder_spans(text: str) -> list[tuple[int, int]]:
-    """Where placeholders and code stand in a text, in order; no tags and addresses."""
-    kinds = _WORDS - {"url", "mail"}
+    """Where placeholders, URLs, e-mail addresses and code stand in a text, in order; no tags."""
     matches = _PROTECTED.finditer(text) if _MAY_BE.search(text) else ()
-    return [match.span() for match in matches if match.lastgroup in kinds]
+    return [match.span() for match in matches if match.lastgroup in _WORDS]
 
 
 def tag_kinds(tags: list[str]) -> list[Kind]:

@@ -1,4 +1,4 @@
-"""Placeholders that a translation must have as its source has them: each as often, and none of its own.
+"""Placeholders, URLs, e-mail addresses and code: a translation has each as often as its source, and none of its own.
 
 Those of printf without a number or a name (``%s of %d``) are filled in by their order, so that has to stay as well.
 """
@@ -9,17 +9,17 @@ from collections import Counter
 from runtime.text.markup import placeholder_spans
 
 _BY_ORDER = re.compile(r"%(?!\d+\$|\(|L?\d{1,2}$|\w+%$|%)")
-_CERTAIN = ("%", "{", "$", "#{", "@{")  # what begins so is no text of a language
+_CERTAIN = re.compile(r"[%{$]|[#@]\{|www\.|[a-z]+:|\S+@")  # what begins so is no text of a language
 
 
 def wrong_placeholders(source: str, translation: str) -> list[str]:
     """Placeholders that a translation lacks, has too often or in another order, or that are its own.
 
-    A text without placeholders may get what looks like one: a path, or code.
+    What looks like a path, an option or code may be text.
     """
     wanted, found = Counter(_placeholders(source)), Counter(_placeholders(translation))
     wrong = [
-        each for each in wanted | found if found[each] != wanted[each] and (each in wanted or each.startswith(_CERTAIN))
+        each for each in wanted | found if found[each] != wanted[each] and (each in wanted or _CERTAIN.match(each))
     ]
     ordered, came = (list(filter(_BY_ORDER.match, _placeholders(text))) for text in (source, translation))
     return wrong or (list(dict.fromkeys(ordered)) if ordered != came else [])

@@ -73,6 +73,7 @@ def test_honest_repetition_is_no_loop(text: str, source: str, loops: bool) -> No
         ("Copy {name}", "Kopie {Name}", ["{name}", "{Name}"]),
         ("Copy it", "Kopie von %s", ["%s"]),
         ("Copy it", "Kopie von /etc/a/b", []),
+        ("Write to a@example.org", "An a@example.org, b@example.org", ["b@example.org"]),
     ],
 )
 def test_placeholders_come_each_as_often_as_in_the_source(source: str, translation: str, wrong: list[str]) -> None:
