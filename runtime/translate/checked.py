@@ -65,11 +65,12 @@ def translate_checked(
     workers: int | None = None,
     exact: bool = False,
     glossary: Glossary | None = None,
+    beam: int = 1,
 ) -> Generator[CheckedTranslation]:
     """Translate segments as ``runtime.translate.segments.translate`` does, with remedies and marks."""
     with contextlib.closing(Scheduler(engine, workers, 1 if exact else None)) as scheduler:
         translator = CheckedTranslator(
-            SegmentTranslator(engine, pair, scheduler, exact), Remedies(engine, pair, glossary)
+            SegmentTranslator(engine, pair, scheduler, exact, beam), Remedies(engine, pair, glossary)
         )
         yield from translator.translate(segments)
 

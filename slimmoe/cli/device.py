@@ -31,6 +31,12 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="for one batch at a time; default: by what is free and by the model's size"),
 ]
+Beam = Annotated[
+    int,
+    typer.Option(
+        "--beam", min=1, max=32, metavar="N", help="follow N partial translations of each sentence; 1: greedy"
+    ),
+]
 Prompt = Annotated[
     PromptTemplate | None,
     typer.Option(
@@ -67,6 +73,7 @@ def evaluate(
     test: Annotated[Path, typer.Option(help=TEST_HELP, show_default=False)] = DATA / "test",
     threads: Threads = None,
     prompt: Prompt = None,
+    beam: Beam = 1,
     as_json: AsJson = False,
 ) -> None:
     """Score an artefact's translations: BLEU, chrF++ and failures."""
@@ -79,7 +86,7 @@ def evaluate(
     with contextlib.closing(open_engine(find_artefact(artefact), threads, prompt=prompt)) as engine:
         pair = pair or known_pair(engine)
         segments = read_segments(test, pair)
-        result = evaluate(engine, pair, segments)
+        result = evaluate(engine, pair, segments, beam=beam)
         name, choice = engine.name, engine.thread_choice
     if as_json:
         about = {"engine": name, "threads": choice.count, "workers": choice.workers}

@@ -15,7 +15,7 @@ from runtime.errors import RequestError, printable
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
 from runtime.translate.documents import FORMATS
-from slimmoe.cli.device import ARTEFACT_HELP, KnownPair, Prompt, Threads, say
+from slimmoe.cli.device import ARTEFACT_HELP, Beam, KnownPair, Prompt, Threads, say
 
 if TYPE_CHECKING:  # loaded by what translates
     from runtime.translate.glossary import Glossary
@@ -128,6 +128,7 @@ def translate(
     exact: Annotated[
         bool, typer.Option("--exact", help="one sentence at a time: its translation never depends on its neighbours")
     ] = False,
+    beam: Beam = 1,
 ) -> None:
     """Translate documents (Word, HTML, Markdown, subtitles ...), or text line by line."""
     from runtime.translate.files import found_documents, jobs_for
@@ -149,8 +150,8 @@ def translate(
                 _check_output(job.target, artefact, [each.source for each in jobs], True)
         good, sentences = readable(jobs, chosen, overwrite)
         given = _given(tmx or [], chosen)
-        with _translator(artefact, chosen, threads, prompt, exact, terms) as translator:
-            kept = _memory(artefact, chosen, prompt, exact, terms) if memory else None
+        with _translator(artefact, chosen, threads, prompt, exact, terms, beam) as translator:
+            kept = _memory(artefact, chosen, prompt, exact, terms, beam) if memory else None
             with contextlib.closing(kept) if kept else contextlib.nullcontext():
                 translate_all(good, sentences, chosen, translator, GivenTranslations(given, kept))
         return
@@ -160,7 +161,7 @@ def translate(
     artefact, chosen = model_and_pair(artefact, pair, to, lambda: "\n".join(lines.sample()))
     if output is not None:
         _check_output(output, artefact, lines.files, overwrite)
-    with _translator(artefact, chosen, threads, prompt, exact, _terms(glossary, chosen)) as translator:
+    with _translator(artefact, chosen, threads, prompt, exact, _terms(glossary, chosen), beam) as translator:
         _translate_lines(lines, output, translator(None))
 
 
@@ -187,11 +188,12 @@ def _terms(file: Path | None, pair: Pair) -> "Glossary | None":
 
 
 def _memory(
-    artefact: Path, pair: Pair, prompt: PromptTemplate | None, exact: bool, glossary: "Glossary | None"
+    artefact: Path, pair: Pair, prompt: PromptTemplate | None, exact: bool, glossary: "Glossary | None", beam: int
 ) -> "TranslationMemory":
     from runtime.translate.memory import TranslationMemory, cache_folder, model_key
 
     asked = (str(pair), repr(prompt), *(["exact"] if exact else []), *([repr(list(glossary))] if glossary else []))
+    asked += (f"beam {beam}",) if beam > 1 else ()
     return TranslationMemory(cache_folder() / "translations.sqlite", model_key(artefact, *asked))
 
 
@@ -203,6 +205,7 @@ def _translator(
     prompt: PromptTemplate | None,
     exact: bool,
     glossary: "Glossary | None",
+    beam: int,
 ) -> "Iterator[Callable[[Memory | None], ParagraphTranslator]]":
     """A function that gives a translator by a loaded model; the pair that the model was not cut for is noted."""
     from runtime.engines import open_engine
@@ -214,7 +217,7 @@ def _translator(
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(printable(note), file=sys.stderr)
 
-        translated = partial(translate_checked, engine, pair, exact=exact, glossary=glossary)
+        translated = partial(translate_checked, engine, pair, exact=exact, glossary=glossary, beam=beam)
         yield lambda memory: ParagraphTranslator(translated, pair.source, room(engine, pair), memory)
 
 
