@@ -10,7 +10,7 @@ was nearest to writing it, and the model goes on from there.
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -146,15 +146,16 @@ class Remedies:
         if best.refused:
             return best
         placeholders = [(start, end, source[start:end]) for start, end in placeholder_spans(source)]
-        for remedy, tries in (("names", self._named), ("taken out", self._taken_out)):
+        for remedy, named in (("names", self._named), ("taken out", self._taken_out)):
             if placeholders and _ORDER.index(best.trouble) > _ORDER.index("values"):
-                best = asked.better(best, (yield from tries(source, placeholders)), remedy)
+                best = asked.better(best, (yield from named(source, placeholders)), remedy)
         if _ORDER.index(best.trouble) > _ORDER.index("values"):
             remedies = [("no repeats", self._unrepeated), ("halves", self._halves)]
             if max(repeats(source)) > 1:  # which a translation may repeat as well
                 remedies.reverse()
             for remedy, tries in remedies:
-                best = asked.better(best, (yield from tries(source)), remedy)
+                other = yield from self._taken_out(source, placeholders, tries) if placeholders else tries(source)
+                best = asked.better(best, other, remedy)
                 if _ORDER.index(best.trouble) <= _ORDER.index("values"):
                     break
         taken, lost = set[Value](), {*best.lost}
@@ -169,6 +170,9 @@ class Remedies:
             best = yield from self._with_terms(asked, best, watched)
         # A text without its placeholders may do harm: its source is better.
         return replace(best, text="", marks=("empty",), lost=()) if best.trouble == "placeholders" else best
+
+    def _once(self, text: str) -> _Part:
+        return (yield Try(text))
 
     def _unrepeated(self, text: str) -> _Part:
         return (yield Try(text, no_repeat=NO_REPEAT))
@@ -210,8 +214,10 @@ class Remedies:
             return None
         return replace(result, source=source, text=pattern.sub(lambda found: names[found[0]], result.text))
 
-    def _taken_out(self, source: str, spans: list[tuple[int, int, str]]) -> _Part:
-        """A text translated without some of it, which comes back by its place, as it is to be written."""
+    def _taken_out(
+        self, source: str, spans: list[tuple[int, int, str]], tries: Callable[[str], _Part] | None = None
+    ) -> _Part:
+        """A text translated, by ``tries`` or once, without some of it, which comes back by its place as it is to be written."""
         pieces: list[str | Code] = []
         begin = 0
         for start, end, written in spans:
@@ -221,8 +227,10 @@ class Remedies:
         text, _ = without_codes(marked)
         if not is_text(text):
             return Translation(source, plain(joined(marked)), None)
-        result = yield Try(text.strip())
-        return replace(result, text=plain(joined(with_codes(marked, result.text)))) if result.text else None
+        result = yield from (tries or self._once)(text.strip())
+        if result is None or not result.text:
+            return None
+        return replace(result, text=plain(joined(with_codes(marked, result.text))))
 
     def _starts(self, term: Term) -> tuple[int, int]:
         """The first token of a term's translation, behind a space and without one."""
