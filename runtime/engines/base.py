@@ -33,8 +33,8 @@ class Request:
         begun: tokens that the answer begins with; they count as written.
         watched: tokens of which is told how near they were to being written; see ``Generation.margins``.
         rank: the answer begins with the likeliest token (0), the second (1) and so on, ends of the turn left out.
-        beam: partial answers that are followed at a time (runtime/engines/beam.py); 1: greedy. More look at no loops, give
-            no margins and have no rank.
+        beam: partial answers that are followed at a time (runtime/engines/beam.py); 1: greedy. More look for no loops, and
+            give no margins.
     """
 
     prompt_ids: Sequence[int]

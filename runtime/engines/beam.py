@@ -12,7 +12,7 @@ import numpy as np
 
 from runtime.engines.base import FIRST_ROOM, Batch, Engine, Feed, Generation, Request
 from runtime.engines.cache_room import grown
-from runtime.engines.decoding import lowering, room_for
+from runtime.engines.decoding import lowering, ranked, room_for
 from runtime.errors import RequestError
 
 
@@ -67,6 +67,12 @@ class BeamSearch:
             beams = [_Beam(request.begun, 0.0, 0)]
             rows = batch.evaluate([Feed(0, request.given, request.prefix)])
             prefilled = time.perf_counter()
+            if request.rank:
+                first = ranked(engine, rows[0], request.rank)
+                beams = [
+                    _Beam((*request.begun, first), float(self._log_probabilities(request, beams[0], rows[0])[first]), 0)
+                ]
+                rows = batch.evaluate([Feed(0, (first,))])
             ended: list[_Beam] = []
             while beams and len(beams[0].written) < limit and not is_cancelled():
                 going = self._step(request, batch, beams, rows, ended)

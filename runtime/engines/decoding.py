@@ -91,10 +91,7 @@ class _Answer:
         logits = yield self._given
         self._choose(logits)
         if self._rank:
-            likely = logits.argsort()[::-1]
-            self.token = int(
-                [token for token in likely[: self._rank + 20] if not self._engine.is_end(token)][self._rank]
-            )
+            self.token = ranked(self._engine, logits, self._rank)
 
     def write(self) -> int:
         """Take the next token into the answer."""
@@ -116,6 +113,12 @@ class _Answer:
         for token in self._engine.encode(thought.close) if thought.close else ():
             if self.has_room:
                 yield from self.go_on(token)
+
+
+def ranked(engine: Writer, logits: np.ndarray, rank: int) -> int:
+    """The likeliest token (0), the second (1) and so on, ends of the turn left out."""
+    likely = logits.argsort()[::-1]
+    return int([token for token in likely[: rank + 20] if not engine.is_end(token)][rank])
 
 
 def first_of_thoughts(encode: Callable[[str], list[int]]) -> frozenset[int]:

@@ -8,8 +8,9 @@ from runtime.engines import Engine
 from runtime.engines.scheduler import Scheduler, settle
 from runtime.errors import warn_once
 from runtime.text.pairs import Pair
+from runtime.translate.checks import CheckedTranslation
 from runtime.translate.glossary import Glossary
-from runtime.translate.remedies import CheckedTranslation, Remedies, Tries
+from runtime.translate.remedies import Remedies, Tries
 from runtime.translate.segments import LOOK_AHEAD, SegmentTranslator, Translation, in_order
 
 

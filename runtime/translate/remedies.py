@@ -2,21 +2,19 @@
 
 The first try is what ``SegmentTranslator`` writes. Where a placeholder is lost, the model gets names in place of them
 (X1, X2), which most models keep; then the text without them, and they come back by their place. Of a text that comes out
-empty, looping, unfinished or copied, the
-second may write no three tokens twice, the third translates its halves; the other way round where the text repeats
-itself. Of one that loses a number, URL, e-mail address or code, the value is put where something like it stands, else
-taken out and put back by its place, as placeholders are. A term of a glossary that is missing is written where the model
-was nearest to writing it, and the model goes on from there.
+empty, looping, unfinished or copied, the second may write no three tokens twice, the third translates its halves; the other
+way round where the text repeats itself. Of one that loses a number, date, time or code, the value is put where something
+like it stands, else taken out and put back by its place, as placeholders are. A term of a glossary that is missing is
+written where the model was nearest to writing it, and the model goes on from there.
 """
 
 import re
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 
 from runtime.engines import Generation
 from runtime.engines.base import Writer
-from runtime.text.language import is_other_language
 from runtime.text.lines import one_line
 from runtime.text.markup import (
     Code,
@@ -28,99 +26,23 @@ from runtime.text.markup import (
     without_codes,
 )
 from runtime.text.pairs import Pair
-from runtime.text.placeholders import blanked, wrong_placeholders
-from runtime.text.repetition import is_looping, is_unspaced, repeats, units
+from runtime.text.placeholders import blanked
+from runtime.text.repetition import is_unspaced, repeats
 from runtime.text.sentences import halves_of
 from runtime.text.special_tokens import PromptText
-from runtime.text.values import Value, localised, lost_values, put_right, values
+from runtime.text.values import Value, localised, values
+from runtime.translate.checks import Asked, CheckedTranslation
 from runtime.translate.glossary import Glossary, Term, in_word
-from runtime.translate.segments import SAID, Translation, Try
+from runtime.translate.segments import Translation, Try
 
-_ORDER = ["", *SAID]
 NO_REPEAT = 3  # tokens that come once, in a second try
 _HALVINGS = 4  # of a text whose halves fail, too
 _OPENING = "([{<„“«‹\"'/-"
-_COPIED = 2 / 3  # of a translation's longer words are its source's, where it may be a copy
-
-
-@dataclass(frozen=True)
-class CheckedTranslation(Translation):
-    """A translation and what was found wrong with it.
-
-    Attributes:
-        marks: kinds of ``SAID``, the worst first; none where all is well.
-        lost: numbers, URLs, e-mail addresses, codes or placeholders of the source that it has not, or terms that it has
-            otherwise.
-        remedy: what gave the text: ``names``, ``no repeats``, ``halves``, ``put right``, ``taken out`` or ``term``; empty:
-            the first try.
-    """
-
-    marks: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-    remedy: str = ""
-
-    @property
-    def trouble(self) -> str:
-        """The worst of ``marks``."""
-        return self.marks[0] if self.marks else ""
-
-    @property
-    def said(self) -> str:
-        """What is wrong, for a sentence about the translation."""
-        return SAID[self.trouble].format(lost=", ".join(self.lost)) if self.marks else ""
 
 
 # What the tries of a segment are: it gives one after the other, and is sent what the model wrote.
 Tries = Generator[Try, Translation, CheckedTranslation]
 _Part = Generator[Try, Translation, Translation | None]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A segment, and what its translation has to have."""
-
-    segment: str
-    pair: Pair
-    values: list[Value]
-    terms: list[Term]
-
-    @property
-    def source(self) -> str:
-        return self.segment.strip()
-
-    def missing(self, text: str) -> list[Term]:
-        return [term for term in dict.fromkeys(self.terms) if not term.is_in(text)]
-
-    def checked(self, result: Translation, remedy: str = "") -> CheckedTranslation:
-        """What the model wrote, with what is wrong with it; values are put right where they can be."""
-        text = result.text
-        placeholders = wrong_placeholders(self.source, text) if text else []
-        lost, left = lost_values(self.values, blanked(text)) if text else ([], "")
-        if lost:
-            right = put_right(lost, text, left, self.pair.source, self.pair.target)
-            if right is not None and not lost_values(self.values, blanked(right))[0]:
-                text, lost, remedy = right, [], remedy or "put right"
-        missing = self.missing(text) if text else []
-        found = {
-            "refused": bool(result.refused),
-            "placeholders": bool(placeholders),
-            "empty": not text and not result.refused,
-            "looping": is_looping(text, self.source),
-            "unfinished": result.generation is not None and not result.generation.finished,
-            "copied": _is_copy(text, self.source, self.pair.target),
-            "values": bool(lost),
-            "terms": bool(missing),
-        }
-        marks = tuple(kind for kind in reversed(_ORDER) if found.get(kind))
-        wanting = placeholders or [each.text for each in lost] or [each.source for each in missing]
-        return CheckedTranslation(self.segment, text, result.generation, result.refused, marks, tuple(wanting), remedy)
-
-    def better(self, best: CheckedTranslation, other: Translation | None, remedy: str) -> CheckedTranslation:
-        """The better of the best so far and another try."""
-        if other is None or other.refused:
-            return best
-        checked = self.checked(other, remedy)
-        return min(best, checked, key=lambda each: (_ORDER.index(each.trouble), len(each.lost)))
 
 
 class Remedies:
@@ -134,29 +56,34 @@ class Remedies:
     def __init__(self, engine: Writer, pair: Pair, glossary: Glossary | None = None) -> None:
         self._engine, self._pair, self._glossary = engine, pair, glossary
 
+    def asked(self, segment: str) -> Asked:
+        """A segment with what its translation has to have."""
+        source = segment.strip()
+        terms = self._glossary.find(source) if self._glossary else []
+        return Asked(segment, self._pair, values(blanked(source), self._pair.target), terms)
+
     def tries(self, segment: str) -> Tries:
         """What is asked of the model for a segment, until it is well translated or nothing is left to try."""
         source = segment.strip()
         if not source:
             return CheckedTranslation(segment, "", None)
-        terms = self._glossary.find(source) if self._glossary else []
-        asked = _Asked(segment, self._pair, values(blanked(source), self._pair.target), terms)
-        watched = tuple(start for term in terms for start in self._starts(term))
+        asked = self.asked(segment)
+        watched = tuple(start for term in asked.terms for start in self._starts(term))
         best = asked.checked((yield Try(source, watched=watched)))
         if best.refused:
             return best
         placeholders = [(start, end, source[start:end]) for start, end in placeholder_spans(source)]
         for remedy, named in (("names", self._named), ("taken out", self._taken_out)):
-            if placeholders and _ORDER.index(best.trouble) > _ORDER.index("values"):
+            if placeholders and best.fails:
                 best = asked.better(best, (yield from named(source, placeholders)), remedy)
-        if _ORDER.index(best.trouble) > _ORDER.index("values"):
+        if best.fails:
             remedies = [("no repeats", self._unrepeated), ("halves", self._halves)]
             if max(repeats(source)) > 1:  # which a translation may repeat as well
                 remedies.reverse()
             for remedy, tries in remedies:
                 other = yield from self._taken_out(source, placeholders, tries) if placeholders else tries(source)
                 best = asked.better(best, other, remedy)
-                if _ORDER.index(best.trouble) <= _ORDER.index("values"):
+                if not best.fails:
                     break
         taken, lost = set[Value](), {*best.lost}
         while best.trouble == "values" and (left := {*asked.values} - taken):
@@ -168,8 +95,7 @@ class Remedies:
             best = asked.better(best, other, "taken out")
         if best.trouble == "terms":
             best = yield from self._with_terms(asked, best, watched)
-        # A text without its placeholders may do harm: its source is better.
-        return replace(best, text="", marks=("empty",), lost=()) if best.trouble == "placeholders" else best
+        return best.harmless
 
     def _once(self, text: str) -> _Part:
         return (yield Try(text))
@@ -239,7 +165,7 @@ class Remedies:
         return behind, alone
 
     def _with_terms(
-        self, asked: _Asked, best: CheckedTranslation, watched: tuple[int, ...]
+        self, asked: Asked, best: CheckedTranslation, watched: tuple[int, ...]
     ) -> Generator[Try, Translation, CheckedTranslation]:
         """Write one missing term after the other, from left to right, where the model was nearest to it."""
         current: Translation = best
@@ -270,20 +196,6 @@ class Remedies:
             spaced = whole[:1].isspace() if not bare else not (bare[-1] in _OPENING or is_unspaced(bare[-1]))
             found.append((margins[start + (not spaced)], f"{bare}{' ' * bool(spaced)}{term.target}"))
         return max(found, key=lambda each: each[0])[1]
-
-
-def _is_copy(text: str, source: str, language: str) -> bool:
-    """Whether most longer words of a translation are its source's, and it is in another language than asked for."""
-    if text == source and not _has_words(source):
-        return False
-    words, others = ([unit for unit in units(each.lower())[0] if len(unit) > 3] for each in (text, source))
-    same = sum(word in others for word in words)
-    return (text == source or same > _COPIED * len(words)) and is_other_language(text, language)
-
-
-def _has_words(text: str) -> bool:
-    """Whether there is more than names: words in lower case, or of a script without case."""
-    return sum(unit[0].isalpha() and not unit[0].isupper() for unit in units(text)[0]) > 1
 
 
 def _added(*generations: Generation | None) -> Generation | None:

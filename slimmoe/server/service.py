@@ -16,12 +16,13 @@ from runtime.text.languages import base_language
 from runtime.text.lines import one_line
 from runtime.text.markup import Marked, is_text, plain
 from runtime.text.pairs import Pair
+from runtime.translate.alternatives import distinct
+from runtime.translate.checks import CheckedTranslation
 from runtime.translate.documents import is_document, open_document
 from runtime.translate.documents.base import Codec, TextDocument, Unit
 from runtime.translate.documents.html import html_tokens, html_units
 from runtime.translate.files import translated_name
 from runtime.translate.paragraphs import ParagraphTranslator, sentences_of
-from runtime.translate.remedies import CheckedTranslation
 from runtime.translate.segments import in_order
 from slimmoe.server.asked import Answer, Ask, Chosen, Refused
 from slimmoe.server.models import Models, Opened, language_of
@@ -178,9 +179,7 @@ class Service:
 
             texts = [text or "" for text in translated(0)]
             others = [translated(rank) for rank in range(1, 0 if ask.html else ask.alternatives + 1)]
-        alternatives = [
-            [text for text in dict.fromkeys(each) if text and text != best] for best, *each in zip(texts, *others)
-        ]
+        alternatives = [distinct(best, each) for best, *each in zip(texts, *others)]
         return Answer(texts, chosen, work.read, work.written, alternatives)
 
     def stream(self, ask: Ask, work: Work) -> Iterator[Chosen | str]:

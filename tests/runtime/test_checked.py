@@ -18,7 +18,8 @@ from runtime.text.repetition import is_looping
 from runtime.text.sentences import halves_of
 from runtime.text.values import lost_values, values
 from runtime.translate.checked import CheckedTranslator, translate_checked
-from runtime.translate.remedies import CheckedTranslation, Remedies
+from runtime.translate.checks import CheckedTranslation
+from runtime.translate.remedies import Remedies
 from runtime.translate.segments import SegmentTranslator, Translation, translate
 from tests.tiny import write_chain_checkpoint
 
