@@ -33,6 +33,7 @@ class Desk:
         self._limits, self._metrics = limits, metrics
         self._threads = ThreadPoolExecutor(limits.queue, "request")
         self._works: set[Work] = set()
+        self.ending = False  # of the server
 
     @property
     def waiting(self) -> int:
@@ -127,6 +128,7 @@ class Desk:
 
     def end(self) -> None:
         """Cancel what is under way, and wait for its threads."""
+        self.ending = True
         for work in list(self._works):
             work.end()
         self._threads.shutdown()

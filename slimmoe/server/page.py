@@ -91,7 +91,7 @@ def routes(api: Api) -> list[Route]:
             done, translation, chosen = api.service.translate_document(
                 name, data, ask, work, lambda share: tell({"share": round(share, 3)})
             )
-            tell(_row(chosen) | {"name": done, "url": f"download_file/{api.kept.put(done, translation)}"})
+            tell(_row(chosen) | {"name": done, "url": f"download_file/{api.kept.put_translation(done, translation)}"})
 
         return events(_told(await api.desk.stream(told)))
 

@@ -89,9 +89,10 @@ def test_models_beyond_memory_make_room_for_each_other(tiny_onnx) -> None:
             assert len(names) == most
 
 
-def test_the_command_serves_until_it_is_told_to_end(tiny_onnx) -> None:
+def test_the_command_serves_until_it_is_told_to_end(tiny_onnx, tmp_path) -> None:
     """What is under way then is finished."""
     command = [sys.executable, "-m", "slimmoe", "serve", str(tiny_onnx), "--pair", "en-de", "--port", "0", "--verbose"]
+    command += ["--state", str(tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
