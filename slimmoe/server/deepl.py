@@ -141,8 +141,12 @@ def routes(api: Api) -> list[Route]:
         data = api.kept.pieces(found)
 
         def pieces() -> Iterator[bytes]:
-            yield from data
-            api.kept.drop(found.id)  # not before a client has read it all
+            left = found.size
+            for piece in data:
+                left -= len(piece)
+                if not left:  # a client that goes away before can come again
+                    api.kept.drop(found.id)
+                yield piece
 
         return download(found.told["name"], found.size, pieces())
 

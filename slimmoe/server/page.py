@@ -76,10 +76,10 @@ def routes(api: Api) -> list[Route]:
         ask = asked(fields, api.check_texts([fields.required("text")]))
 
         def told(work: Work, tell: Tell) -> None:
-            for piece in api.service.stream(ask, work):
+            for piece in api.service.stream(ask, work, lambda draft: tell({"draft": draft})):
                 tell(_row(piece) if isinstance(piece, Chosen) else {"text": piece})
 
-        return events(_told(await api.desk.stream(told)))
+        return events(_told(await api.desk.stream(told, lambda piece: "draft" in piece)))
 
     async def document(request: Request, fields: Fields) -> Response:
         ask = asked(fields, ())
