@@ -44,10 +44,12 @@ def routes(api: Api) -> list[Route]:
     pairs = api.service.models.pairs
 
     def asked(fields: Fields, texts: tuple[str, ...]) -> Ask:
-        html = fields.text("tag_handling").lower() in ("xml", "html")
+        tags = fields.text("tag_handling").lower()
+        if tags not in ("", "xml", "html"):
+            raise Refused(400, "Value for 'tag_handling' not supported.")
         glossary = fields.text("glossary_id")
         terms = tuple(map(tuple, api.kept.get(GLOSSARY, glossary).told["terms"])) if glossary else ()
-        return Ask(texts, fields.required("target_lang"), fields.text("source_lang"), html=html, terms=terms)
+        return Ask(texts, fields.required("target_lang"), fields.text("source_lang"), html=bool(tags), terms=terms)
 
     async def translate(request: Request, fields: Fields) -> Response:
         texts = fields.texts("text")
@@ -151,7 +153,7 @@ def routes(api: Api) -> list[Route]:
         return download(found.told["name"], found.size, pieces())
 
     return [
-        api.route("/v2/translate", translate, "GET", "POST"),
+        api.route("/v2/translate", translate, "POST"),
         api.route("/v2/languages", languages, "GET", "POST"),
         api.route("/v2/usage", usage, "GET", "POST"),
         api.route("/v2/glossary-language-pairs", glossary_pairs),

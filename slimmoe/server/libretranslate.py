@@ -129,6 +129,7 @@ def routes(api: Api) -> list[Route]:
         found = json.loads((files("slimmoe.server") / "openapi.json").read_text(encoding="utf-8"))
         schemas = found["components"]["schemas"]
         schemas["Source"]["enum"] += sorted({pair.source for pair in pairs})
+        schemas["KnownSource"]["enum"] += sorted({pair.source for pair in pairs})
         schemas["Target"]["enum"] += sorted({pair.target for pair in pairs})
         schemas["Pair"]["enum"] += [f"{pair.source}|{pair.target}" for pair in pairs]
         return JSONResponse(found)
