@@ -19,6 +19,7 @@ from slimmoe.server.service import Work
 from slimmoe.server.wordings import wanted
 
 PREFIX = "/v1/"
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def error_form(status: int, sentence: str) -> Any:
@@ -113,10 +114,12 @@ def _messages(fields: Fields) -> list[tuple[str, str]]:
     messages = []
     for each in found:
         content, role = each.get("content"), each.get("role")
+        if role not in ROLES:
+            raise Refused(400, f"A message's role is one of {', '.join(ROLES)}.")
         parts = content if isinstance(content, list) else [{"text": content}]
         texts = [part.get("text") for part in parts if isinstance(part, dict)]
         text = "\n".join(Fields({"content": [text for text in texts if text is not None]}).texts("content") or [])
-        messages.append((role if isinstance(role, str) else "", text))
+        messages.append((role, text))
     return messages
 
 

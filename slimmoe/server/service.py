@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from runtime.translate.files import translated_name
 from runtime.translate.paragraphs import ParagraphTranslator, sentences_of
 from runtime.translate.segments import in_order
 from slimmoe.server.asked import Answer, Ask, Chosen, Refused
+from slimmoe.server.drafts import Drafts
 from slimmoe.server.models import Models, Opened, language_of
 
 SURE = 95.0  # percent that a text is in the target's language already
@@ -182,8 +183,13 @@ class Service:
         alternatives = [distinct(best, each) for best, *each in zip(texts, *others)]
         return Answer(texts, chosen, work.read, work.written, alternatives)
 
-    def stream(self, ask: Ask, work: Work) -> Iterator[Chosen | str]:
-        """What the request goes by, then its first text's translation in pieces, a sentence each."""
+    def stream(self, ask: Ask, work: Work, on_draft: Callable[[str], object] | None = None) -> Iterator[Chosen | str]:
+        """What the request goes by, then its first text's translation in pieces, a sentence each.
+
+        Args:
+            on_draft: is called from other threads with pieces of the next sentence as they are decoded; the sentence
+                itself, which a remedy may have changed, takes their place.
+        """
         chosen = self.choose(ask)
         yield chosen
         if not chosen.model:
@@ -199,7 +205,7 @@ class Service:
                     if not part.strip() and part:
                         yield (part,)
 
-            for paragraph in _translator(opened, chosen.pair, ask, work).translate(pieces()):
+            for paragraph in _translator(opened, chosen.pair, ask, work, on_draft=on_draft).translate(pieces()):
                 yield plain(paragraph.marked)
 
     def translate_document(
@@ -235,12 +241,29 @@ class Service:
         return translated_name(path, chosen.pair), document.render(done), chosen
 
 
-def _translator(opened: Opened, pair: Pair, ask: Ask, work: Work, rank: int = 0) -> ParagraphTranslator:
+def _translator(
+    opened: Opened,
+    pair: Pair,
+    ask: Ask,
+    work: Work,
+    rank: int = 0,
+    on_draft: Callable[[str], object] | None = None,
+) -> ParagraphTranslator:
     checked = opened.translator(pair, ask.glossary, rank)
     ahead = AHEAD * opened.scheduler.places * opened.scheduler.workers
 
     def translate(segments: Iterable[str]) -> Iterator[CheckedTranslation]:
-        return in_order(partial(work.submit, checked.submit), work.read_from(segments), ahead)
+        if on_draft is None:
+            yield from in_order(partial(work.submit, checked.submit), work.read_from(segments), ahead)
+            return
+        drafts, numbers = Drafts(on_draft), count()
+
+        def submit(segment: str) -> Future[CheckedTranslation]:
+            return work.submit(partial(checked.submit, on_draft=partial(drafts.add, next(numbers))), segment)
+
+        for done in in_order(submit, work.read_from(segments), ahead):
+            yield done
+            drafts.next()
 
     return ParagraphTranslator(translate, pair.source, opened.limit(pair))
 
