@@ -55,7 +55,7 @@ def test_one_who_does_not_read_a_document_is_cut_off_and_takes_no_memory(hurried
         each.sendall((HEAD % (f"GET {url}", 0)).encode())
     until(lambda: connections(hurried) >= 8)
     assert translated(hurried, "Save the file.")
-    assert psutil.Process().memory_info().rss - memory < 2 * size  # not 8 times
+    assert psutil.Process().memory_info().rss - memory < 4 * size  # not 8 times
     until(lambda: connections(hurried) == 0)
     for each in hanging:
         each.close()
@@ -90,7 +90,7 @@ def test_bytes_now_and_then_are_no_request(hurried) -> None:
                 connection.sendall(bytes([byte]))
             except OSError:
                 break
-            time.sleep(0.05)
+            time.sleep(0.2)
         try:
             ended.append(connection.recv(1 << 16))
         except OSError:

