@@ -3,18 +3,20 @@
 import contextlib
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from runtime.errors import as_typed, printable
 from runtime.text.pairs import Pair, parse_pair
 from runtime.text.prompt_templates import PromptTemplate, parse_prompt
 
+if TYPE_CHECKING:  # loaded where something is printed: a translation has no need of it
+    from rich.console import Console
+
 device = typer.Typer()
-console = Console()
 DATA = Path("data")  # names of our own small sets, see runtime/text/data
 
 TEST_HELP = "TSV, PO, Moses stem, FLORES+ or WMT24++ folder, or a name of sacreBLEU's (wmt20)"
@@ -61,9 +63,17 @@ def known_pair_of(artefacts: list[Path]) -> Pair:
     return next((pair for pair in found if pair), parse_pair(DEFAULT_PAIR))
 
 
+@cache
+def console() -> "Console":
+    """The terminal."""
+    from rich.console import Console
+
+    return Console()
+
+
 def say(text: str) -> None:
     """Print a line to the terminal as it is, a next command as it is to be typed."""
-    console.print(as_typed(text), highlight=False, markup=False, soft_wrap=True)
+    console().print(as_typed(text), highlight=False, markup=False, soft_wrap=True)
 
 
 @device.command()
@@ -143,7 +153,7 @@ def bench(
         read_segments(test, pair)  # a missing one is told before a model is loaded
     measured = []
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))
         for artefact in artefacts:
             progress.update(task, description=escape(printable(f"bench {artefact}")))
@@ -169,5 +179,5 @@ def report(
     """Print the table of a run and write its report: a page (.html) or Markdown (.md)."""
     from runtime.report import print_table, write_report
 
-    print_table(write_report(run, output, f"slimmoe: {run}"), console)
+    print_table(write_report(run, output, f"slimmoe: {run}"), console())
     say(f"report: {output}")
