@@ -22,10 +22,10 @@ from sacrebleu.metrics.chrf import CHRF
 
 from runtime.engines import Engine, open_engine
 from runtime.machine import processor, usable_cores
-from runtime.text.markup import Code, joined, plain, protect, tag_kinds, with_codes, without_codes
+from runtime.text.markup import Code, joined, plain, protect, tag_kinds
 from runtime.text.pairs import Pair
 from runtime.translate.checked import CheckedTranslation, translate_checked
-from runtime.translate.paragraphs import ParagraphTranslator, room
+from runtime.translate.paragraphs import ParagraphTranslator, room, translate_marked
 
 SENTENCES = Path(__file__).with_suffix(".tsv")
 _SLOT = re.compile(r"\{(?P<number>\d)\}|<(?P<end>/?)(?P<tag>\d)>")
@@ -56,9 +56,9 @@ def segments() -> list[Segment]:
     found = []
     for kind in KINDS:
         for line in SENTENCES.read_text(encoding="utf-8").splitlines():
-            source, reference = (_SLOT.sub(partial(_filled, kind), text) for text in line.split("\t"))
-            slots = [_filled(kind, match) for match in _SLOT.finditer(line.split("\t")[0])]
-            found.append(Segment(source, slots, reference))
+            texts = line.split("\t")
+            source, reference = (_SLOT.sub(partial(_filled, kind), text) for text in texts)
+            found.append(Segment(source, [_filled(kind, match) for match in _SLOT.finditer(texts[0])], reference))
     return found
 
 
@@ -89,11 +89,9 @@ class Way(NamedTuple):
 
 def by_place(engine: Engine, pair: Pair, tested: Sequence[Segment]) -> Way:
     """What is written without placeholders, which come back by their relative place."""
-    marked = [protect((each.text,)) for each in tested]
-    texts = [
-        done.text for done in translate_checked(engine, pair, [without_codes(each)[0] for each in marked], exact=True)
-    ]
-    return Way("by place", [plain(joined(with_codes(*each))) for each in zip(marked, texts, strict=True)], Counter())
+    marked = (protect((each.text,)) for each in tested)
+    done = translate_marked(marked, partial(translate_checked, engine, pair, exact=True))
+    return Way("by place", [plain(joined(each)) for each, _ in done], Counter())
 
 
 def as_translated(engine: Engine, pair: Pair, tested: Sequence[Segment]) -> Way:

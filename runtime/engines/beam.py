@@ -112,9 +112,7 @@ class BeamSearch:
                     ended.append(_Beam((*beams[number].written, token), score, -1))
             elif len(chosen) < request.beam:
                 chosen.append((score, number, token))
-        free = [place for place in range(request.beam)]
-        for place in {beams[number].place for _, number, _ in chosen}:
-            free.remove(place)
+        free = {*range(request.beam)} - {beams[number].place for _, number, _ in chosen}
         for beam in beams:
             if beam.place in free:
                 batch.free(beam.place)

@@ -53,7 +53,7 @@ def lowering(
     if penalty == 1 and not no_repeat:
         return lambda logits: logits
 
-    def lowered(logits: np.ndarray) -> np.ndarray:
+    def lower(logits: np.ndarray) -> np.ndarray:
         lowered = logits.copy()
         if penalty != 1:
             seen = np.unique([*prompt_ids, *written])
@@ -65,7 +65,7 @@ def lowering(
             lowered[[written[i + no_repeat - 1] for i in followed if written[i : i + no_repeat - 1] == last]] = -np.inf
         return lowered
 
-    return lowered
+    return lower
 
 
 class _Answer:
@@ -75,7 +75,7 @@ class _Answer:
         self._engine, self._room = engine, room
         self.written = list(request.begun)
         self._given = request.given
-        self._lowered = lowering(penalty, request.no_repeat, request.prompt_ids, self.written)
+        self._lower = lowering(penalty, request.no_repeat, request.prompt_ids, self.written)
         self._watched, self._rank = list(request.watched), request.rank
         self._length = len(self._given)
         self.token = 0  # the next one
@@ -83,7 +83,7 @@ class _Answer:
         self.margins: list[tuple[float, ...] | None] = [None] * len(request.begun)
 
     def _choose(self, logits: np.ndarray) -> None:
-        self.token = int(self._lowered(logits).argmax())
+        self.token = int(self._lower(logits).argmax())
         if self._watched:
             self.margin = tuple((logits[self._watched] - logits.max()).tolist())
 

@@ -65,13 +65,16 @@ _LINE_BREAK = re.compile(r"(?<![ \t])[ \t]*[\r\n]+[ \t]*")
 
 def protected_spans(text: str) -> list[tuple[int, int]]:
     """Where placeholders, tags, URLs, e-mail addresses and code stand in a text, in order."""
-    return [match.span() for match in _PROTECTED.finditer(text)] if _MAY_BE.search(text) else []
+    return [match.span() for match in _protected(text)]
 
 
 def placeholder_spans(text: str) -> list[tuple[int, int]]:
     """Where placeholders, URLs, e-mail addresses and code stand in a text, in order; no tags."""
-    matches = _PROTECTED.finditer(text) if _MAY_BE.search(text) else ()
-    return [match.span() for match in matches if match.lastgroup in _WORDS]
+    return [match.span() for match in _protected(text) if match.lastgroup in _WORDS]
+
+
+def _protected(text: str) -> Iterable[re.Match[str]]:
+    return _PROTECTED.finditer(text) if _MAY_BE.search(text) else ()
 
 
 def tag_kinds(tags: list[str]) -> list[Kind]:
@@ -93,11 +96,11 @@ def protect(marked: Marked) -> Marked:
     found: list[str | Code] = []
     tags: list[int] = []
     for piece in marked:
-        if isinstance(piece, Code) or not _MAY_BE.search(piece):
+        if isinstance(piece, Code):
             found.append(piece)
             continue
         begin = 0
-        for match in _PROTECTED.finditer(piece):
+        for match in _protected(piece):
             if match.start() > begin:
                 found.append(piece[begin : match.start()])
             if match.lastgroup == "tag":

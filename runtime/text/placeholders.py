@@ -17,12 +17,13 @@ def wrong_placeholders(source: str, translation: str) -> list[str]:
 
     What looks like a path, an option or code may be text.
     """
-    wanted, found = Counter(_placeholders(source)), Counter(_placeholders(translation))
+    asked, came = _placeholders(source), _placeholders(translation)
+    wanted, found = Counter(asked), Counter(came)
     wrong = [
         each for each in wanted | found if found[each] != wanted[each] and (each in wanted or _CERTAIN.match(each))
     ]
-    ordered, came = (list(filter(_BY_ORDER.match, _placeholders(text))) for text in (source, translation))
-    return wrong or (list(dict.fromkeys(ordered)) if ordered != came else [])
+    ordered, filled = (list(filter(_BY_ORDER.match, each)) for each in (asked, came))
+    return wrong or (list(dict.fromkeys(ordered)) if ordered != filled else [])
 
 
 def _placeholders(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from runtime.engines.base import Writer
 from runtime.text.markup import Marked
 from runtime.text.pairs import Pair
-from runtime.translate.checks import CheckedTranslation
+from runtime.translate.checks import Asked
 from runtime.translate.glossary import Glossary
 from runtime.translate.paragraphs import Paragraph, ParagraphTranslator
 from runtime.translate.remedies import Remedies, Tries
@@ -26,11 +26,8 @@ class Alternative(Remedies):
         super().__init__(engine, pair, glossary)
         self._rank = rank
 
-    def tries(self, segment: str) -> Tries:
-        source = segment.strip()
-        if not source:
-            return CheckedTranslation(segment, "", None)
-        return self.asked(segment).checked((yield Try(source, rank=self._rank))).harmless
+    def _tries(self, asked: Asked) -> Tries:
+        return asked.checked((yield Try(asked.source, rank=self._rank)))
 
 
 def tries_of(engine: Writer, pair: Pair, glossary: Glossary | None, rank: int) -> Remedies:

@@ -56,18 +56,17 @@ class Remedies:
     def __init__(self, engine: Writer, pair: Pair, glossary: Glossary | None = None) -> None:
         self._engine, self._pair, self._glossary = engine, pair, glossary
 
-    def asked(self, segment: str) -> Asked:
-        """A segment with what its translation has to have."""
-        source = segment.strip()
-        terms = self._glossary.find(source) if self._glossary else []
-        return Asked(segment, self._pair, values(blanked(source), self._pair.target), terms)
-
     def tries(self, segment: str) -> Tries:
         """What is asked of the model for a segment, until it is well translated or nothing is left to try."""
         source = segment.strip()
         if not source:
             return CheckedTranslation(segment, "", None)
-        asked = self.asked(segment)
+        terms = self._glossary.find(source) if self._glossary else []
+        asked = Asked(segment, self._pair, values(blanked(source), self._pair.target), terms)
+        return (yield from self._tries(asked)).harmless
+
+    def _tries(self, asked: Asked) -> Tries:
+        source = asked.source
         watched = tuple(start for term in asked.terms for start in self._starts(term))
         best = asked.checked((yield Try(source, watched=watched)))
         if best.refused:
@@ -95,7 +94,7 @@ class Remedies:
             best = asked.better(best, other, "taken out")
         if best.trouble == "terms":
             best = yield from self._with_terms(asked, best, watched)
-        return best.harmless
+        return best
 
     def _once(self, text: str) -> _Part:
         return (yield Try(text))

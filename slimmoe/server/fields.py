@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from slimmoe.server.asked import Refused
 
+_YES, _NO = ("true", "1", "yes"), ("false", "0", "no", "", "none")
 _DEEPEST = 20  # objects and arrays within each other
 
 
@@ -84,19 +85,10 @@ class Fields:
             Refused: it is neither.
         """
         value = self.values.get(name)
-        found = {
-            "true": True,
-            "1": True,
-            "yes": True,
-            "false": False,
-            "0": False,
-            "no": False,
-            "": False,
-            "none": False,
-        }
-        if not isinstance(value, str | bool | None) or str(value).lower() not in found:
+        said = str(value).lower()
+        if not isinstance(value, str | bool | None) or said not in (*_YES, *_NO):
             raise Refused(400, f"Invalid request: {name} parameter is neither true nor false")
-        return found[str(value).lower()]
+        return said in _YES
 
 
 async def read_fields(request: Request) -> Fields:
