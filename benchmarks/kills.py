@@ -9,6 +9,7 @@ differ from run to run, and statistics tell how long they took: these are left o
 
 import argparse
 import hashlib
+import json
 import os
 import random
 import re
@@ -78,9 +79,9 @@ def main(chosen: argparse.Namespace) -> None:
             if not child.returncode:  # it came to its end: begin again, with some of its stages undone
                 check(calm, disturbed)
                 for path in chance.sample([*disturbed.rglob(".*.stage.json")], k=3):
+                    files = json.loads(path.read_text())["files"]
+                    subprocess.run(["rm", "-r", *{path.parent / Path(name).parts[0] for name in files}], check=True)
                     path.unlink()
-                    output = path.with_name(path.name.removeprefix(".").removesuffix(".stage.json"))
-                    subprocess.run(["rm", "-r", output], check=True)
         subprocess.run(command(chosen, disturbed), check=True, capture_output=True)
         check(calm, disturbed)
     print(f"{counts.total()} kills ({', '.join(f'{count} {name}' for name, count in counts.items())}): the same files")

@@ -153,12 +153,9 @@ def recover(
     from prune.recovery.recover import recover as run
     from prune.recovery.settings import Settings
 
-    settings = Settings(steps=steps, method=method)
     source = None if teacher is None else Path(teacher)
-    texts = Path(corpus), Path(dev)
-    return run(
-        Path(folder), as_pair(pair), *texts, Path(output), settings, source, quiet=True, prompt=as_prompt(prompt)
-    )
+    texts, settings = (Path(corpus), Path(dev), Path(output)), Settings(steps=steps, method=method)
+    return run(Path(folder), as_pair(pair), *texts, settings, source, quiet=True, prompt=as_prompt(prompt))
 
 
 def export_gguf(
@@ -206,13 +203,8 @@ def verify(
     from export.verify import verify as run
     from runtime.formats.artefact import find_artefact
 
-    return run(
-        find_artefact(Path(artefact), checkpoint=True),
-        Path(against),
-        Path(corpus),
-        as_pair(pair),
-        None if plan is None else Path(plan),
-    )
+    of = find_artefact(Path(artefact), checkpoint=True)
+    return run(of, Path(against), Path(corpus), as_pair(pair), None if plan is None else Path(plan))
 
 
 def diagnose(model: AnyPath, pair: AnyPair = "en-de", ratio: float = 0.75) -> "Diagnosis":

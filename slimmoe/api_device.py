@@ -71,6 +71,7 @@ def translate(
     *,
     exact: bool = False,
     glossary: AnyGlossary | None = None,
+    beam: int = 1,
 ) -> Iterator[str]:
     """Translations in order, in the white space of their sources; empty text, or one too long for the context, is empty.
 
@@ -84,6 +85,7 @@ def translate(
         pair: default: the one that the model was cut for.
         exact: one text in each batch: its translation is then the same whatever is translated beside it.
         glossary: terms to translate in one way only.
+        beam: partial translations that are followed of each text; 1: greedy.
 
     Raises:
         RequestError: no such artefact, no pair is given and none is known, or the glossary cannot be read.
@@ -93,11 +95,12 @@ def translate(
 
     if isinstance(engine, str | Path):
         with contextlib.closing(open_engine(engine)) as opened:
-            yield from translate(opened, texts, pair, exact=exact, glossary=glossary)
+            yield from translate(opened, texts, pair, exact=exact, glossary=glossary, beam=beam)
         return
     chosen = as_pair(pair) if pair is not None else known_pair(engine)
     terms = as_glossary(glossary, chosen)
-    with contextlib.closing(translate_checked(engine, chosen, texts, exact=exact, glossary=terms)) as done:
+    translated = translate_checked(engine, chosen, texts, exact=exact, glossary=terms, beam=beam)
+    with contextlib.closing(translated) as done:
         yield from in_places(done)
 
 
@@ -123,6 +126,7 @@ def evaluate(
     test: AnyPath = TEST,
     threads: int | None = None,
     prompt: AnyPrompt | None = None,
+    beam: int = 1,
 ) -> "Evaluation":
     """chrF++, BLEU and failures of an artefact on a test set, with their signatures.
 
@@ -134,7 +138,7 @@ def evaluate(
 
     segments = read_segments(Path(test), as_pair(pair))
     with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
-        return run(engine, as_pair(pair), segments)
+        return run(engine, as_pair(pair), segments, beam=beam)
 
 
 def bench(

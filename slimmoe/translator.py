@@ -18,6 +18,7 @@ class Translator:
         threads: of one batch; default: by the model's size and by what is free.
         exact: one text in each batch: its translation is then the same whatever is translated beside it.
         glossary: terms to translate in one way only.
+        beam: partial translations that are followed of each text; 1: greedy.
         prompt: how the model is asked, a text with ``{text}`` or a file; default: as the artefact says.
 
     Raises:
@@ -34,6 +35,7 @@ class Translator:
         exact: bool = False,
         prompt: AnyPrompt | None = None,
         glossary: AnyGlossary | None = None,
+        beam: int = 1,
     ) -> None:
         from runtime.engines.scheduler import Scheduler
         from runtime.translate.checked import CheckedTranslator
@@ -44,7 +46,7 @@ class Translator:
         try:
             self.pair = as_pair(pair) if pair is not None else known_pair(self._engine)
             self._scheduler = Scheduler(self._engine, places=1 if exact else None)
-            self._segments = SegmentTranslator(self._engine, self.pair, self._scheduler, exact)
+            self._segments = SegmentTranslator(self._engine, self.pair, self._scheduler, exact, beam)
             self._checked = CheckedTranslator(
                 self._segments, Remedies(self._engine, self.pair, as_glossary(glossary, self.pair))
             )

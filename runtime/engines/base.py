@@ -18,7 +18,7 @@ OnToken = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt, and how its greedy generation goes.
+    """A prompt, and how its generation goes.
 
     Attributes:
         limit: tokens to write at most, or what the context has room for.
@@ -33,6 +33,8 @@ class Request:
         begun: tokens that the answer begins with; they count as written.
         watched: tokens of which is told how near they were to being written; see ``Generation.margins``.
         rank: the answer begins with the likeliest token (0), the second (1) and so on, ends of the turn left out.
+        beam: partial answers that are followed at a time (runtime/engines/beam.py); 1: greedy. More look for no loops, and
+            give no margins.
     """
 
     prompt_ids: Sequence[int]
@@ -46,6 +48,7 @@ class Request:
     begun: tuple[int, ...] = ()
     watched: tuple[int, ...] = ()
     rank: int = 0
+    beam: int = 1
 
     @property
     def given(self) -> tuple[int, ...]:
@@ -55,7 +58,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Generation:
-    """One greedy generation; ``seconds`` are wall-clock, without loading and tokenisation, in a batch those of all its steps."""
+    """One generation; ``seconds`` are wall-clock, without loading and tokenisation, in a batch those of all its steps."""
 
     token_ids: tuple[int, ...]  # what was written, without the end of the turn and without thoughts
     text: str
@@ -121,6 +124,10 @@ class Batch(Protocol):
 
     def free(self, place: int) -> None:
         """End the sequence in a place."""
+        ...
+
+    def copy(self, place: int, other: int) -> None:
+        """Begin a sequence in a free place, with all the tokens of the one in ``place``."""
         ...
 
     def close(self) -> None:

@@ -43,17 +43,17 @@ class Stepper(Writer, Protocol):
             logits = self.step(token, length)
 
 
-def _chooser(
-    penalty: float, no_repeat: int, prompt_ids: Sequence[int], written: list[int]
-) -> Callable[[np.ndarray], int]:
-    """The most likely token, by logits that are lowered for tokens which came before (Keskar et al. 2019, CTRL).
+def lowering(
+    penalty: float, no_repeat: int, prompt_ids: Sequence[int], written: Sequence[int]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Logits [vocabulary] with those lowered of tokens which came before (Keskar et al. 2019, CTRL).
 
-    None that would make ``no_repeat`` tokens come a second time in what is written is chosen; 0: any may.
+    Those that would make ``no_repeat`` tokens come a second time in what is written are out; 0: none.
     """
     if penalty == 1 and not no_repeat:
-        return lambda logits: int(logits.argmax())
+        return lambda logits: logits
 
-    def choose(logits: np.ndarray) -> int:
+    def lower(logits: np.ndarray) -> np.ndarray:
         lowered = logits.copy()
         if penalty != 1:
             seen = np.unique([*prompt_ids, *written])
@@ -63,9 +63,9 @@ def _chooser(
             last = written[len(written) - no_repeat + 1 :]
             followed = range(len(written) - no_repeat + 1)
             lowered[[written[i + no_repeat - 1] for i in followed if written[i : i + no_repeat - 1] == last]] = -np.inf
-        return int(lowered.argmax())
+        return lowered
 
-    return choose
+    return lower
 
 
 class _Answer:
@@ -75,7 +75,7 @@ class _Answer:
         self._engine, self._room = engine, room
         self.written = list(request.begun)
         self._given = request.given
-        self._pick = _chooser(penalty, request.no_repeat, request.prompt_ids, self.written)
+        self._lower = lowering(penalty, request.no_repeat, request.prompt_ids, self.written)
         self._watched, self._rank = list(request.watched), request.rank
         self._length = len(self._given)
         self.token = 0  # the next one
@@ -83,7 +83,7 @@ class _Answer:
         self.margins: list[tuple[float, ...] | None] = [None] * len(request.begun)
 
     def _choose(self, logits: np.ndarray) -> None:
-        self.token = self._pick(logits)
+        self.token = int(self._lower(logits).argmax())
         if self._watched:
             self.margin = tuple((logits[self._watched] - logits.max()).tolist())
 
@@ -91,10 +91,7 @@ class _Answer:
         logits = yield self._given
         self._choose(logits)
         if self._rank:
-            likely = logits.argsort()[::-1]
-            self.token = int(
-                [token for token in likely[: self._rank + 20] if not self._engine.is_end(token)][self._rank]
-            )
+            self.token = ranked(self._engine, logits, self._rank)
 
     def write(self) -> int:
         """Take the next token into the answer."""
@@ -116,6 +113,12 @@ class _Answer:
         for token in self._engine.encode(thought.close) if thought.close else ():
             if self.has_room:
                 yield from self.go_on(token)
+
+
+def ranked(engine: Writer, logits: np.ndarray, rank: int) -> int:
+    """The likeliest token (0), the second (1) and so on, ends of the turn left out."""
+    likely = logits.argsort()[::-1]
+    return int([token for token in likely[: rank + 20] if not engine.is_end(token)][rank])
 
 
 def first_of_thoughts(encode: Callable[[str], list[int]]) -> frozenset[int]:

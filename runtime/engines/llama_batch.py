@@ -104,6 +104,11 @@ class LlamaBatch:
         if self._lengths.pop(place, None) is not None:
             self._lib.llama_memory_seq_rm(self._memory, place, -1, -1)
 
+    def copy(self, place: int, other: int) -> None:
+        """Begin a sequence as another is; see ``Batch``."""
+        self._lib.llama_memory_seq_cp(self._memory, place, other, -1, -1)
+        self._lengths[other] = self._lengths[place]
+
     def close(self) -> None:
         """Free the cache; twice does no harm."""
         if self._context:

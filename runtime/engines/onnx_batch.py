@@ -92,12 +92,22 @@ class OnnxBatch:
             return
         row, last = self._order.index(place), len(self._order) - 1
         if row != last:
-            for _, part in self._parts():
-                part(row, self._lengths[last])[:] = part(last, self._lengths[last])
-            self._mask[row] = self._mask[last]
+            self._copy_row(last, row)
             self._order[row], self._lengths[row] = self._order[last], self._lengths[last]
         self._order.pop()
         self._lengths.pop()
+
+    def copy(self, place: int, other: int) -> None:
+        """Begin a sequence as another is, in the next row; see ``Batch``."""
+        row = self._order.index(place)
+        self._copy_row(row, len(self._order))
+        self._order.append(other)
+        self._lengths.append(self._lengths[row])
+
+    def _copy_row(self, row: int, other: int) -> None:
+        for _, part in self._parts():
+            part(other, self._lengths[row])[:] = part(row, self._lengths[row])
+        self._mask[other] = self._mask[row]
 
     def _bound(self, first: int, end: int, ids: np.ndarray, mask: np.ndarray) -> Any:
         """A binding of some rows; ``ids`` and ``mask`` must live until it has run."""

@@ -19,6 +19,7 @@ PRODUCER = "slimmoe"  # as the graph names it
 STATES = ("past_conv.", "past_recurrent.")  # of layers that keep a state instead of keys and values
 _QMOE = "ORT_QMOE_CPU_QNBIT_GEMM"
 _UPGRADE = "pip install -U onnxruntime"
+_AGAIN = "slimmoe onnx DIR -o DIR   (export it again)"
 _SPIN = "50"  # microseconds that a thread spins for work before it sleeps: as fast as the default of 47 ms and more, and fair
 
 # What onnxruntime says where the graph asks for more than this version of it has.
@@ -125,14 +126,22 @@ def empty_cache(session: Any, context: int, sequences: int = 1) -> dict[str, np.
     """Zeros for every input that carries the state of some sequences, each with room for ``context`` tokens."""
     sizes: dict[Any, int] = {"batch_size": sequences, "past": context}
     past = [value for value in session.get_inputs() if value.name.startswith("past_")]
-    unknown = {size for each in past for size in each.shape if not isinstance(size, int)} - set(sizes)
+    unknown = {
+        "one without a name" if size is None else str(size)
+        for each in past
+        for size in each.shape
+        if size not in sizes and not (isinstance(size, int) and size >= 0)
+    }
     if unknown:
         raise WorkError(
             f"The graph has sizes that this engine does not know ({', '.join(sorted(unknown))}): another version wrote it.",
-            next_command="slimmoe onnx DIR -o DIR   (export it again)",
+            next_command=_AGAIN,
         )
     shapes = {each.name: [sizes[size] if isinstance(size, str) else size for size in each.shape] for each in past}
-    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    try:
+        return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    except (ValueError, MemoryError):
+        raise WorkError("The graph's cache is larger than any memory: it is damaged.", next_command=_AGAIN) from None
 
 
 def prefill(session: Any, token_ids: list[int]) -> np.ndarray:

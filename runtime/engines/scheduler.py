@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from runtime.engines.base import FIRST_ROOM, PLACES, Batch, Engine, Feed, Generation, Request
+from runtime.engines.beam import BeamSearch
 from runtime.engines.cache_room import grown
 from runtime.engines.decoding import Steps, decoding, room_for
 
@@ -128,6 +129,7 @@ class _Worker:
     def __init__(self, scheduler: Scheduler, engine: Engine) -> None:
         self._scheduler, self._engine = scheduler, engine
         self._batch: Batch | None = None
+        self._beams = BeamSearch(engine)
         self._running: dict[int, _Running] = {}  # by place
 
     def work(self) -> None:
@@ -143,6 +145,7 @@ class _Worker:
             for running in self._running.values():
                 running.answer.cancel()
             self._close()
+            self._beams.close()
 
     @property
     def _room(self) -> int:
@@ -154,7 +157,13 @@ class _Worker:
         self._batch = None
 
     def _begin(self, taken: list[_Waiting]) -> None:
-        """Give prompts their places, in a larger batch where the first one needs it."""
+        """Give prompts their places, in a larger batch where the first one needs it; those with beams are done at once."""
+        for each in taken:
+            if each.request.beam > 1:
+                self._search(each)
+        taken = [each for each in taken if each.request.beam == 1]
+        if not taken:
+            return
         try:
             batch = self._batch_for(taken[0].room)
         except Exception as error:
@@ -166,6 +175,16 @@ class _Worker:
         for place, waiting in zip(places, taken):
             steps = decoding(self._engine, waiting.request)
             self._running[place] = _Running(waiting.answer, steps, Feed(place, next(steps), waiting.request.prefix))
+
+    def _search(self, waiting: _Waiting) -> None:
+        """Answer a prompt with beams, which take a batch of their own: the others wait."""
+        outcome: Generation | Exception
+        try:
+            outcome = self._beams.run(waiting.request, waiting.answer.cancelled)
+        except Exception as error:
+            outcome = error
+        self._scheduler.ended(1)
+        settle(waiting.answer, outcome)
 
     def _batch_for(self, room: int) -> Batch:
         if self._batch is None or room > self._batch.room:

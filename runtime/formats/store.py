@@ -14,9 +14,6 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
-from filelock import FileLock
-from platformdirs import user_data_path
-
 from runtime.errors import RequestError, naming
 from runtime.formats.files import full_disk_is_a_sentence, new_file, scratch_folder, sync_files
 
@@ -33,6 +30,8 @@ def store_folder() -> Path:
     """Where the platform has programs keep a user's data; ``SLIMMOE_MODELS`` names another place."""
     if chosen := os.environ.get("SLIMMOE_MODELS"):
         return Path(chosen)
+    from platformdirs import user_data_path  # not where a model is given by its path
+
     return user_data_path("slimmoe", appauthor=False) / "models"
 
 
@@ -119,6 +118,8 @@ def new_model(name: str) -> Iterator[Path]:
         RequestError: there is a model of that name, before the block or after it.
         WorkError: the disk is full.
     """
+    from filelock import FileLock
+
     store = store_folder()
     require_free(name)
     with scratch_folder(store / "model") as scratch, naming(store, scratch), full_disk_is_a_sentence(store / name):

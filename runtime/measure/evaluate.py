@@ -87,9 +87,13 @@ def assess(translations: list[Translation], references: list[str], pair: Pair, n
     return result
 
 
-def evaluate(engine: Engine, pair: Pair, segments: Segments, neural: bool = True) -> Evaluation:
-    """Translate the source side greedily and score it against the target side; ``neural`` as in ``assess``."""
+def evaluate(engine: Engine, pair: Pair, segments: Segments, neural: bool = True, beam: int = 1) -> Evaluation:
+    """Translate the source side, greedily or with beams, and score it against the target side.
+
+    Args:
+        neural: as in ``assess``.
+    """
     if neural:
         comet.require()
-    translations = list(translate(engine, pair, [source for source, _ in segments], exact=True))
+    translations = list(translate(engine, pair, [source for source, _ in segments], exact=True, beam=beam))
     return assess(translations, [target for _, target in segments], pair, neural)

@@ -21,12 +21,14 @@ class Code:
         kind: one of a pair that has to nest, or alone, or the end of a line that no sentence runs across.
         spans: where ``raw`` is from, ranges of the document's text; empty for a placeholder.
         gap: it stands for white space, as a line break does.
+        word: it stands where a word would: a placeholder, URL, address, path or piece of code.
     """
 
     raw: str
     kind: Kind = "alone"
     spans: tuple[tuple[int, int], ...] = ()
     gap: bool = False
+    word: bool = False
 
 
 Marked = tuple[str | Code, ...]
@@ -53,6 +55,7 @@ _PROTECTED = re.compile(
     re.VERBOSE,
 )  # fmt: skip
 _MAY_BE = re.compile(r"[:@<`{$%&~\\/(]|--|www\.")  # no text without one of these has anything to protect
+_WORDS = {"url", "mail", "code", "braces", "printf", "variable", "option", "path", "call"}  # kinds that stand for words
 _VOID = {"area", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 _LINE_ENDS = ("<br>", "<br/", "<br ")
 _ACCELERATORS = ("&", "~")
@@ -62,7 +65,16 @@ _LINE_BREAK = re.compile(r"(?<![ \t])[ \t]*[\r\n]+[ \t]*")
 
 def protected_spans(text: str) -> list[tuple[int, int]]:
     """Where placeholders, tags, URLs, e-mail addresses and code stand in a text, in order."""
-    return [match.span() for match in _PROTECTED.finditer(text)] if _MAY_BE.search(text) else []
+    return [match.span() for match in _protected(text)]
+
+
+def placeholder_spans(text: str) -> list[tuple[int, int]]:
+    """Where placeholders, URLs, e-mail addresses and code stand in a text, in order; no tags."""
+    return [match.span() for match in _protected(text) if match.lastgroup in _WORDS]
+
+
+def _protected(text: str) -> Iterable[re.Match[str]]:
+    return _PROTECTED.finditer(text) if _MAY_BE.search(text) else ()
 
 
 def tag_kinds(tags: list[str]) -> list[Kind]:
@@ -84,22 +96,28 @@ def protect(marked: Marked) -> Marked:
     found: list[str | Code] = []
     tags: list[int] = []
     for piece in marked:
-        if isinstance(piece, Code) or not _MAY_BE.search(piece):
+        if isinstance(piece, Code):
             found.append(piece)
             continue
         begin = 0
-        for match in _PROTECTED.finditer(piece):
+        for match in _protected(piece):
             if match.start() > begin:
                 found.append(piece[begin : match.start()])
             if match.lastgroup == "tag":
                 tags.append(len(found))
-            found.append(Code(match[0], gap=match[0].startswith(_LINE_ENDS)))
+            gap, word = match[0].startswith(_LINE_ENDS), match.lastgroup in _WORDS
+            found.append(Code(match[0], gap=gap, word=word))
             begin = match.end()
         if begin < len(piece):
             found.append(piece[begin:])
     for number, kind in zip(tags, tag_kinds([_raw(found[number]) for number in tags])):
         found[number] = Code(raw := _raw(found[number]), kind, gap=raw.startswith(_LINE_ENDS))
     return tuple(found)
+
+
+def readable(marked: Marked) -> Marked:
+    """The same with codes that stand for words as text, which a model reads and places itself."""
+    return joined_text(piece.raw if isinstance(piece, Code) and piece.word else piece for piece in marked)
 
 
 def _raw(piece: str | Code) -> str:

@@ -17,6 +17,8 @@ _BEFORE_NUMBER = re.compile(
     r"|rys|s|sec|sect|ss|st|str|t|tab|tel|tom|ust|v|ver|vgl|vol|vols|ziff|гл|изд|п|рис|с|см|ст|стр|т|табл)\.\s*$",
     re.IGNORECASE,
 )
+_FEWEST = 4  # words of a text that is cut in halves
+_CUTS = re.compile(r"(?<=[,;:–—])\s+|(?<=[、，；：。])|\s+")
 AT_A_TIME = 20_000  # characters
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACE = re.compile(r"\s+")
@@ -99,3 +101,23 @@ def _joins(before: str, after: str) -> bool:
         or after in "\ufe0e\ufe0f"
         or ("\ud800" <= before <= "\udbff")
     )
+
+
+def halves_of(text: str) -> tuple[str, str] | None:
+    """A text in two, behind punctuation near its middle where there is some, else at white space; None if it is short.
+
+    Joined, the halves are the text. No value, tag or placeholder is cut.
+    """
+    if len(text.split()) < _FEWEST and not re.search(r"[、，；：。].", text):
+        return None
+    spans = protected_spans(text)
+    cuts = [
+        match.end()
+        for match in _CUTS.finditer(text)
+        if match.start() > 0 and match.end() < len(text) and not any(start < match.end() < end for start, end in spans)
+        if not (text[match.start() - 1].isdecimal() and text[match.end()].isdecimal())
+    ]
+    quarter = len(text) / 4
+    behind_mark = [cut for cut in cuts if not text[:cut].rstrip()[-1].isalnum() and quarter < cut < 3 * quarter]
+    cut = min(behind_mark or cuts, key=lambda each: abs(each - len(text) / 2), default=0)
+    return (text[:cut], text[cut:]) if cut else None

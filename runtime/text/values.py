@@ -42,7 +42,6 @@ _DATE_LIKE = re.compile(
 )
 # What may stand where a value was lost.
 _NUMBER_LIKE = re.compile(r"(?=\D{0,60}\d)\w(?:[\w.,:/'’-]*\w)?")
-_ADDRESS_LIKE = re.compile(r"""(?=\S{0,60}(?:@|//|www\.))[^\s<>"'()\0]*[^\s<>"'().,;:!?\0]""")
 SIMILAR = 0.6  # a value and what may have become of it: share of characters that both have in order
 
 Kind = Literal["kept", "date", "time", "number"]
@@ -213,15 +212,13 @@ def put_right(lost: list[Value], translation: str, left: str, source: str, targe
         source, target: languages.
     """
     numbers = [match.span() for match in _NUMBER_LIKE.finditer(left) if any(map(str.isdecimal, match[0]))]
-    addresses = [match.span() for match in _ADDRESS_LIKE.finditer(left)]
     changes: list[tuple[int, int, str]] = []
     for value in lost:
         written = localised(value, source, target)
-        places = addresses if "@" in written or "/" in written or "www." in written else numbers
-        ratios = [SequenceMatcher(None, written, left[slice(*place)], False).ratio() for place in places]
+        ratios = [SequenceMatcher(None, written, left[slice(*place)], False).ratio() for place in numbers]
         if value.kind not in ("number", "kept") or max(ratios, default=0) < SIMILAR:
             return None
-        place = places.pop(ratios.index(max(ratios)))
+        place = numbers.pop(ratios.index(max(ratios)))
         changes.append((*place, written))
     for start, end, written in sorted(changes, reverse=True):
         translation = translation[:start] + written + translation[end:]

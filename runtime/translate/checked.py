@@ -1,15 +1,16 @@
 """Translations that are looked at: what went wrong is tried again with a remedy, and marked where none helped."""
 
 import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future
 
 from runtime.engines import Engine
 from runtime.engines.scheduler import Scheduler, settle
 from runtime.errors import warn_once
 from runtime.text.pairs import Pair
+from runtime.translate.checks import CheckedTranslation
 from runtime.translate.glossary import Glossary
-from runtime.translate.remedies import CheckedTranslation, Remedies, Tries
+from runtime.translate.remedies import Remedies, Tries
 from runtime.translate.segments import LOOK_AHEAD, SegmentTranslator, Translation, in_order
 
 
@@ -19,24 +20,33 @@ class CheckedTranslator:
     def __init__(self, segments: SegmentTranslator, remedies: Remedies) -> None:
         self._segments, self._remedies = segments, remedies
 
-    def submit(self, segment: str) -> Future[CheckedTranslation]:
+    def submit(self, segment: str, on_draft: Callable[[str], object] | None = None) -> Future[CheckedTranslation]:
         """Translate one segment, from any thread. Cancelling the future ends what is under way.
+
+        Args:
+            on_draft: is called by the decoding thread with each piece of the first try, which a remedy may replace.
 
         The future raises WorkError where the engine failed.
         """
         promised: Future[CheckedTranslation] = Future()
-        self._go_on(self._remedies.tries(segment), promised, None)
+        self._go_on(self._remedies.tries(segment), promised, None, on_draft)
         return promised
 
     def translate(self, segments: Iterable[str]) -> Generator[CheckedTranslation]:
         """Translate segments in order, as ``SegmentTranslator.translate`` does."""
         return in_order(self.submit, segments, LOOK_AHEAD * self._segments.places)
 
-    def _go_on(self, tries: Tries, promised: "Future[CheckedTranslation]", last: Translation | None) -> None:
+    def _go_on(
+        self,
+        tries: Tries,
+        promised: "Future[CheckedTranslation]",
+        last: Translation | None,
+        on_draft: Callable[[str], object] | None = None,
+    ) -> None:
         """Hand the next try in; called by the thread that decodes when the one before is done."""
         try:
             asked = next(tries) if last is None else tries.send(last)
-            pending = self._segments.submit(asked)
+            pending = self._segments.submit(asked, on_draft)
         except StopIteration as end:
             return settle(promised, end.value)
         except Exception as error:  # a closed scheduler, where one waits for the rest
@@ -65,11 +75,12 @@ def translate_checked(
     workers: int | None = None,
     exact: bool = False,
     glossary: Glossary | None = None,
+    beam: int = 1,
 ) -> Generator[CheckedTranslation]:
     """Translate segments as ``runtime.translate.segments.translate`` does, with remedies and marks."""
     with contextlib.closing(Scheduler(engine, workers, 1 if exact else None)) as scheduler:
         translator = CheckedTranslator(
-            SegmentTranslator(engine, pair, scheduler, exact), Remedies(engine, pair, glossary)
+            SegmentTranslator(engine, pair, scheduler, exact, beam), Remedies(engine, pair, glossary)
         )
         yield from translator.translate(segments)
 

@@ -7,13 +7,26 @@ from typing import Protocol
 
 from runtime.engines import Engine
 from runtime.text.lines import one_line
-from runtime.text.markup import Code, Marked, cut, is_text, joined, plain, protect, trimmed, with_codes, without_codes
+from runtime.text.markup import (
+    Code,
+    Marked,
+    cut,
+    is_text,
+    joined,
+    plain,
+    protect,
+    readable,
+    trimmed,
+    with_codes,
+    without_codes,
+)
 from runtime.text.pairs import Pair
 from runtime.text.sentences import cut_at_spaces, split_sentences
 from runtime.translate.segments import Translation
 
 LONGEST = 1024  # tokens of a piece that is translated at once
-Translate = Callable[[Iterable[str]], Iterator[Translation]]  # one for each text, in order, each as soon as it is there
+# One translation for each text, in order, each as soon as it is there; placeholders in it are kept.
+Translate = Callable[[Iterable[str]], Iterator[Translation]]
 
 
 class Memory(Protocol):
@@ -68,7 +81,7 @@ def room(engine: Engine, pair: Pair) -> Callable[[str], int]:
 
 
 def sentences_of(marked: Marked, language: str, limit: Callable[[str], int] | None = None) -> list[Sentence]:
-    """The sentences of a paragraph; joined they are the paragraph, placeholders as codes of their own.
+    """The sentences of a paragraph; joined they are the paragraph, tags and placeholders around a text as codes.
 
     Args:
         language: of the text.
@@ -85,14 +98,16 @@ def sentences_of(marked: Marked, language: str, limit: Callable[[str], int] | No
     found = []
     for piece in cut(marked, map(len, pieces)):
         head, core, tail = trimmed(protect(piece))
-        found.append(Sentence(head, core, tail) if is_text(plain(core)) else Sentence((*head, *core, *tail), (), ()))
+        found.append(
+            Sentence(head, readable(core), tail) if is_text(plain(core)) else Sentence((*head, *core, *tail), (), ())
+        )
     return found
 
 
 def translate_marked(segments: Iterable[Marked], translate: Translate) -> Iterator[tuple[Marked, Translation]]:
     """Segments with codes as their translations, with each code once; an empty one comes back at once.
 
-    What the model reads is the text without codes; each is put back by its relative place.
+    What is translated is the text without codes; each is put back by its relative place.
     """
     waiting: deque[Marked] = deque()
 

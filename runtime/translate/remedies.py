@@ -1,112 +1,48 @@
 """What is tried for a translation that fails: which way, in which order, and which of the results is the best.
 
-The first try is what ``SegmentTranslator`` writes. Of a text that comes out empty, looping, unfinished or copied, the
-second may write no three tokens twice, the third translates its halves; the other way round where the text repeats
-itself. Of one that loses a number, URL, e-mail address or code, the value is put where something like it stands, else
-taken out and put back by its place, as placeholders are. A term of a glossary that is missing is written where the model
-was nearest to writing it, and the model goes on from there.
+The first try is what ``SegmentTranslator`` writes. Where a placeholder is lost, the model gets names in place of them
+(X1, X2), which most models keep; then the text without them, and they come back by their place. Of a text that comes out
+empty, looping, unfinished or copied, the second may write no three tokens twice, the third translates its halves; the other
+way round where the text repeats itself. Of one that loses a number, date, time or code, the value is put where something
+like it stands, else taken out and put back by its place, as placeholders are. A term of a glossary that is missing is
+written where the model was nearest to writing it, and the model goes on from there.
 """
 
 import re
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from itertools import count
 
 from runtime.engines import Generation
 from runtime.engines.base import Writer
-from runtime.text.language import is_other_language
 from runtime.text.lines import one_line
-from runtime.text.markup import Code, is_text, joined, plain, protected_spans, with_codes, without_codes
+from runtime.text.markup import (
+    Code,
+    is_text,
+    joined,
+    placeholder_spans,
+    plain,
+    with_codes,
+    without_codes,
+)
 from runtime.text.pairs import Pair
-from runtime.text.repetition import is_looping, is_unspaced, repeats, units
+from runtime.text.placeholders import blanked
+from runtime.text.repetition import is_unspaced, repeats
+from runtime.text.sentences import halves_of
 from runtime.text.special_tokens import PromptText
-from runtime.text.values import Value, localised, lost_values, put_right, values
+from runtime.text.values import Value, localised, values
+from runtime.translate.checks import Asked, CheckedTranslation
 from runtime.translate.glossary import Glossary, Term, in_word
-from runtime.translate.segments import SAID, Translation, Try
+from runtime.translate.segments import Translation, Try
 
-_ORDER = ["", *SAID]
 NO_REPEAT = 3  # tokens that come once, in a second try
-_FEWEST = 4  # words of a text that is cut in halves
 _HALVINGS = 4  # of a text whose halves fail, too
-_CUTS = re.compile(r"(?<=[,;:–—])\s+|(?<=[、，；：。])|\s+")
 _OPENING = "([{<„“«‹\"'/-"
-_COPIED = 2 / 3  # of a translation's longer words are its source's, where it may be a copy
-
-
-@dataclass(frozen=True)
-class CheckedTranslation(Translation):
-    """A translation and what was found wrong with it.
-
-    Attributes:
-        marks: kinds of ``SAID``, the worst first; none where all is well.
-        lost: numbers, URLs, e-mail addresses and codes of the source that it has not, and terms that it has otherwise.
-        remedy: what gave the text: ``no repeats``, ``halves``, ``put right``, ``taken out`` or ``term``; empty: the first
-            try.
-    """
-
-    marks: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-    remedy: str = ""
-
-    @property
-    def trouble(self) -> str:
-        """The worst of ``marks``."""
-        return self.marks[0] if self.marks else ""
-
-    @property
-    def said(self) -> str:
-        """What is wrong, for a sentence about the translation."""
-        return SAID[self.trouble].format(lost=", ".join(self.lost)) if self.marks else ""
 
 
 # What the tries of a segment are: it gives one after the other, and is sent what the model wrote.
 Tries = Generator[Try, Translation, CheckedTranslation]
 _Part = Generator[Try, Translation, Translation | None]
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A segment, and what its translation has to have."""
-
-    segment: str
-    pair: Pair
-    values: list[Value]
-    terms: list[Term]
-
-    @property
-    def source(self) -> str:
-        return self.segment.strip()
-
-    def missing(self, text: str) -> list[Term]:
-        return [term for term in dict.fromkeys(self.terms) if not term.is_in(text)]
-
-    def checked(self, result: Translation, remedy: str = "") -> CheckedTranslation:
-        """What the model wrote, with what is wrong with it; values are put right where they can be."""
-        text = result.text
-        lost, left = lost_values(self.values, text) if text else ([], "")
-        if lost:
-            right = put_right(lost, text, left, self.pair.source, self.pair.target)
-            if right is not None and not lost_values(self.values, right)[0]:
-                text, lost, remedy = right, [], remedy or "put right"
-        missing = self.missing(text) if text else []
-        found = {
-            "refused": bool(result.refused),
-            "empty": not text and not result.refused,
-            "looping": is_looping(text, self.source),
-            "unfinished": result.generation is not None and not result.generation.finished,
-            "copied": _is_copy(text, self.source, self.pair.target),
-            "values": bool(lost),
-            "terms": bool(missing),
-        }
-        marks = tuple(kind for kind in reversed(_ORDER) if found.get(kind))
-        wanting = tuple(each.text for each in lost) or tuple(each.source for each in missing)
-        return CheckedTranslation(self.segment, text, result.generation, result.refused, marks, wanting, remedy)
-
-    def better(self, best: CheckedTranslation, other: Translation | None, remedy: str) -> CheckedTranslation:
-        """The better of the best so far and another try."""
-        if other is None or other.refused:
-            return best
-        checked = self.checked(other, remedy)
-        return min(best, checked, key=lambda each: (_ORDER.index(each.trouble), len(each.lost)))
 
 
 class Remedies:
@@ -126,29 +62,42 @@ class Remedies:
         if not source:
             return CheckedTranslation(segment, "", None)
         terms = self._glossary.find(source) if self._glossary else []
-        asked = _Asked(segment, self._pair, values(source, self._pair.target), terms)
-        watched = tuple(start for term in terms for start in self._starts(term))
+        asked = Asked(segment, self._pair, values(blanked(source), self._pair.target), terms)
+        return (yield from self._tries(asked)).harmless
+
+    def _tries(self, asked: Asked) -> Tries:
+        source = asked.source
+        watched = tuple(start for term in asked.terms for start in self._starts(term))
         best = asked.checked((yield Try(source, watched=watched)))
         if best.refused:
             return best
-        if _ORDER.index(best.trouble) > _ORDER.index("values"):
+        placeholders = [(start, end, source[start:end]) for start, end in placeholder_spans(source)]
+        for remedy, named in (("names", self._named), ("taken out", self._taken_out)):
+            if placeholders and best.fails:
+                best = asked.better(best, (yield from named(source, placeholders)), remedy)
+        if best.fails:
             remedies = [("no repeats", self._unrepeated), ("halves", self._halves)]
             if max(repeats(source)) > 1:  # which a translation may repeat as well
                 remedies.reverse()
             for remedy, tries in remedies:
-                best = asked.better(best, (yield from tries(source)), remedy)
-                if _ORDER.index(best.trouble) <= _ORDER.index("values"):
+                other = yield from self._taken_out(source, placeholders, tries) if placeholders else tries(source)
+                best = asked.better(best, other, remedy)
+                if not best.fails:
                     break
         taken, lost = set[Value](), {*best.lost}
         while best.trouble == "values" and (left := {*asked.values} - taken):
             taken |= {each for each in left if each.text in lost} or left
-            other = yield from self._taken_out(source, sorted(taken, key=lambda each: each.start))
+            written = [(each.start, each.end, localised(each, self._pair.source, self._pair.target)) for each in taken]
+            other = yield from self._taken_out(source, sorted([*placeholders, *written]))
             if other is not None:
                 lost |= {*asked.checked(other).lost}
             best = asked.better(best, other, "taken out")
         if best.trouble == "terms":
             best = yield from self._with_terms(asked, best, watched)
         return best
+
+    def _once(self, text: str) -> _Part:
+        return (yield Try(text))
 
     def _unrepeated(self, text: str) -> _Part:
         return (yield Try(text, no_repeat=NO_REPEAT))
@@ -176,19 +125,37 @@ class Remedies:
         space = halves[0][len(halves[0].rstrip()) :]
         return Translation(source, f"{first}{one_line(space)}{second}", _added(*(each.generation for each in done)))
 
-    def _taken_out(self, source: str, taken: list[Value]) -> _Part:
-        """A text translated without some of its values, which come back by their place."""
+    def _named(self, source: str, spans: list[tuple[int, int, str]]) -> _Part:
+        """A text translated with a name for each placeholder; None where the model does not write each name once."""
+        pieces, begin, names = list[str](), 0, dict[str, str]()
+        for start, end, written in spans:
+            name = next(name for number in count(1) if (name := f"X{number}") not in source and name not in names)
+            names[name] = written
+            pieces += [source[begin:start], name]
+            begin = end
+        result = yield Try("".join([*pieces, source[begin:]]))
+        pattern = re.compile(rf"(?<!\w)(?:{'|'.join(names)})(?!\w)")
+        if sorted(pattern.findall(result.text)) != sorted(names):
+            return None
+        return replace(result, source=source, text=pattern.sub(lambda found: names[found[0]], result.text))
+
+    def _taken_out(
+        self, source: str, spans: list[tuple[int, int, str]], tries: Callable[[str], _Part] | None = None
+    ) -> _Part:
+        """A text translated, by ``tries`` or once, without some of it, which comes back by its place as it is to be written."""
         pieces: list[str | Code] = []
         begin = 0
-        for value in taken:
-            pieces += [source[begin : value.start], Code(localised(value, self._pair.source, self._pair.target))]
-            begin = value.end
+        for start, end, written in spans:
+            pieces += [source[begin:start], Code(written)]
+            begin = end
         marked = tuple(piece for piece in (*pieces, source[begin:]) if piece != "")
         text, _ = without_codes(marked)
         if not is_text(text):
             return Translation(source, plain(joined(marked)), None)
-        result = yield Try(text.strip())
-        return replace(result, text=plain(joined(with_codes(marked, result.text)))) if result.text else None
+        result = yield from (tries or self._once)(text.strip())
+        if result is None or not result.text:
+            return None
+        return replace(result, text=plain(joined(with_codes(marked, result.text))))
 
     def _starts(self, term: Term) -> tuple[int, int]:
         """The first token of a term's translation, behind a space and without one."""
@@ -197,7 +164,7 @@ class Remedies:
         return behind, alone
 
     def _with_terms(
-        self, asked: _Asked, best: CheckedTranslation, watched: tuple[int, ...]
+        self, asked: Asked, best: CheckedTranslation, watched: tuple[int, ...]
     ) -> Generator[Try, Translation, CheckedTranslation]:
         """Write one missing term after the other, from left to right, where the model was nearest to it."""
         current: Translation = best
@@ -220,28 +187,14 @@ class Remedies:
         """
         whole = self._engine.decode(generation.token_ids)
         found = [(-float("inf"), whole)]
-        for count, margins in enumerate(generation.margins):
-            head = self._engine.decode(generation.token_ids[:count])
+        for written, margins in enumerate(generation.margins):
+            head = self._engine.decode(generation.token_ids[:written])
             bare = head.rstrip()
             if margins is None or not whole.startswith(head) or in_word(whole, len(head)):
                 continue
             spaced = whole[:1].isspace() if not bare else not (bare[-1] in _OPENING or is_unspaced(bare[-1]))
             found.append((margins[start + (not spaced)], f"{bare}{' ' * bool(spaced)}{term.target}"))
         return max(found, key=lambda each: each[0])[1]
-
-
-def _is_copy(text: str, source: str, language: str) -> bool:
-    """Whether most longer words of a translation are its source's, and it is in another language than asked for."""
-    if text == source and not _has_words(source):
-        return False
-    words, others = ([unit for unit in units(each.lower())[0] if len(unit) > 3] for each in (text, source))
-    same = sum(word in others for word in words)
-    return (text == source or same > _COPIED * len(words)) and is_other_language(text, language)
-
-
-def _has_words(text: str) -> bool:
-    """Whether there is more than names: words in lower case, or of a script without case."""
-    return sum(unit[0].isalpha() and not unit[0].isupper() for unit in units(text)[0]) > 1
 
 
 def _added(*generations: Generation | None) -> Generation | None:
@@ -254,23 +207,3 @@ def _added(*generations: Generation | None) -> Generation | None:
         sum(each.prefill_seconds for each in done),
         sum(each.decode_seconds for each in done),
     )
-
-
-def halves_of(text: str) -> tuple[str, str] | None:
-    """A text in two, behind punctuation near its middle where there is some, else at white space; None if it is short.
-
-    Joined, the halves are the text. No value, tag or placeholder is cut.
-    """
-    if len(text.split()) < _FEWEST and not re.search(r"[、，；：。].", text):
-        return None
-    spans = protected_spans(text)
-    cuts = [
-        match.end()
-        for match in _CUTS.finditer(text)
-        if match.start() > 0 and match.end() < len(text) and not any(start < match.end() < end for start, end in spans)
-        if not (text[match.start() - 1].isdecimal() and text[match.end()].isdecimal())
-    ]
-    quarter = len(text) / 4
-    behind_mark = [cut for cut in cuts if not text[:cut].rstrip()[-1].isalnum() and quarter < cut < 3 * quarter]
-    cut = min(behind_mark or cuts, key=lambda each: abs(each - len(text) / 2), default=0)
-    return (text[:cut], text[cut:]) if cut else None

@@ -26,6 +26,7 @@ SAID = {
     "unfinished": "did not come to an end",
     "looping": "repeats itself",
     "empty": "came out empty",
+    "placeholders": "has lost {lost}",
     "refused": "is too long",
 }
 _Result = TypeVar("_Result", covariant=True)
@@ -158,10 +159,11 @@ class SegmentTranslator:
     Args:
         exact: compute each prompt whole, so that with one place the text is that of ``Engine.generate``; else what the
             prompts of the pair begin with is computed once.
+        beam: as of ``runtime.engines.Request``, for all segments.
     """
 
-    def __init__(self, engine: Engine, pair: Pair, scheduler: Scheduler, exact: bool = False) -> None:
-        self._engine, self._pair, self._scheduler = engine, pair, scheduler
+    def __init__(self, engine: Engine, pair: Pair, scheduler: Scheduler, exact: bool = False, beam: int = 1) -> None:
+        self._engine, self._pair, self._scheduler, self._beam = engine, pair, scheduler, beam
         prompts = [] if exact else [self._prompt(text) for text in ("a", "The Z.", "1")]
         shared = takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts))
         self._prefix = tuple(first for first, *_ in shared)
@@ -191,6 +193,7 @@ class SegmentTranslator:
             begun=tuple(self._engine.encode(begins)) if begins else (),
             watched=asked.watched,
             rank=asked.rank,
+            beam=self._beam,
         )
         try:
             return Pending(asked.segment, self._scheduler.submit(request))
@@ -253,13 +256,19 @@ def in_order(submit: Callable[[str], Promise[_Result]], segments: Iterable[str],
 
 
 def translate(
-    engine: Engine, pair: Pair, segments: Iterable[str], workers: int | None = None, exact: bool = False
+    engine: Engine,
+    pair: Pair,
+    segments: Iterable[str],
+    workers: int | None = None,
+    exact: bool = False,
+    beam: int = 1,
 ) -> Generator[Translation]:
     """Translate segments in order, in batches; each is given back as soon as it and those before it are done.
 
     Args:
         workers: batches decoded side by side; default: what suits the engine (``Engine.thread_choice``).
         exact: one segment in each batch: the text is then the same whatever is translated beside it.
+        beam: partial translations that are followed of each segment; 1: greedy.
     """
     with contextlib.closing(Scheduler(engine, workers, 1 if exact else None)) as scheduler:
-        yield from SegmentTranslator(engine, pair, scheduler, exact).translate(segments)
+        yield from SegmentTranslator(engine, pair, scheduler, exact, beam).translate(segments)

@@ -3,19 +3,21 @@
 import contextlib
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from runtime.errors import as_typed, printable
 from runtime.text.pairs import Pair, parse_pair
 from runtime.text.prompt_templates import PromptTemplate, parse_prompt
 from slimmoe.cli.offloading import AllCpuExperts, CpuExperts, DeviceName, GpuLayers, tell_where
 
+if TYPE_CHECKING:  # loaded where something is printed: a translation has no need of it
+    from rich.console import Console
+
 device = typer.Typer()
-console = Console()
 DATA = Path("data")  # names of our own small sets, see runtime/text/data
 
 TEST_HELP = "TSV, PO, Moses stem, FLORES+ or WMT24++ folder, or a name of sacreBLEU's (wmt20)"
@@ -31,6 +33,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a program t
 Threads = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="for one batch at a time; default: by what is free and by the model's size"),
+]
+Beam = Annotated[
+    int,
+    typer.Option(
+        "--beam", min=1, max=32, metavar="N", help="follow N partial translations of each sentence; 1: greedy"
+    ),
 ]
 Prompt = Annotated[
     PromptTemplate | None,
@@ -56,9 +64,17 @@ def known_pair_of(artefacts: list[Path]) -> Pair:
     return next((pair for pair in found if pair), parse_pair(DEFAULT_PAIR))
 
 
+@cache
+def console() -> "Console":
+    """The terminal."""
+    from rich.console import Console
+
+    return Console()
+
+
 def say(text: str) -> None:
     """Print a line to the terminal as it is, a next command as it is to be typed."""
-    console.print(as_typed(text), highlight=False, markup=False, soft_wrap=True)
+    console().print(as_typed(text), highlight=False, markup=False, soft_wrap=True)
 
 
 @device.command()
@@ -72,6 +88,7 @@ def evaluate(
     gpu_layers: GpuLayers = "auto",
     cpu_experts: CpuExperts = "auto",
     all_cpu_experts: AllCpuExperts = False,
+    beam: Beam = 1,
     as_json: AsJson = False,
 ) -> None:
     """Score an artefact's translations: BLEU, chrF++ and failures."""
@@ -86,7 +103,7 @@ def evaluate(
         tell_where(engine)
         pair = pair or known_pair(engine)
         segments = read_segments(test, pair)
-        result = evaluate(engine, pair, segments)
+        result = evaluate(engine, pair, segments, beam=beam)
         name, choice, on_device = engine.name, engine.thread_choice, engine.on_device
     if as_json:
         about = {"engine": name, "threads": choice.count, "workers": choice.workers, **on_device}
@@ -149,7 +166,7 @@ def bench(
     offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
     measured = []
 
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))
         for artefact in artefacts:
             progress.update(task, description=escape(printable(f"bench {artefact}")))
@@ -175,5 +192,5 @@ def report(
     """Print the table of a run and write its report: a page (.html) or Markdown (.md)."""
     from runtime.report import print_table, write_report
 
-    print_table(write_report(run, output, f"slimmoe: {run}"), console)
+    print_table(write_report(run, output, f"slimmoe: {run}"), console())
     say(f"report: {output}")

@@ -1,7 +1,7 @@
 """What ``slimmoe translate`` does with documents: progress, the translation memory, what is told at the end."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -9,7 +9,7 @@ from tqdm import tqdm
 from runtime.errors import RequestError, SlimmoeError, WorkError, printable
 from runtime.text.pairs import Pair
 from runtime.translate.files import Done, Job, count_sentences, read_job, translate_documents
-from runtime.translate.paragraphs import Memory, Paragraph, ParagraphTranslator
+from runtime.translate.paragraphs import Paragraph, ParagraphTranslator
 from runtime.translate.segments import SAID
 from slimmoe.cli.device import say
 
@@ -113,8 +113,7 @@ def translate_all(
     jobs: Sequence[Job],
     sentences: int,
     pair: Pair,
-    translator_with: Callable[[Memory | None], ParagraphTranslator],
-    memory: Memory | None,
+    translator: ParagraphTranslator,
 ) -> None:
     """Translate documents, with sentences done and time left on a terminal.
 
@@ -131,7 +130,7 @@ def translate_all(
             bar.update(paragraph.sentences)
             trouble.tell(f"a sentence of {job.source}", paragraph)
 
-        for done in translate_documents(jobs, pair, translator_with(memory), on_paragraph):
+        for done in translate_documents(jobs, pair, translator, on_paragraph):
             if done.failure:
                 failures.append(done)
                 tqdm.write(printable(f"slimmoe: {done.failure.sentence}"), file=sys.stderr)

@@ -240,7 +240,7 @@ def _print_audit(found: "Audit") -> None:
         told = [value for value in values.values() if not math.isnan(value)]
         mean = f"{sum(told) / len(told):.2f}" if told else "-"
         table.add_row(name, *("-" if math.isnan(value) else f"{value:.2f}" for value in values.values()), mean)
-    console.print(table)
+    console().print(table)
     say("rank correlation of an expert's score with the loss that its removal alone adds; 0 is chance")
 
 
@@ -259,7 +259,7 @@ def _print_explanation(layers: "list[Explanation]", allocation: str) -> None:
             f"{layer.mass_kept:.1%}", f"{layer.busiest_dropped:.1%}", str(layer.never_chosen),
             "-" if math.isnan(layer.divergence) else f"{layer.divergence:.3f}",
         )  # fmt: skip
-    console.print(table)
+    console().print(table)
     say("effective: as many equally used experts would be as concentrated, exp(entropy of the gate mass)")
     say("mass kept, largest cut: of the layer's gate mass; unused: experts that no token chose")
     say("apart: Jensen-Shannon divergence of source and target language's routing, 0 the same, 1 disjoint")

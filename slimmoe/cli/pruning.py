@@ -188,7 +188,7 @@ def fit(
     if as_json:
         print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))
     else:
-        console.print(table(found))
+        console().print(table(found))
         say(
             f"{found.usable_bytes / 1e6:.0f} MB of {memory} are for the model, the rest for the system and other programs"
         )

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,6 +42,12 @@ def serve(
     gpu_layers: GpuLayers = "auto",
     cpu_experts: CpuExperts = "auto",
     all_cpu_experts: AllCpuExperts = False,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="a private folder for documents and glossaries; default: one of the address, in your state's"
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="log each request: never its texts")] = False,
 ) -> None:
     """Translate for a browser and for programs that speak to LibreTranslate, OpenAI, DeepL or Apertium."""
@@ -59,7 +66,7 @@ def serve(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(message)s"
     )
 
-    server = Server(Models(found, threads, most, offload), rules, Limits(queue=queue), port)
+    server = Server(Models(found, threads, most, offload), rules, Limits(queue=queue), port, state)
     for model in found:
         print(printable(f"slimmoe: {model.name} translates {', '.join(map(str, model.pairs))}"), file=sys.stderr)
     print(server.address, flush=True)

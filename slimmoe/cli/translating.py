@@ -2,10 +2,7 @@
 
 import contextlib
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +11,8 @@ import typer
 from runtime.errors import RequestError, printable
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
-from runtime.translate.documents import FORMATS
-from slimmoe.cli.device import ARTEFACT_HELP, KnownPair, Prompt, Threads, say
+from slimmoe.cli.device import ARTEFACT_HELP, AsJson, Beam, KnownPair, Prompt, Threads
+from slimmoe.cli.lines import MOST, Lines, translate_lines
 from slimmoe.cli.offloading import AllCpuExperts, CpuExperts, DeviceName, GpuLayers, tell_where
 
 if TYPE_CHECKING:  # loaded by what translates
@@ -25,70 +22,6 @@ if TYPE_CHECKING:  # loaded by what translates
     from runtime.translate.paragraphs import Memory, ParagraphTranslator
 
 translating = typer.Typer()
-
-
-class Lines:
-    """The lines to translate, in order, and where each is from.
-
-    Args:
-        texts: texts and names of files; standard input when none.
-
-    Raises:
-        RequestError: one is the name of a text file that is not there, or no text.
-    """
-
-    def __init__(self, texts: list[str]) -> None:
-        self._texts = texts
-        self._places: deque[str] = deque()
-        self._lines, self._ahead = self._read(), list[str]()
-        self.files = [Path(text) for text in texts if self._is_file(text)]
-        for text in texts:
-            if text.endswith((*FORMATS, ".tsv", ".gz")) and " " not in text and Path(text) not in self.files:
-                raise RequestError(f"There is no text file {text}.", next_command="ls")
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                if Path(text) not in self.files:
-                    raise RequestError(
-                        "A text is not UTF-8.", next_command="the same command in a UTF-8 terminal, or with a file"
-                    ) from None
-
-    @staticmethod
-    def _is_file(text: str) -> bool:
-        """A pipe too, as the shell's ``<(...)`` is one."""
-        try:
-            return Path(text).is_file() or Path(text).is_fifo()
-        except (OSError, ValueError):  # too long for a name, or no name at all
-            return False
-
-    def sample(self, most: int = 50) -> list[str]:
-        """The first lines, to see which language they are in; they are given again."""
-        self._ahead = list(islice(self._lines, most))
-        return self._ahead
-
-    def __iter__(self) -> Iterator[str]:
-        return chain(self._ahead, self._lines)
-
-    def _read(self) -> Iterator[str]:
-        from runtime.text.lines import BOM, read_stream, split_lines
-
-        if not self._texts and sys.stdin is not None:
-            yield from self._placed(read_stream(sys.stdin.buffer, "standard input"), "")
-        for text in self._texts:
-            if Path(text) in self.files:
-                with open(text, "rb") as file:
-                    yield from self._placed(read_stream(file, text), f" of {text}")
-            else:
-                yield from self._placed(split_lines(text.lstrip(BOM)), "")
-
-    def _placed(self, lines: Iterator[str] | list[str], where: str) -> Iterator[str]:
-        for number, line in enumerate(lines, 1):
-            self._places.append(f"line {number}{where}")
-            yield line
-
-    def next_place(self) -> str:
-        """Where the next of the lines that were given is from; to be asked for once for each."""
-        return self._places.popleft()
 
 
 @translating.command()
@@ -134,6 +67,11 @@ def translate(
     gpu_layers: GpuLayers = "auto",
     cpu_experts: CpuExperts = "auto",
     all_cpu_experts: AllCpuExperts = False,
+    beam: Beam = 1,
+    alternatives: Annotated[
+        int, typer.Option("--alternatives", min=0, max=MOST, help="of each line so many others, numbered below it")
+    ] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Translate documents (Word, HTML, Markdown, subtitles ...), or text line by line."""
     from runtime.engines import Offload
@@ -148,6 +86,9 @@ def translate(
         from slimmoe.cli.documents import only_documents, readable, sample_of, translate_all
 
         only_documents(texts, found)
+        if alternatives or as_json:
+            said = "--alternatives" if alternatives else "--json"
+            raise RequestError(f"{said} is for text.", next_command="the same command without it")
         paths = [path for each in documents for path in each]
         artefact, chosen = model_and_pair(artefact, pair, to, lambda: sample_of(paths))
         terms = _terms(glossary, chosen)
@@ -157,10 +98,10 @@ def translate(
                 _check_output(job.target, artefact, [each.source for each in jobs], True)
         good, sentences = readable(jobs, chosen, overwrite)
         given = _given(tmx or [], chosen)
-        with _translator(artefact, chosen, threads, prompt, exact, terms, offload) as translator:
-            kept = _memory(artefact, chosen, prompt, exact, terms) if memory else None
+        with _translator(artefact, chosen, threads, prompt, exact, terms, beam, offload) as translator:
+            kept = _memory(artefact, chosen, prompt, exact, terms, beam) if memory else None
             with contextlib.closing(kept) if kept else contextlib.nullcontext():
-                translate_all(good, sentences, chosen, translator, GivenTranslations(given, kept))
+                translate_all(good, sentences, chosen, translator(GivenTranslations(given, kept), 0))
         return
     if tmx:
         raise RequestError("--tmx is for documents.", next_command="the same command with a file")
@@ -168,8 +109,10 @@ def translate(
     artefact, chosen = model_and_pair(artefact, pair, to, lambda: "\n".join(lines.sample()))
     if output is not None:
         _check_output(output, artefact, lines.files, overwrite)
-    with _translator(artefact, chosen, threads, prompt, exact, _terms(glossary, chosen), offload) as translator:
-        _translate_lines(lines, output, translator(None))
+    terms = _terms(glossary, chosen)
+    with _translator(artefact, chosen, threads, prompt, exact, terms, beam, offload) as translator:
+        ways = [translator(None, rank) for rank in range(alternatives + 1)]
+        translate_lines(lines, output, ways, as_json)
 
 
 def _given(files: list[Path], pair: Pair) -> dict[str, str]:
@@ -195,11 +138,12 @@ def _terms(file: Path | None, pair: Pair) -> "Glossary | None":
 
 
 def _memory(
-    artefact: Path, pair: Pair, prompt: PromptTemplate | None, exact: bool, glossary: "Glossary | None"
+    artefact: Path, pair: Pair, prompt: PromptTemplate | None, exact: bool, glossary: "Glossary | None", beam: int
 ) -> "TranslationMemory":
     from runtime.translate.memory import TranslationMemory, cache_folder, model_key
 
-    asked = (str(pair), repr(prompt), *(["exact"] if exact else []), *([repr(list(glossary))] if glossary else []))
+    way = [*(["exact"] if exact else []), *([f"beam {beam}"] if beam > 1 else [])]
+    asked = (str(pair), repr(prompt), *way, *([repr(list(glossary))] if glossary else []))
     return TranslationMemory(cache_folder() / "translations.sqlite", model_key(artefact, *asked))
 
 
@@ -211,12 +155,19 @@ def _translator(
     prompt: PromptTemplate | None,
     exact: bool,
     glossary: "Glossary | None",
+    beam: int,
     offload: "Offload",
-) -> "Iterator[Callable[[Memory | None], ParagraphTranslator]]":
-    """A function that gives a translator by a loaded model; the pair that the model was not cut for is noted."""
+) -> "Iterator[Callable[[Memory | None, int], ParagraphTranslator]]":
+    """A function that gives a translator by a loaded model, of alternatives with a rank above 0.
+
+    The pair that the model was not cut for is noted.
+    """
     from runtime.engines import open_engine
-    from runtime.translate.checked import translate_checked
+    from runtime.engines.scheduler import Scheduler
+    from runtime.translate.alternatives import tries_of
+    from runtime.translate.checked import CheckedTranslator
     from runtime.translate.paragraphs import ParagraphTranslator, room
+    from runtime.translate.segments import SegmentTranslator
 
     with contextlib.closing(open_engine(artefact, threads, prompt=prompt, offload=offload)) as engine:
         tell_where(engine)
@@ -224,35 +175,14 @@ def _translator(
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(printable(note), file=sys.stderr)
 
-        translated = partial(translate_checked, engine, pair, exact=exact, glossary=glossary)
-        yield lambda memory: ParagraphTranslator(translated, pair.source, room(engine, pair), memory)
+        with contextlib.closing(Scheduler(engine, places=1 if exact else None)) as scheduler:
+            segments, limit = SegmentTranslator(engine, pair, scheduler, exact, beam), room(engine, pair)
 
+            def translator(memory: "Memory | None", rank: int) -> ParagraphTranslator:
+                checked = CheckedTranslator(segments, tries_of(engine, pair, glossary, rank))
+                return ParagraphTranslator(checked.translate, pair.source, limit, memory)
 
-def _translate_lines(lines: Lines, output: Path | None, translator: "ParagraphTranslator") -> None:
-    """A line in, a line out, each as soon as it is there."""
-    from runtime.formats.files import new_file
-    from runtime.text.lines import one_line
-    from runtime.text.markup import plain
-    from slimmoe.cli.documents import Trouble
-
-    trouble = Trouble()
-    paragraphs = translator.translate((line,) for line in lines)
-
-    def translated() -> Iterator[str]:
-        for paragraph in paragraphs:
-            trouble.tell(lines.next_place(), paragraph)
-            yield one_line(plain(paragraph.marked))
-
-    with contextlib.closing(paragraphs):
-        if output is None:
-            obeys = sys.stdout.isatty()
-            for line in translated():
-                print(printable(line) if obeys else line, flush=True)
-        else:
-            with new_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-                file.writelines(f"{line}\n" for line in translated())
-            say(f"translation: {output}")
-    trouble.conclude()
+            yield translator
 
 
 def _check_output(output: Path, artefact: Path, read: list[Path], overwrite: bool) -> None:

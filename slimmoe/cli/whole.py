@@ -104,7 +104,7 @@ def _tell(done: Any, pair: Pair) -> None:
     from runtime.report import print_table, read_run
 
     if done.done:
-        print_table(read_run(done.folder), console)
+        print_table(read_run(done.folder), console())
     else:
         say(f"up to date: nothing that {done.folder} depends on has changed")
     for kind, path in done.artefacts.items():

@@ -1,7 +1,7 @@
 """What the adapters of all APIs share: a request's values, its key, its texts; and an answer's form where it is refused."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +16,7 @@ from slimmoe.server.asked import Answer, Ask, Limits, Refused
 from slimmoe.server.desk import Desk
 from slimmoe.server.fields import Fields, read_fields
 from slimmoe.server.guard import ROUTE, Rules
+from slimmoe.server.jobs import Jobs
 from slimmoe.server.kept import Kept
 from slimmoe.server.metrics import Metrics
 from slimmoe.server.service import Service
@@ -35,6 +36,7 @@ class Api:
     limits: Limits
     metrics: Metrics
     kept: Kept
+    jobs: Jobs
 
     def route(self, path: str, handler: Handler, *methods: str, public: bool = False) -> Route:
         """A route whose requests are read, and have to bring the key unless they are ``public``."""
@@ -78,11 +80,12 @@ def _bearer(request: Request) -> str:
     return request.headers.get("authorization", "").partition(" ")[2].strip()
 
 
-def download(name: str, data: bytes) -> Response:
-    """A file to be saved, which no browser shows as a page of this server."""
+def download(name: str, size: int, pieces: Iterator[bytes]) -> Response:
+    """A file to be saved, which no browser shows as a page of this server; it is read as fast as its client reads."""
     plain = "".join(each if each.isascii() and (each.isalnum() or each in "._-") else "_" for each in name)
     disposition = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-    return Response(data, media_type="application/octet-stream", headers={"Content-Disposition": disposition})
+    headers = {"Content-Disposition": disposition, "Content-Length": str(size)}
+    return StreamingResponse(pieces, media_type="application/octet-stream", headers=headers)
 
 
 def events(told: AsyncIterator[str]) -> Response:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -16,7 +17,8 @@ from slimmoe.server.api import Api, error_handlers
 from slimmoe.server.asked import Limits
 from slimmoe.server.desk import Desk
 from slimmoe.server.guard import Guard, Rules, is_loopback
-from slimmoe.server.kept import Kept
+from slimmoe.server.jobs import Jobs
+from slimmoe.server.kept import Kept, forget_elsewhere, state_folder
 from slimmoe.server.metrics import Metrics
 from slimmoe.server.models import Models
 from slimmoe.server.protocol import ImpatientProtocol
@@ -25,6 +27,7 @@ from slimmoe.server.service import Service
 GRACE = 30  # seconds that requests under way have to end in when the server is stopped
 SHORTEST_KEY = 16
 CONNECTIONS = 400  # beside those of requests under way
+FORGET_EVERY = 60.0  # seconds
 
 
 def check_rules(rules: Rules) -> None:
@@ -63,32 +66,51 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+async def _forget(kept: Kept) -> None:
+    while True:
+        await asyncio.sleep(FORGET_EVERY)
+        kept.forget()
+
+
 class Server:
     """A server that listens: clients can connect, and are answered once it runs.
 
     Args:
         port: 0: any that is free.
+        state: where documents and glossaries are kept; default: a folder of the address.
 
     Raises:
-        RequestError: the rules are not safe, or the port is taken.
+        RequestError: the rules are not safe, the port is taken, or another server has the folder.
     """
 
-    def __init__(self, models: Models, rules: Rules, limits: Limits, port: int) -> None:
+    def __init__(self, models: Models, rules: Rules, limits: Limits, port: int, state: Path | None = None) -> None:
         check_rules(rules)
         self._socket = listen(rules.host, port)
         host = f"[{rules.host}]" if ":" in rules.host else rules.host
         self.address = f"http://{host}:{self._socket.getsockname()[1]}"
         metrics = Metrics()
-        api = Api(Service(models), Desk(limits, metrics), rules, limits, metrics, Kept(limits))
+        folder = state or state_folder(self.address.removeprefix("http://"))
+        try:
+            kept = Kept(folder, limits)
+        except RequestError:
+            self._socket.close()
+            raise
+        if state is None:
+            forget_elsewhere(folder, limits)
+        desk, service = Desk(limits, metrics), Service(models)
+        api = Api(service, desk, rules, limits, metrics, kept, Jobs(kept, desk, service))
         self.routes = all_routes(api)
 
         @contextlib.asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
             loop = asyncio.get_running_loop()
             loop.run_in_executor(None, api.service.detect, ["first"])  # its data takes a second to be read
+            background = [asyncio.create_task(each) for each in (api.jobs.go_on(), _forget(kept))]
             try:
                 yield
             finally:
+                for each in background:
+                    each.cancel()
                 api.desk.end()
                 models.close()
                 api.kept.close()

@@ -28,7 +28,7 @@ class Limits:
         characters, texts: of one request, all its texts together.
         alternatives: of a text.
         seconds: until an answer, and for a request's own body to arrive.
-        kept: bytes of translated documents that wait to be fetched, and for how many seconds.
+        kept: bytes of documents that wait to be translated or fetched; for how many seconds those that are translated do.
     """
 
     queue: int = 64

@@ -1,9 +1,11 @@
-"""DeepL's version 2 (developers.deepl.com/docs), as far as its Python package uses it. Glossaries are kept until the end."""
+"""DeepL's version 2 (developers.deepl.com/docs), as far as its Python package uses it."""
 
+import asyncio
 import csv
 import io
 import secrets
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,12 +16,12 @@ from starlette.routing import Route
 from runtime.text.languages import LANGUAGES
 from slimmoe.server.api import Api, download
 from slimmoe.server.asked import Ask, Refused
-from slimmoe.server.desk import Job
 from slimmoe.server.fields import Fields
-from slimmoe.server.service import Work
+from slimmoe.server.jobs import ACCEPTED, FAILED
+from slimmoe.server.kept import GLOSSARY, JOB, Record
 
 PREFIX = "/v2/"
-MOST_GLOSSARIES, MOST_TERMS, MOST_JOBS = 100, 5000, 1000
+MOST_GLOSSARIES, MOST_TERMS = 100, 5000
 _VARIANTS = {"en": ["EN-GB", "EN-US"], "pt": ["PT-PT"]}  # as targets, for which the package refuses EN and PT
 _UNLIMITED = 10**12
 
@@ -29,44 +31,25 @@ def error_form(status: int, sentence: str) -> Any:
     return {"message": sentence}
 
 
-@dataclass(frozen=True)
-class _Glossary:
-    name: str
-    source: str
-    target: str
-    terms: tuple[tuple[str, str], ...]
-    id: str = field(default_factory=lambda: secrets.token_hex(16))
-    made: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
-
-    def row(self) -> dict[str, Any]:
-        return {
-            "glossary_id": self.id, "name": self.name, "ready": True, "source_lang": self.source.lower(),
-            "target_lang": self.target.lower(), "creation_time": self.made, "entry_count": len(self.terms),
-        }  # fmt: skip
-
-
-@dataclass
-class _Document:
-    job: Job[str]  # gives the token of its translation
-    key: str
+def _row(glossary: Record) -> dict[str, Any]:
+    told = glossary.told
+    return {
+        "glossary_id": glossary.id, "name": told["name"], "ready": True, "source_lang": told["source"].lower(),
+        "target_lang": told["target"].lower(), "creation_time": told["made"], "entry_count": len(told["terms"]),
+    }  # fmt: skip
 
 
 def routes(api: Api) -> list[Route]:
     """Its routes."""
-    glossaries: dict[str, _Glossary] = {}
-    documents: dict[str, _Document] = {}
     pairs = api.service.models.pairs
 
-    def glossary_of(name: str) -> _Glossary:
-        if (found := glossaries.get(name)) is None:
-            raise Refused(404, "There is no such glossary; they are kept until the server ends.")
-        return found
-
     def asked(fields: Fields, texts: tuple[str, ...]) -> Ask:
-        html = fields.text("tag_handling").lower() in ("xml", "html")
+        tags = fields.text("tag_handling").lower()
+        if tags not in ("", "xml", "html"):
+            raise Refused(400, "Value for 'tag_handling' not supported.")
         glossary = fields.text("glossary_id")
-        terms = glossary_of(glossary).terms if glossary else ()
-        return Ask(texts, fields.required("target_lang"), fields.text("source_lang"), html=html, terms=terms)
+        terms = tuple(map(tuple, api.kept.get(GLOSSARY, glossary).told["terms"])) if glossary else ()
+        return Ask(texts, fields.required("target_lang"), fields.text("source_lang"), html=bool(tags), terms=terms)
 
     async def translate(request: Request, fields: Fields) -> Response:
         texts = fields.texts("text")
@@ -101,27 +84,29 @@ def routes(api: Api) -> list[Route]:
         return JSONResponse({"supported_languages": rows})
 
     async def list_glossaries(request: Request, fields: Fields) -> Response:
-        return JSONResponse({"glossaries": [each.row() for each in glossaries.values()]})
+        return JSONResponse({"glossaries": [_row(each) for each in api.kept.all(GLOSSARY)]})
 
     async def make_glossary(request: Request, fields: Fields) -> Response:
         source, target = (fields.required(f"{which}_lang") for which in ("source", "target"))
         api.service.models.choose(source, target)
-        if len(glossaries) >= MOST_GLOSSARIES:
+        if len(api.kept.all(GLOSSARY)) >= MOST_GLOSSARIES:
             raise Refused(400, f"There are {MOST_GLOSSARIES} glossaries already: delete one.")
         delimiter = "," if fields.text("entries_format") == "csv" else "\t"
-        made = _Glossary(fields.required("name")[:200], source, target, _terms(fields.required("entries"), delimiter))
-        glossaries[made.id] = made
-        return JSONResponse(made.row(), 201)
+        terms = _terms(fields.required("entries"), delimiter)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        told = {"name": fields.required("name")[:200], "source": source, "target": target, "terms": terms, "made": now}
+        made = await asyncio.to_thread(api.kept.put, GLOSSARY, told)
+        return JSONResponse(_row(api.kept.get(GLOSSARY, made)), 201)
 
     async def one_glossary(request: Request, fields: Fields) -> Response:
-        found = glossary_of(request.path_params["id"])
+        found = api.kept.get(GLOSSARY, request.path_params["id"])
         if request.method == "DELETE":
-            del glossaries[found.id]
+            api.kept.drop(found.id)
             return Response(status_code=204)
-        return JSONResponse(found.row())
+        return JSONResponse(_row(found))
 
     async def entries(request: Request, fields: Fields) -> Response:
-        terms = glossary_of(request.path_params["id"]).terms
+        terms = api.kept.get(GLOSSARY, request.path_params["id"]).told["terms"]
         return PlainTextResponse("\n".join("\t".join(each) for each in terms), media_type="text/tab-separated-values")
 
     async def send_document(request: Request, fields: Fields) -> Response:
@@ -130,45 +115,45 @@ def routes(api: Api) -> list[Route]:
         name, data = fields.files["file"]
         ask = replace(asked(fields, ()), html=False)
         name = fields.text("filename") or name
-        if len(documents) >= MOST_JOBS:
-            oldest = next(iter(documents))
-            documents.pop(oldest).job.work.end()  # its translation goes after its hour
+        key = secrets.token_hex(32)
+        return JSONResponse({"document_id": await api.jobs.accept(name, data, ask, key), "document_key": key})
 
-        def do(work: Work) -> str:
-            done, translation, _ = api.service.translate_document(name, data, ask, work)
-            return api.kept.put(done, translation)
-
-        job = api.desk.start(do)
-        made, key = secrets.token_hex(16), secrets.token_hex(32)
-        documents[made] = _Document(job, key)
-        return JSONResponse({"document_id": made, "document_key": key})
-
-    def document_of(request: Request, fields: Fields) -> _Document:
-        found = documents.get(request.path_params["id"])
-        if found is None or not secrets.compare_digest(found.key.encode(), fields.text("document_key").encode()):
+    def document_of(request: Request, fields: Fields) -> Record:
+        found = api.kept.get(JOB, request.path_params["id"])
+        if not secrets.compare_digest(found.told["key"].encode(), fields.text("document_key").encode()):
             raise Refused(404, "There is no such document.")
         return found
 
     async def document_state(request: Request, fields: Fields) -> Response:
-        found, state = document_of(request, fields), {"document_id": request.path_params["id"]}
-        if not found.job.future.done():
+        found = document_of(request, fields)
+        state = {"document_id": found.id}
+        if found.told["state"] == ACCEPTED:
             return JSONResponse({**state, "status": "translating", "seconds_remaining": 5})
-        if error := found.job.future.exception():
-            return JSONResponse({**state, "status": "error", "error_message": getattr(error, "sentence", "It failed.")})
+        if found.told["state"] == FAILED:
+            return JSONResponse({**state, "status": "error", "error_message": found.told["error"]})
         return JSONResponse({**state, "status": "done", "billed_characters": 0})
 
     async def document_result(request: Request, fields: Fields) -> Response:
         found = document_of(request, fields)
-        if not found.job.future.done():
+        if found.told["state"] == ACCEPTED:
             raise Refused(503, "The document is not translated yet.", 1)
-        token = await found.job.future
-        name, data = api.kept.get(token)
-        api.kept.drop(token)
-        del documents[request.path_params["id"]]
-        return download(name, data)
+        if found.told["state"] == FAILED:
+            raise Refused(404, found.told["error"])
+
+        data = api.kept.pieces(found)
+
+        def pieces() -> Iterator[bytes]:
+            left = found.size
+            for piece in data:
+                left -= len(piece)
+                if not left:  # a client that goes away before can come again
+                    api.kept.drop(found.id)
+                yield piece
+
+        return download(found.told["name"], found.size, pieces())
 
     return [
-        api.route("/v2/translate", translate, "GET", "POST"),
+        api.route("/v2/translate", translate, "POST"),
         api.route("/v2/languages", languages, "GET", "POST"),
         api.route("/v2/usage", usage, "GET", "POST"),
         api.route("/v2/glossary-language-pairs", glossary_pairs),

@@ -15,6 +15,7 @@ from slimmoe.server.service import Work
 
 _Result = TypeVar("_Result")
 _Piece = TypeVar("_Piece")
+MOST_DRAFTS = 200  # pieces that a client has not read yet; with more, what may be left out is
 RETRY = 5  # seconds that one who finds no room is told to wait
 
 
@@ -33,6 +34,7 @@ class Desk:
         self._limits, self._metrics = limits, metrics
         self._threads = ThreadPoolExecutor(limits.queue, "request")
         self._works: set[Work] = set()
+        self.ending = False  # of the server
 
     @property
     def waiting(self) -> int:
@@ -90,8 +92,15 @@ class Desk:
             gone.cancel()
             job.work.end()
 
-    async def stream(self, do: Callable[[Work, Callable[[_Piece], object]], object]) -> AsyncIterator[_Piece]:
+    async def stream(
+        self,
+        do: Callable[[Work, Callable[[_Piece], object]], object],
+        may_be_left_out: Callable[[_Piece], bool] = lambda piece: False,
+    ) -> AsyncIterator[_Piece]:
         """The pieces that ``do`` tells, once the first is there: what goes wrong before that is raised here.
+
+        Args:
+            may_be_left_out: of a piece, where its client does not keep up.
 
         Raises:
             Refused: there is no room, or the first piece takes too long.
@@ -100,6 +109,8 @@ class Desk:
         pieces: asyncio.Queue[_Piece | None] = asyncio.Queue()
 
         def tell(piece: _Piece | None) -> None:
+            if piece is not None and pieces.qsize() > MOST_DRAFTS and may_be_left_out(piece):
+                return
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
@@ -127,6 +138,7 @@ class Desk:
 
     def end(self) -> None:
         """Cancel what is under way, and wait for its threads."""
+        self.ending = True
         for work in list(self._works):
             work.end()
         self._threads.shutdown()

@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from slimmoe.server.asked import Refused
 
+_YES, _NO = ("true", "1", "yes"), ("false", "0", "no", "", "none")
 _DEEPEST = 20  # objects and arrays within each other
 
 
@@ -40,11 +41,13 @@ class Fields:
         return texts
 
     def text(self, name: str, default: str = "") -> str:
-        """A text; of several the first.
+        """A text.
 
         Raises:
-            Refused: it is none.
+            Refused: it is none, or a list.
         """
+        if isinstance(self.values.get(name), list):
+            raise Refused(400, f"Invalid request: {name} parameter is not text")
         return (self.texts(name) or [default])[0]
 
     def required(self, name: str) -> str:
@@ -65,16 +68,27 @@ class Fields:
         """
         value = self.values.get(name, default)
         try:
-            if isinstance(value, bool | list | dict) or (isinstance(value, str) and len(value) > 20):
+            if (
+                isinstance(value, bool | list | dict)
+                or (isinstance(value, float) and not value.is_integer())
+                or (isinstance(value, str) and len(value) > 20)
+            ):
                 raise ValueError
             return max(0, int(value))
         except (ValueError, TypeError, OverflowError):
             raise Refused(400, f"Invalid request: {name} parameter is not a number") from None
 
     def truth(self, name: str) -> bool:
-        """Yes or no; of text, what programs write for yes."""
+        """Yes or no; of text, what programs write for yes.
+
+        Raises:
+            Refused: it is neither.
+        """
         value = self.values.get(name)
-        return value.lower() in ("1", "true", "yes") if isinstance(value, str) else bool(value)
+        said = str(value).lower()
+        if not isinstance(value, str | bool | None) or said not in (*_YES, *_NO):
+            raise Refused(400, f"Invalid request: {name} parameter is neither true nor false")
+        return said in _YES
 
 
 async def read_fields(request: Request) -> Fields:

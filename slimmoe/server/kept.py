@@ -1,82 +1,216 @@
-"""Translated documents that wait to be fetched: in a private folder, by names that cannot be guessed, for an hour."""
+"""What outlives a server, a killed one too: documents accepted or translated, and glossaries, in a private folder.
+
+A record is ``<id>.json`` and appears whole, once its data, ``<id>.<number>``, is on the disk. Ids cannot be guessed, and
+nothing that a client sends becomes part of a path. A server holds the lock of its folder until it ends.
+"""
 
 import contextlib
+import json
+import os
+import re
 import secrets
-import shutil
-import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock, Timeout
+from platformdirs import user_state_path
+
+from runtime.errors import RequestError
+from runtime.formats.files import new_file
 from slimmoe.server.asked import Limits, Refused
+
+TRANSLATION, JOB, GLOSSARY = "translation", "job", "glossary"
+_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_PIECE = 1 << 16
+_LOCKED = 5.0  # seconds to wait for a lock, which another server takes for a moment when it starts
 
 
 @dataclass(frozen=True)
-class Document:
-    """One of them; ``name`` is what the client may call it."""
+class Record:
+    """One thing that is kept.
 
-    name: str
-    path: Path
-    size: int
-    until: float
+    Attributes:
+        kind: ``TRANSLATION``, ``JOB`` or ``GLOSSARY``.
+        told: what else is known of it, as JSON.
+        data: the name of its file; empty: it has none.
+        size: bytes of its data.
+        until: seconds since 1970; None: until it is dropped.
+    """
+
+    id: str
+    kind: str
+    told: dict[str, Any]
+    data: str = ""
+    size: int = 0
+    until: float | None = None
+
+
+def state_folder(address: str) -> Path:
+    """The folder of the server at an address, ``HOST:PORT``, where the platform has programs keep their state."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", address).strip("-.")
+    return user_state_path("slimmoe", appauthor=False) / "server" / name
 
 
 class Kept:
-    """Documents by tokens: nothing that a client sends becomes part of a path."""
+    """The records of a folder.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._lock = threading.Lock()
-        self._folder = Path(tempfile.mkdtemp(prefix="slimmoe-serve-"))  # for this user alone
-        self._documents: dict[str, Document] = {}
+    Raises:
+        RequestError: another server has the folder, or it cannot be written, or is another user's.
+    """
 
-    def put(self, name: str, data: bytes) -> str:
-        """Keep a document; returns its token.
+    def __init__(self, folder: Path, limits: Limits, wait: float = _LOCKED) -> None:
+        self._limits, self._folder = limits, folder
+        self._lock = threading.RLock()
+        self._records: dict[str, Record] = {}
+        self._file_lock = FileLock(folder / ".lock", thread_local=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.chmod(0o700)
+            self._file_lock.acquire(timeout=wait)
+        except Timeout:
+            raise RequestError(
+                f"Another server keeps its documents in {folder}.", next_command="the same with --state FOLDER"
+            ) from None
+        except OSError as error:
+            raise RequestError(
+                f"Documents cannot be kept in {folder}: {error.strerror}.", next_command="the same with --state FOLDER"
+            ) from None
+        self._load()
+        self.forget()
+
+    def _load(self) -> None:
+        """Read the records; remove what a killed server had not finished writing."""
+        for path in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime):
+            with contextlib.suppress(OSError, ValueError, TypeError):  # of a damaged one nothing is to be had
+                record = Record(path.stem, **json.loads(path.read_bytes()))
+                if _ID.fullmatch(record.id) and (not record.data or (self._folder / record.data).is_file()):
+                    self._records[record.id] = record
+        used = {".lock", *(f"{each}.json" for each in self._records)} | {each.data for each in self._records.values()}
+        for path in self._folder.iterdir():
+            if path.name not in used and path.is_file():
+                path.unlink(missing_ok=True)
+
+    def put(self, kind: str, told: dict[str, Any], data: bytes = b"", until: float | None = None) -> str:
+        """Keep something; returns its id once it is on the disk.
 
         Raises:
-            Refused: too many wait already.
+            Refused: too much is kept already.
         """
         with self._lock:
-            self._forget()
-            if sum(each.size for each in self._documents.values()) + len(data) > self._limits.kept:
-                raise Refused(429, "Too many translated documents wait to be fetched: try again later.", 60)
-            token = secrets.token_urlsafe(24)
-            path = self._folder / token
-            path.write_bytes(data)
-            until = time.monotonic() + self._limits.kept_seconds
-            self._documents[token] = Document(name, path, len(data), until)
-        return token
+            self.forget()
+            if sum(each.size for each in self._records.values()) + len(data) > self._limits.kept:
+                raise Refused(429, "Too many documents wait to be translated or fetched: try again later.", 60)
+            record = Record(secrets.token_urlsafe(24), kind, told, until=until)
+            self._write(record, data)
+        return record.id
 
-    def get(self, token: str) -> tuple[str, bytes]:
-        """Its name and content.
+    def put_translation(self, name: str, data: bytes) -> str:
+        """Keep a translated document for its time; ``name`` is what its client may call it."""
+        return self.put(TRANSLATION, {"name": name}, data, self.expiry())
+
+    def expiry(self) -> float:
+        """When what is done now is removed."""
+        return time.time() + self._limits.kept_seconds
+
+    def change(self, id: str, told: dict[str, Any], data: bytes | None = None, until: float | None = None) -> None:
+        """Put something in a record's place, unless it was dropped; a kill leaves the one or the other."""
+        with self._lock:
+            if (record := self._records.get(id)) is not None:
+                self._write(replace(record, told=told, until=until), data)
+
+    def _write(self, record: Record, data: bytes | None) -> None:
+        before = record.data
+        if data is not None:
+            number = int(before.rpartition(".")[2]) + 1 if before else 0
+            record = replace(record, data=f"{record.id}.{number}" if data else "", size=len(data))
+            if data:
+                with new_file(self._folder / record.data) as path:
+                    path.write_bytes(data)
+        row = {
+            "kind": record.kind,
+            "told": record.told,
+            "data": record.data,
+            "size": record.size,
+            "until": record.until,
+        }
+        with new_file(self._folder / f"{record.id}.json") as path:
+            path.write_text(json.dumps(row), encoding="utf-8")
+        self._records[record.id] = record
+        if before and before != record.data:
+            (self._folder / before).unlink(missing_ok=True)
+
+    def all(self, kind: str) -> list[Record]:
+        """Those of a kind, the oldest first."""
+        with self._lock:
+            self.forget()
+            return [each for each in self._records.values() if each.kind == kind]
+
+    def get(self, kind: str, id: str) -> Record:
+        """One of them.
 
         Raises:
             Refused: there is none.
         """
         with self._lock:
-            self._forget()
-            if (found := self._documents.get(token)) is None:
-                raise Refused(404, "There is no such document, or it waited too long.")
-            return found.name, found.path.read_bytes()
+            self.forget()
+            if (found := self._records.get(id)) is None or found.kind != kind:
+                raise Refused(404, f"There is no such {kind}, or it waited too long.")
+            return found
 
-    def drop(self, token: str) -> None:
-        """Remove it now."""
+    def read(self, record: Record) -> bytes:
+        """Its data.
+
+        Raises:
+            Refused: it was removed meanwhile.
+        """
+        return b"".join(self.pieces(record))
+
+    def pieces(self, record: Record) -> Iterator[bytes]:
+        """Its data piece by piece, also where the record is dropped before the last.
+
+        Raises:
+            Refused: it was removed meanwhile.
+        """
+        try:
+            file = (self._folder / record.data).open("rb") if record.data else None
+        except OSError:
+            raise Refused(404, f"There is no such {record.kind}, or it waited too long.") from None
+
+        def rest() -> Iterator[bytes]:
+            with file or contextlib.nullcontext():
+                while file and (piece := file.read(_PIECE)):
+                    yield piece
+
+        return rest()
+
+    def drop(self, id: str) -> None:
+        """Remove one now."""
+        with self._lock, contextlib.suppress(OSError):
+            if (found := self._records.pop(id, None)) is not None:
+                (self._folder / f"{id}.json").unlink()
+                if found.data:
+                    (self._folder / found.data).unlink()
+
+    def forget(self) -> None:
+        """Remove those whose time has come."""
         with self._lock:
-            self._remove(token)
-
-    def _forget(self) -> None:
-        now = time.monotonic()
-        for token in [token for token, each in self._documents.items() if each.until < now]:
-            self._remove(token)
-
-    def _remove(self, token: str) -> None:
-        if (found := self._documents.pop(token, None)) is not None:
-            with contextlib.suppress(OSError):
-                found.path.unlink()
+            now = time.time()
+            for each in [each for each in self._records.values() if each.until is not None and each.until <= now]:
+                self.drop(each.id)
 
     def close(self) -> None:
-        """Remove all."""
-        with self._lock:
-            self._documents.clear()
-            shutil.rmtree(self._folder, ignore_errors=True)
+        """Leave the folder to the next server."""
+        self._file_lock.release()
+
+
+def forget_elsewhere(folder: Path, limits: Limits) -> None:
+    """Remove what has expired in the folders beside a server's own, of servers that run no more."""
+    with contextlib.suppress(OSError):
+        for other in [each for each in os.scandir(folder.parent) if each.is_dir(follow_symlinks=False)]:
+            if other.name != folder.name:
+                with contextlib.suppress(RequestError):  # one that runs
+                    Kept(Path(other.path), limits, wait=0).close()

@@ -1,5 +1,6 @@
 """LibreTranslate 1.9, by its documentation (docs.libretranslate.com): one adapter of the service."""
 
+import asyncio
 import json
 import os
 from importlib.resources import files
@@ -15,6 +16,7 @@ from runtime.translate.documents import FORMATS
 from slimmoe.server.api import Api, download
 from slimmoe.server.asked import Ask, Refused
 from slimmoe.server.fields import Fields
+from slimmoe.server.kept import TRANSLATION
 
 AUTO = "auto"
 
@@ -80,12 +82,13 @@ def routes(api: Api) -> list[Route]:
         if not name:
             raise Refused(400, "Invalid request: empty file")
         name, done, _ = await api.desk.run(request, lambda work: service.translate_document(name, data, ask, work))
-        token = api.kept.put(name, done)
+        token = await asyncio.to_thread(api.kept.put_translation, name, done)
         suffix = PurePosixPath(name).suffix  # clients name their file by it
         return JSONResponse({"translatedFileUrl": f"{request.base_url}download_file/{token}{suffix}"})
 
     async def download_file(request: Request, fields: Fields) -> Response:
-        return download(*api.kept.get(request.path_params["name"].partition(".")[0]))
+        found = api.kept.get(TRANSLATION, request.path_params["name"].partition(".")[0])
+        return download(found.told["name"], found.size, api.kept.pieces(found))
 
     async def suggest(request: Request, fields: Fields) -> Response:
         for name in ("q", "s", "source", "target"):
@@ -126,6 +129,7 @@ def routes(api: Api) -> list[Route]:
         found = json.loads((files("slimmoe.server") / "openapi.json").read_text(encoding="utf-8"))
         schemas = found["components"]["schemas"]
         schemas["Source"]["enum"] += sorted({pair.source for pair in pairs})
+        schemas["KnownSource"]["enum"] += sorted({pair.source for pair in pairs})
         schemas["Target"]["enum"] += sorted({pair.target for pair in pairs})
         schemas["Pair"]["enum"] += [f"{pair.source}|{pair.target}" for pair in pairs]
         return JSONResponse(found)

@@ -19,12 +19,11 @@ from runtime.errors import RequestError
 from runtime.formats.artefact import describe, files_of, find_artefact
 from runtime.text.languages import base_language, find_language
 from runtime.text.pairs import Pair, parse_pair
+from runtime.translate.alternatives import tries_of
 from runtime.translate.checked import CheckedTranslator
 from runtime.translate.glossary import Glossary
 from runtime.translate.paragraphs import room
-from runtime.translate.remedies import Remedies
 from runtime.translate.segments import SegmentTranslator
-from slimmoe.server.alternatives import Alternative
 from slimmoe.server.asked import Refused
 
 _LOG = logging.getLogger("slimmoe.server")
@@ -103,9 +102,8 @@ class Opened:
         self.limit = cache(lambda pair: room(self.engine, pair))
 
     def translator(self, pair: Pair, glossary: Glossary | None, rank: int = 0) -> CheckedTranslator:
-        """What translates sentences; with a ``rank`` above 0 as an alternative, without glossary."""
-        tries = Alternative(self.engine, pair, rank) if rank else Remedies(self.engine, pair, glossary)
-        return CheckedTranslator(self.segments(pair), tries)
+        """What translates sentences; with a ``rank`` above 0 as an alternative."""
+        return CheckedTranslator(self.segments(pair), tries_of(self.engine, pair, glossary, rank))
 
     def close(self) -> None:
         self.scheduler.close()

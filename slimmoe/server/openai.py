@@ -19,6 +19,7 @@ from slimmoe.server.service import Work
 from slimmoe.server.wordings import wanted
 
 PREFIX = "/v1/"
+ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
 def error_form(status: int, sentence: str) -> Any:
@@ -106,18 +107,26 @@ def _usage(read: int, written: int) -> dict[str, int]:
 
 
 def _messages(fields: Fields) -> list[tuple[str, str]]:
-    """Role and text of each message; of a message in parts those that are text."""
+    """Role and text of each message."""
     found = fields.values.get("messages")
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise Refused(400, "messages must be a list of objects with role and content.")
-    messages = []
-    for each in found:
-        content, role = each.get("content"), each.get("role")
-        parts = content if isinstance(content, list) else [{"text": content}]
-        texts = [part.get("text") for part in parts if isinstance(part, dict)]
-        text = "\n".join(Fields({"content": [text for text in texts if text is not None]}).texts("content") or [])
-        messages.append((role if isinstance(role, str) else "", text))
+    messages = [(each.get("role"), _text(each.get("content"))) for each in found]
+    for role, text in messages:
+        if role not in ROLES:
+            raise Refused(400, f"A message's role is one of {', '.join(ROLES)}.")
+        if role == "user" and not text.strip():
+            raise Refused(400, "A message of the user's has no text.")
     return messages
+
+
+def _text(content: Any) -> str:
+    """The text of a message; of one in parts, what they say on lines of their own."""
+    if not isinstance(content, list):
+        return Fields({"content": content}).text("content")
+    if not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        raise Refused(400, "Of a message's content, only text can be translated.")
+    return "\n".join(Fields({"content": [part.get("text") for part in content]}).texts("content") or [])
 
 
 async def _chunks(api: Api, ask: Ask, head: dict[str, Any], with_usage: bool) -> AsyncIterator[str]:

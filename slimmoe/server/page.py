@@ -76,10 +76,10 @@ def routes(api: Api) -> list[Route]:
         ask = asked(fields, api.check_texts([fields.required("text")]))
 
         def told(work: Work, tell: Tell) -> None:
-            for piece in api.service.stream(ask, work):
+            for piece in api.service.stream(ask, work, lambda draft: tell({"draft": draft})):
                 tell(_row(piece) if isinstance(piece, Chosen) else {"text": piece})
 
-        return events(_told(await api.desk.stream(told)))
+        return events(_told(await api.desk.stream(told, lambda piece: "draft" in piece)))
 
     async def document(request: Request, fields: Fields) -> Response:
         ask = asked(fields, ())
@@ -91,7 +91,7 @@ def routes(api: Api) -> list[Route]:
             done, translation, chosen = api.service.translate_document(
                 name, data, ask, work, lambda share: tell({"share": round(share, 3)})
             )
-            tell(_row(chosen) | {"name": done, "url": f"download_file/{api.kept.put(done, translation)}"})
+            tell(_row(chosen) | {"name": done, "url": f"download_file/{api.kept.put_translation(done, translation)}"})
 
         return events(_told(await api.desk.stream(told)))
 

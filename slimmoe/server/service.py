@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,14 +16,16 @@ from runtime.text.languages import base_language
 from runtime.text.lines import one_line
 from runtime.text.markup import Marked, is_text, plain
 from runtime.text.pairs import Pair
+from runtime.translate.alternatives import distinct
+from runtime.translate.checks import CheckedTranslation
 from runtime.translate.documents import is_document, open_document
 from runtime.translate.documents.base import Codec, TextDocument, Unit
 from runtime.translate.documents.html import html_tokens, html_units
 from runtime.translate.files import translated_name
 from runtime.translate.paragraphs import ParagraphTranslator, sentences_of
-from runtime.translate.remedies import CheckedTranslation
 from runtime.translate.segments import in_order
 from slimmoe.server.asked import Answer, Ask, Chosen, Refused
+from slimmoe.server.drafts import Drafts
 from slimmoe.server.models import Models, Opened, language_of
 
 SURE = 95.0  # percent that a text is in the target's language already
@@ -178,13 +180,16 @@ class Service:
 
             texts = [text or "" for text in translated(0)]
             others = [translated(rank) for rank in range(1, 0 if ask.html else ask.alternatives + 1)]
-        alternatives = [
-            [text for text in dict.fromkeys(each) if text and text != best] for best, *each in zip(texts, *others)
-        ]
+        alternatives = [distinct(best, each) for best, *each in zip(texts, *others)]
         return Answer(texts, chosen, work.read, work.written, alternatives)
 
-    def stream(self, ask: Ask, work: Work) -> Iterator[Chosen | str]:
-        """What the request goes by, then its first text's translation in pieces, a sentence each."""
+    def stream(self, ask: Ask, work: Work, on_draft: Callable[[str], object] | None = None) -> Iterator[Chosen | str]:
+        """What the request goes by, then its first text's translation in pieces, a sentence each.
+
+        Args:
+            on_draft: is called from other threads with pieces of the next sentence as they are decoded; the sentence
+                itself, which a remedy may have changed, takes their place.
+        """
         chosen = self.choose(ask)
         yield chosen
         if not chosen.model:
@@ -200,7 +205,7 @@ class Service:
                     if not part.strip() and part:
                         yield (part,)
 
-            for paragraph in _translator(opened, chosen.pair, ask, work).translate(pieces()):
+            for paragraph in _translator(opened, chosen.pair, ask, work, on_draft=on_draft).translate(pieces()):
                 yield plain(paragraph.marked)
 
     def translate_document(
@@ -236,12 +241,29 @@ class Service:
         return translated_name(path, chosen.pair), document.render(done), chosen
 
 
-def _translator(opened: Opened, pair: Pair, ask: Ask, work: Work, rank: int = 0) -> ParagraphTranslator:
+def _translator(
+    opened: Opened,
+    pair: Pair,
+    ask: Ask,
+    work: Work,
+    rank: int = 0,
+    on_draft: Callable[[str], object] | None = None,
+) -> ParagraphTranslator:
     checked = opened.translator(pair, ask.glossary, rank)
     ahead = AHEAD * opened.scheduler.places * opened.scheduler.workers
 
     def translate(segments: Iterable[str]) -> Iterator[CheckedTranslation]:
-        return in_order(partial(work.submit, checked.submit), work.read_from(segments), ahead)
+        if on_draft is None:
+            yield from in_order(partial(work.submit, checked.submit), work.read_from(segments), ahead)
+            return
+        drafts, numbers = Drafts(on_draft), count()
+
+        def submit(segment: str) -> Future[CheckedTranslation]:
+            return work.submit(partial(checked.submit, on_draft=partial(drafts.add, next(numbers))), segment)
+
+        for done in in_order(submit, work.read_from(segments), ahead):
+            yield done
+            drafts.next()
 
     return ParagraphTranslator(translate, pair.source, opened.limit(pair))
 

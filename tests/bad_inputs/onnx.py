@@ -52,6 +52,20 @@ def renamed(old: str, new: str) -> Damage:
     return graph(edit)
 
 
+def cache_size(number: int | None) -> Damage:
+    """What the second size of each cache is; None: it is not said."""
+
+    def edit(model: onnx.ModelProto) -> None:
+        for value in model.graph.input:
+            if value.name.startswith("past_"):
+                size = value.type.tensor_type.shape.dim[1]
+                size.Clear()
+                if number is not None:
+                    size.dim_value = number
+
+    return graph(edit)
+
+
 def self_test(**fields: Any) -> Damage:
     return within(f"{GRAPH}_test.json", update(**fields))
 
@@ -90,6 +104,9 @@ GRAPHS = Table(
         "an input's name on two lines": within(
             GRAPH, lambda path: path.write_bytes(path.read_bytes().replace(b"num_logits", b"nu\n_logits"))
         ),
+        "a cache of unknown size": cache_size(None),
+        "a cache of less than nothing": cache_size(-1),
+        "a cache of a huge size": cache_size(1 << 50),
         "an endless loop": graph(endless),
         "weights out of the folder": data_at(location="../../secret"),
         "weights far out of the folder": data_at(location="/etc/passwd"),

@@ -13,11 +13,14 @@ from runtime.engines.base import Request
 from runtime.engines.decoding import LOOP_EVERY
 from runtime.engines.scheduler import Scheduler
 from runtime.text.pairs import Pair
+from runtime.text.placeholders import wrong_placeholders
 from runtime.text.repetition import is_looping
+from runtime.text.sentences import halves_of
 from runtime.text.values import lost_values, values
 from runtime.translate.checked import CheckedTranslator, translate_checked
-from runtime.translate.remedies import Remedies, halves_of
-from runtime.translate.segments import SegmentTranslator, translate
+from runtime.translate.checks import CheckedTranslation
+from runtime.translate.remedies import Remedies
+from runtime.translate.segments import SegmentTranslator, Translation, translate
 from tests.tiny import write_chain_checkpoint
 
 EN_DE = Pair("en", "de")
@@ -57,6 +60,49 @@ def test_a_text_is_cut_near_its_middle(text: str, halves: tuple[str, str] | None
 )
 def test_honest_repetition_is_no_loop(text: str, source: str, loops: bool) -> None:
     assert is_looping(text, source) == loops
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "wrong"),
+    [
+        ("Copy %s to {name}", "Kopie {name} von %s", []),
+        ("%s of %d", "%d von %s", ["%s", "%d"]),  # printf takes them by their order
+        ("%1$s of %2$d", "%2$d von %1$s", []),
+        ("%1 of %2", "%2 von %1", []),
+        ("Copy %s and %s", "Kopie %s", ["%s"]),
+        ("Copy %s", "%s kopieren %s", ["%s"]),
+        ("Copy {name}", "Kopie {Name}", ["{name}", "{Name}"]),
+        ("Copy it", "Kopie von %s", ["%s"]),
+        ("Copy it", "Kopie von /etc/a/b", []),
+        ("Write to a@example.org", "An a@example.org, b@example.org", ["b@example.org"]),
+    ],
+)
+def test_placeholders_come_each_as_often_as_in_the_source(source: str, translation: str, wrong: list[str]) -> None:
+    assert wrong_placeholders(source, translation) == wrong
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "text", "remedy"),
+    [
+        (["Kann {name} nicht in %s oeffnen"], [], "Kann {name} nicht in %s oeffnen", ""),
+        (["Kann nicht oeffnen", "X1 in X2 zu"], ["Cannot open X1 in X2"], "{name} in %s zu", "names"),
+        (["{Name}", "X1", "Kann nicht oeffnen in"], ["Cannot open in"], "Kann nicht oeffnen {name} in %s", "taken out"),
+        (["", "", ""], ["Cannot open in"], "", ""),
+    ],
+)
+def test_placeholders_are_placed_by_the_model_by_names_or_by_place(
+    written: list[str], asked: list[str], text: str, remedy: str
+) -> None:
+    tries = Remedies(None, EN_DE).tries("Cannot open {name} in %s")  # type: ignore[arg-type]
+    seen, answer = [next(tries).segment], iter([*written, *[""] * 9])
+    done: CheckedTranslation | None = None
+    while done is None:
+        try:
+            seen.append(tries.send(Translation(seen[-1], next(answer), None)).segment)
+        except StopIteration as end:
+            done = end.value
+    assert (done.text, done.remedy) == (text, remedy) and {*asked} <= {*seen}
+    assert done.marks == (() if text else ("empty",))
 
 
 # "files, files, files, ..." for ever, where the comma's second choice is to end; and "files files ..." where there is no other.

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -72,15 +73,20 @@ class Client:
 
 @contextlib.contextmanager
 def serving(
-    *artefacts: Path, rules: Rules | None = None, limits: Limits | None = None, memory: int | None = None
+    *artefacts: Path,
+    rules: Rules | None = None,
+    limits: Limits | None = None,
+    memory: int | None = None,
+    state: Path | None = None,
 ) -> Iterator[Client]:
     """A server of artefacts, with one thread for each batch."""
     models = Models(find_models([str(each) for each in artefacts], [parse_pair(each) for each in PAIRS]), 1, memory)
-    server = Server(models, rules or Rules(), limits or Limits(), 0)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield Client(server.address, server.routes)
-    finally:
-        server.stop()
-        thread.join()
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(models, rules or Rules(), limits or Limits(), 0, state or Path(folder))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield Client(server.address, server.routes)
+        finally:
+            server.stop()
+            thread.join()

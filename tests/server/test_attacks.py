@@ -290,15 +290,16 @@ def test_clients_that_hang_are_nobody_else_s_trouble(client) -> None:
     until(lambda: under_way(client) == 0)
 
 
-def test_temporary_files_are_private_and_go(graph, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with serving(graph) as client:
+def test_what_is_kept_is_private_and_goes(graph, tmp_path, monkeypatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    state = tmp_path / "state"
+    with serving(graph, state=state) as client:
         client.upload("/translate_file", "secret.txt", b"Save.\n", source="en", target="de")
-        (folder,) = tmp_path.iterdir()
-        (kept,) = folder.iterdir()
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and "secret" not in kept.name
-    assert not list(tmp_path.iterdir())
-    with serving(graph, limits=Limits(kept_seconds=0)) as client:
+        assert stat.S_IMODE(state.stat().st_mode) == 0o700
+        assert all("secret" not in kept.name for kept in state.iterdir())
+    assert not list((tmp_path / "temporary").iterdir())
+    with serving(graph, state=state, limits=Limits(kept_seconds=0)) as client:
         address = client.upload("/translate_file", "a.txt", b"1\n", source="en", target="de").json["translatedFileUrl"]
         assert client.get(urlsplit(address).path).status == 404
     with serving(graph, limits=Limits(kept=3)) as client:

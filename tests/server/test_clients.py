@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -138,6 +139,20 @@ def test_a_client_translates(name: str, client, tmp_path: Path) -> None:
     expected = client.post("/translate", {"q": TEXT, "source": "en", "target": "de"}).json["translatedText"]
     found = json.loads(done.stdout)
     assert len(found) == 2 and [each.split() for each in found] == [expected.split()] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("npm"), reason="needs npm")
+def test_the_npm_package_translates(client, tmp_path: Path) -> None:
+    subprocess.run(["npm", "install", "--silent", "--prefix", tmp_path, "libretranslate@1"], check=True)
+    program = """
+require("libretranslate").translate({query: process.argv[2], source: "en", target: "de", apiurl: process.argv[1]})
+  .then((text) => console.log(JSON.stringify(text)));
+"""
+    words = ["node", "-e", program, client.address, TEXT]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    expected = client.post("/translate", {"q": TEXT, "source": "en", "target": "de"}).json["translatedText"]
+    assert json.loads(done.stdout) == expected
 
 
 @pytest.mark.slow

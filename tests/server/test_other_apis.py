@@ -70,7 +70,12 @@ def test_a_chat_is_a_translation(client) -> None:
     assert reply["object"] == "chat.completion"
     by_name = chat(client, text, model="en-de").json["choices"][0]["message"]["content"]
     by_both = chat(client, text, model="model.onnx:en-de").json["choices"][0]["message"]["content"]
-    assert by_name == by_both == done
+    parts = {"role": "user", "content": [{"type": "text", "text": each} for each in ("Save the file.", "Print it.")]}
+    rows = [{"role": "assistant", "content": None}, {"role": "system", "content": ""}, parts]
+    by_parts = client.post("/v1/chat/completions", {"model": "en-de", "messages": rows}).json["choices"][0]["message"][
+        "content"
+    ]
+    assert by_name == by_both == done and by_parts == by_libretranslate(client, "Save the file.\nPrint it.")
 
 
 def test_a_chat_is_streamed_by_sentence(client) -> None:
@@ -101,6 +106,10 @@ def test_models_are_named_with_their_pairs(client) -> None:
         ({"model": "x", "messages": ["Hi."]}, 400, "messages must be a list"),
         ({"model": "x"}, 400, "messages must be a list"),
         ({"model": "en-de", "messages": [{"role": "user", "content": 5}]}, 400, "content parameter is not text"),
+        ({"model": "en-de", "messages": [{"role": "user", "content": " "}]}, 400, "has no text"),
+        ({"model": "en-de", "messages": [{"role": "x", "content": "Hi."}]}, 400, "role is one of"),
+        ({"model": "en-de", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "only text"),
+        ({"model": "en-de", "messages": [{"role": "user", "content": [{"type": "text"}]}]}, 400, "not text"),
         ({"model": "de-es", "messages": [{"role": "user", "content": "Hi."}], "stream": True}, 400, "not available"),
         ({"model": "en-ja", "messages": [{"role": "user", "content": "Hi."}]}, 400, "ja is not supported"),
     ],

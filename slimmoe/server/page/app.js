@@ -136,6 +136,7 @@ async function translate() {
     return;
   }
   $("result").classList.add("busy", "old");
+  const draft = document.createElement("span"); // of the next sentence, as it is decoded
   let begun = false;
   const begin = () => {
     if (!begun) $("result").textContent = "";
@@ -148,7 +149,11 @@ async function translate() {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal: mine.signal,
     });
     for await (const piece of events(response)) {
-      if (piece.text === undefined) {
+      if (piece.draft !== undefined) {
+        begin();
+        draft.append(piece.draft);
+        if (!draft.isConnected) $("result").append(draft);
+      } else if (piece.text === undefined) {
         detected = piece.source;
         direct($("result"), piece.target);
         direct($("text"), piece.source);
@@ -156,6 +161,8 @@ async function translate() {
         tell(piece.source === piece.target ? `The text is in ${name} already` : piece.confidence === null ? "" : `from ${name}`);
       } else {
         begin();
+        draft.remove(); // the sentence takes its place
+        draft.replaceChildren();
         $("result").append(piece.text);
       }
     }

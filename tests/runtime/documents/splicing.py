@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from runtime.text.markup import Marked, protect
 from runtime.text.pairs import Pair
 from runtime.translate.documents import open_document
 from runtime.translate.documents.base import Document
@@ -21,7 +22,12 @@ def translated(data: bytes, name: str, change: Callable[[str], str] = str, pair:
 
     def translate(texts: Iterable[str]) -> Iterator[Translation]:
         for text in texts:
-            yield Translation(text, change(text), None)
+            yield Translation(text, "".join(changed(protect((text,)))), None)
+
+    def changed(marked: Marked) -> Iterator[str]:
+        """Placeholders stay, as every translator has to keep them."""
+        for piece in marked:
+            yield change(piece) if isinstance(piece, str) else piece.raw
 
     units = [unit.marked for unit in document.units]
     return document.render([done.marked for done in ParagraphTranslator(translate, "en").translate(units)])
