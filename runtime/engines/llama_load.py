@@ -47,7 +47,7 @@ def load_model(artefact: Path, mapped: bool, overrides: Mapping[str, int], place
         whole = False
         params.n_gpu_layers = 0
     else:
-        whole = split.gpu_layers == split.layers and not split.cpu_experts
+        whole = split.is_whole
         params.n_gpu_layers = split.gpu_layers
     devices = (ctypes.c_void_p * 2)(placement.device.handle if placement.device else None, None)  # None ends them
     params.devices = ctypes.cast(devices, ctypes.c_void_p)

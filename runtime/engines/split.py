@@ -4,7 +4,7 @@ Counted as llama.cpp does: the output layer is one more after a model's own, the
 the experts of the first layers are the first to stay behind. The table of embeddings always stays in memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,21 +29,44 @@ class LayerBytes:
 
 
 @dataclass(frozen=True)
+class GraphBytes:
+    """What is computed for a batch of ROWS tokens, in bytes of float32.
+
+    Attributes:
+        hidden: one hidden state of each token.
+        logits: of each token, where the output layer is.
+        masks: of attention, one for each kind of layer.
+        experts: activations of one layer's experts.
+    """
+
+    hidden: int
+    logits: int
+    masks: int
+    experts: int
+
+    @property
+    def whole(self) -> int:
+        """Of the place that computes layers and output: the larger of the two, which follow each other."""
+        return max(self.logits + self.hidden, self.experts + self.masks + 4 * self.hidden)
+
+    def beside(self, has_experts: bool) -> int:
+        """Of the machine beside a device: the embeddings, and the experts that stayed."""
+        return self.hidden + self.masks + (self.experts if has_experts else 0)
+
+
+@dataclass(frozen=True)
 class ModelBytes:
     """What a model is made of, in bytes.
 
     Attributes:
         output: the last norm and the output layer.
         embedding: its table, which a tied output layer needs once more on a device.
-        compute: of the largest graph where the output layer is computed.
-        beside: of the smallest; also what the processor needs for the embeddings.
     """
 
     layers: tuple[LayerBytes, ...]
     output: int
     embedding: int
-    compute: int
-    beside: int
+    graph: GraphBytes
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,11 @@ class Split:
     layers: int
     device_bytes: int
     host_bytes: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the model is on the device."""
+        return self.gpu_layers == self.layers and not self.cpu_experts
 
     def __str__(self) -> str:
         if not self.gpu_layers:
@@ -75,11 +103,12 @@ def split_bytes(model: ModelBytes, gpu_layers: int, cpu_experts: int) -> Split:
         on_device = index >= first
         device += on_device * (here + (apart if index >= cpu_experts else 0))
         host += (not on_device) * here + (apart if not on_device or index < cpu_experts else 0)
+    experts_here = any(layer.experts for layer in model.layers[: max(first, cpu_experts)])
     if gpu_layers:
-        device += model.output + model.compute
-        host += model.embedding + model.beside
+        device += model.output + model.graph.whole
+        host += model.embedding + model.graph.beside(experts_here)
     else:
-        host += model.output + model.embedding + model.compute
+        host += model.output + model.embedding + model.graph.whole
     behind = max(cpu_experts - first, 0)  # of layers that are on the device
     return Split(min(gpu_layers, count + 1), behind if gpu_layers else 0, count + 1, device, host)
 
@@ -121,9 +150,17 @@ def cache_tokens(context: int, window: int | None = None) -> int:
     return -(-tokens // _CACHE_STEP) * _CACHE_STEP
 
 
-def compute_rows(hidden: int, vocabulary: int) -> tuple[int, int]:
-    """Bytes of the largest graph and of the smallest: logits of a batch and the last hidden states; the embeddings of one."""
-    return 4 * ROWS * (vocabulary + hidden), 4 * ROWS * hidden
+def graph_bytes(hidden: int, vocabulary: int, top_k: int, width: int, cached: Iterable[int]) -> GraphBytes:
+    """What llama.cpp was seen to take (benchmarks/device_fit.py).
+
+    Args:
+        width: of an expert.
+        cached: tokens in the cache, of each kind of layer.
+    """
+    row = 4 * ROWS
+    # Of each chosen expert its output twice, before and after its weight; or gate, up and their product, if these are more.
+    experts = row * top_k * max(2 * hidden, 3 * width)
+    return GraphBytes(row * hidden, row * vocabulary, row * sum(cached), experts)
 
 
 def gguf_bytes(file: GgufFile, context: int, width: int = 2) -> ModelBytes:
@@ -148,13 +185,22 @@ def gguf_bytes(file: GgufFile, context: int, width: int = 2) -> ModelBytes:
         elif layer < count:
             where = experts if tensor_role(rest, tensor.shape, most or None) == "stacked" else other
             where[layer] += size
-    caches = _caches(file, count, context, width)
-    layers = tuple(map(LayerBytes, experts, other, caches))
-    return ModelBytes(layers, output, embedding, *compute_rows(hidden, vocabulary))
+    windows = _windows(file, count)
+    layers = tuple(map(LayerBytes, experts, other, _caches(file, windows, context, width)))
+    inner = max(file.numbers("expert_feed_forward_length") or file.numbers("feed_forward_length"), default=0)
+    top_k, cached = max(file.numbers("expert_used_count"), default=0), {cache_tokens(context, each) for each in windows}
+    return ModelBytes(layers, output, embedding, graph_bytes(hidden, vocabulary, top_k, inner, cached))
 
 
-def _caches(file: GgufFile, count: int, context: int, width: int) -> list[int]:
+def _windows(file: GgufFile, count: int) -> list[int | None]:
+    """Of each layer the tokens that it sees; None: all."""
+    window, period = max(file.numbers("attention.sliding_window"), default=0), _WINDOWED.get(file.architecture)
+    return [window if window and period and (layer + 1) % period else None for layer in range(count)]
+
+
+def _caches(file: GgufFile, windows: list[int | None], context: int, width: int) -> list[int]:
     """Bytes of each layer's cache; none where it has no attention."""
+    count = len(windows)
 
     def each(name: str, default: int) -> list[int]:
         values = file.numbers(name) or [default]
@@ -162,7 +208,6 @@ def _caches(file: GgufFile, count: int, context: int, width: int) -> list[int]:
 
     hidden, heads = each("embedding_length", 0), each("attention.head_count", 1)
     of_keys = each("attention.head_count_kv", heads[0] if heads else 1)
-    window, period = max(file.numbers("attention.sliding_window"), default=0), _WINDOWED.get(file.architecture)
     latent = max(file.numbers("attention.kv_lora_rank"), default=0)
     caches = []
     for layer in range(count):
@@ -172,6 +217,5 @@ def _caches(file: GgufFile, count: int, context: int, width: int) -> list[int]:
         )
         if latent:  # multi-head latent attention: one compressed vector for keys and values
             row = latent + max(file.numbers("rope.dimension_count"), default=0)
-        seen = window if window and period and (layer + 1) % period else None
-        caches.append(row * cache_tokens(context, seen) * width)
+        caches.append(row * cache_tokens(context, windows[layer]) * width)
     return caches

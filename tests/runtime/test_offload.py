@@ -17,7 +17,7 @@ from export.gguf import export_gguf
 from runtime.engines import Offload, devices, open_engine
 from runtime.engines.llama import LlamaEngine
 from runtime.engines.offload import ON_CPU
-from runtime.engines.split import Count, LayerBytes, ModelBytes, gguf_bytes, plan_split, split_bytes
+from runtime.engines.split import Count, GraphBytes, LayerBytes, ModelBytes, gguf_bytes, plan_split, split_bytes
 from runtime.errors import RequestError
 from runtime.formats.gguf_file import GgufFile
 from runtime.llama_paths import library_folder
@@ -75,8 +75,12 @@ def test_a_split_model_computes_the_same_and_lies_where_it_is_planned(
     planned = plan_split(model, 0, layers, experts)
     there = told["device_weights_bytes"] + told["device_kv_cache_bytes"]
     here = buffers["weights_bytes"] + buffers.get("kv_cache_bytes", 0)
-    assert there == pytest.approx(planned.device_bytes - model.compute, rel=0.01)  # llama.cpp logs hundredths of MiB
-    assert here == pytest.approx(planned.host_bytes - model.beside, rel=0.01)
+    assert there == pytest.approx(
+        planned.device_bytes - model.graph.whole, rel=0.01
+    )  # llama.cpp logs hundredths of MiB
+    assert here == pytest.approx(
+        planned.host_bytes - model.graph.beside(bool(planned.cpu_experts or layers == 2)), rel=0.01
+    )
     assert (told["backend"], told["gpu_layers"]) == ("RPC", 3 if layers == "all" else layers)
 
 
@@ -108,13 +112,16 @@ def test_a_number_of_layers_is_one(typed: str) -> None:
 
 
 def test_experts_leave_a_device_before_layers_do() -> None:
-    model = ModelBytes(tuple(LayerBytes(experts=100, other=10, cache=1) for _ in range(4)), 20, 30, 5, 2)
+    graph = GraphBytes(hidden=1, logits=10, masks=1, experts=4)
+    model = ModelBytes(tuple(LayerBytes(experts=100, other=10, cache=1) for _ in range(4)), 20, 30, graph)
     whole = split_bytes(model, 5, 0)
-    assert whole.device_bytes == 4 * 111 + 20 + 5
+    assert whole.is_whole
+    assert whole.device_bytes == 4 * 111 + 20 + 11
     assert whole.host_bytes == 30 + 2
     assert plan_split(model, whole.device_bytes) == whole
     less = plan_split(model, whole.device_bytes - 1)
     assert (less.gpu_layers, less.cpu_experts, less.device_bytes) == (5, 1, whole.device_bytes - 100)
-    none = plan_split(model, 68)  # one byte less than all layers without experts
-    assert (none.gpu_layers, none.cpu_experts, none.device_bytes) == (4, 3, 3 * 11 + 20 + 5)
+    assert less.host_bytes == whole.host_bytes + 100 + 4  # the experts of one layer, and what they compute
+    none = plan_split(model, 74)  # one byte less than all layers without experts
+    assert (none.gpu_layers, none.cpu_experts, none.device_bytes) == (4, 3, 3 * 11 + 20 + 11)
     assert plan_split(model, 10).gpu_layers == 0
