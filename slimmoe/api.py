@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimmoe.api_device import AnyPair, AnyPath, AnyPrompt, as_pair, as_prompt
+from slimmoe.api_device import AnyPair, AnyPath, AnyPrompt, as_bytes, as_pair, as_prompt
 
 if TYPE_CHECKING:  # the rooms behind these names are loaded by the function that is called
     from export.fit import Fit
@@ -241,11 +241,10 @@ def fit(
     from prune.gguf_model import GgufModel
     from prune.vocabulary.choose import rows_of
     from prune.vocabulary.selection import Amount
-    from runtime.measure.memory import parse_memory
 
-    size, card = (parse_memory(s, "slimmoe.fit(MODEL, '8GiB')") if isinstance(s, str) else s for s in (memory, vram))
     known = GgufModel(Path(model)) if Path(model).suffix == ".gguf" else Checkpoint(Path(model))
-    return run(known, size, context, Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0, card)
+    tokens = Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0
+    return run(known, as_bytes(memory), context, tokens, vram and as_bytes(vram))
 
 
 def export(

@@ -67,7 +67,8 @@ def require_compiler() -> None:
 
 def build() -> Path:
     """Download, compile and install; returns the folder of the installation. Does nothing where it is already there."""
-    if (HOME / "version").exists() and (HOME / "version").read_text().strip() == VERSION:
+    built = (HOME / "version").read_text().strip() if (HOME / "version").exists() else ""
+    if built == VERSION and all((HOME / "bin" / tool).exists() for tool in TOOLS):  # older builds have fewer of them
         return HOME
     require_compiler()
     bare = os.environ | {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))}

@@ -71,23 +71,35 @@ def _memory(handle: int) -> tuple[int, int]:
     return free.value, total.value
 
 
-def _describe(handle: int) -> Device:
+def _handles() -> dict[str, int]:
+    """Every device by its name."""
     ggml = ggml_devices()
-    backend = ggml.ggml_backend_reg_name(ggml.ggml_backend_dev_backend_reg(handle)).decode()
-    kind = REMOTE if backend.startswith("RPC") else _KINDS.get(ggml.ggml_backend_dev_type(handle), OTHER)
+    handles = [ggml.ggml_backend_dev_get(index) for index in range(ggml.ggml_backend_dev_count())]
+    return {ggml.ggml_backend_dev_name(handle).decode(): handle for handle in handles}
+
+
+def _backend(handle: int) -> str:
+    ggml = ggml_devices()
+    name = ggml.ggml_backend_reg_name(ggml.ggml_backend_dev_backend_reg(handle)).decode()
+    return "RPC" if name.startswith("RPC") else name  # one for each server
+
+
+def _describe(name: str, handle: int) -> Device:
+    ggml, backend = ggml_devices(), _backend(handle)
+    kind = REMOTE if backend == "RPC" else _KINDS.get(ggml.ggml_backend_dev_type(handle), OTHER)
     free, total = _memory(handle)
-    name, about = ggml.ggml_backend_dev_name(handle).decode(), ggml.ggml_backend_dev_description(handle)
-    return Device(name, "RPC" if kind == REMOTE else backend, about.decode(), kind, total, free, handle)
+    return Device(name, backend, ggml.ggml_backend_dev_description(handle).decode(), kind, total, free, handle)
 
 
 def find_devices() -> list[Device]:
-    """Every device of the library in use, in its order.
+    """Every device of this process, in the library's order.
+
+    Those of another process are left out: where it has ended, llama.cpp ends this one, too, when it asks for its memory.
 
     Raises:
         WorkError: there is no llama.cpp.
     """
-    ggml = ggml_devices()
-    return [_describe(ggml.ggml_backend_dev_get(index)) for index in range(ggml.ggml_backend_dev_count())]
+    return [_describe(name, handle) for name, handle in _handles().items() if _backend(handle) != "RPC"]
 
 
 @cache
@@ -123,12 +135,11 @@ def find_device(name: str) -> Device:
     """
     if name.startswith(_REMOTE):
         name = _add_remote(name.removeprefix(_REMOTE))
-    devices = find_devices()
-    for device in devices:
-        if device.name.lower() == name.lower():
-            return device
-    there = ", ".join(device.name for device in devices)
-    raise RequestError(f"There is no device {name}, only {there}.", next_command="slimmoe devices")
+    handles = _handles()
+    for known, handle in handles.items():
+        if known.lower() == name.lower():
+            return _describe(known, handle)
+    raise RequestError(f"There is no device {name}, only {', '.join(handles)}.", next_command="slimmoe devices")
 
 
 def find_gpu() -> Device | None:

@@ -79,6 +79,12 @@ def library() -> Any:
     return bindings
 
 
+def use_devices(params: Any, *handles: int) -> None:
+    """Let a model that is loaded with ``params`` see these devices beside the processor; without this it sees all there are."""
+    ended = (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
+    params.devices = ctypes.cast(ended, ctypes.c_void_p)
+
+
 def buffers_of(device: str | None) -> tuple[dict[str, int], dict[str, int]]:
     """What was logged, by part: bytes in the machine's memory, and those on the device of that name."""
     host: dict[str, int] = {}

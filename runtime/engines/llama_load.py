@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.engines.devices import ggml_devices
-from runtime.engines.llama_library import library, reason
+from runtime.engines.llama_library import library, reason, use_devices
 from runtime.engines.offload import Placement
 from runtime.errors import WorkError
 from runtime.formats.gguf_file import check_gguf
@@ -49,8 +49,7 @@ def load_model(artefact: Path, mapped: bool, overrides: Mapping[str, int], place
     else:
         whole = split.is_whole
         params.n_gpu_layers = split.gpu_layers
-    devices = (ctypes.c_void_p * 2)(placement.device.handle if placement.device else None, None)  # None ends them
-    params.devices = ctypes.cast(devices, ctypes.c_void_p)
+    use_devices(params, *([placement.device.handle] if placement.device else []))
     params.load_mode = (
         lib.LLAMA_LOAD_MODE_MMAP if mapped or whole or (plain and not split) else lib.LLAMA_LOAD_MODE_NONE
     )

@@ -128,21 +128,22 @@ def placements(asked: Offload, artefact: Path, context: int, width: int) -> Iter
     model = gguf_bytes(GgufFile(artefact), context, width)
     budget = device.free_bytes - MARGIN
     fixed = "auto" not in (asked.gpu_layers, asked.cpu_experts)
-    last = None
+    last, failed = None, ""
     for split in splits(model, asked.gpu_layers, asked.cpu_experts):
         if not fixed and split.device_bytes > budget and split.gpu_layers:
             last = split
             continue
         if not split.gpu_layers:
-            yield Placement(None, None, "asked for" if fixed else f"{device.name} has too little memory free")
+            yield Placement(None, None, "asked for" if fixed else f"{device.name} has too little memory free{failed}")
             return
         if fixed:
             reason = "asked for"
         else:
             reason = (
                 f"{split.device_bytes / 1e6:.0f} MB of {device.free_bytes / 1e6:.0f} MB free, {MARGIN / 1e6:.0f} left"
-            )
+            ) + failed
         yield Placement(device, split, why, reason)
         last, budget = None, int(split.device_bytes * LESS)
+        failed = "; more could not be had"
     if last is not None:  # nothing fits, and layers were asked for: the least that is as asked
         yield Placement(device, last, why, "the least that was asked for, more than is free")

@@ -5,6 +5,7 @@ weights go and that results stay, never a speed.
 """
 
 import contextlib
+import resource
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -32,8 +33,8 @@ def gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @contextlib.contextmanager
-def _served() -> Iterator[str]:
-    """The name of a device in another process."""
+def _served() -> Iterator[tuple[str, int]]:
+    """The name of a device in another process, and the id of that process."""
     server = library_folder() / "ggml-rpc-server"
     if not server.exists():
         pytest.skip("ggml-rpc-server was not built with this llama.cpp")
@@ -46,7 +47,7 @@ def _served() -> Iterator[str]:
         while child.poll() is None:  # until it listens, some hundredths of a second
             with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
                 break
-        yield f"rpc://127.0.0.1:{port}"
+        yield f"rpc://127.0.0.1:{port}", child.pid
     finally:
         child.kill()
         child.wait()
@@ -54,7 +55,7 @@ def _served() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def device() -> Iterator[str]:
-    with _served() as name:
+    with _served() as (name, _):
         yield name
 
 
@@ -82,6 +83,18 @@ def test_a_split_model_computes_the_same_and_lies_where_it_is_planned(
         planned.host_bytes - model.graph.beside(bool(planned.cpu_experts or layers == 2)), rel=0.01
     )
     assert (told["backend"], told["gpu_layers"]) == ("RPC", 3 if layers == "all" else layers)
+
+
+def test_where_a_device_has_less_memory_than_it_says_less_is_put_there(gguf: Path, reference: np.ndarray) -> None:
+    with _served() as (device, process):
+        devices.find_device(device)
+        taken = int(Path(f"/proc/{process}/statm").read_text().split()[0]) * resource.getpagesize()
+        room = taken + gguf.stat().st_size // 2
+        resource.prlimit(process, resource.RLIMIT_AS, (room, room))
+        with contextlib.closing(LlamaEngine(gguf, 1, 256, True, offload=Offload(device))) as engine:
+            found, told = engine.logits(IDS), engine.where
+    assert np.abs(found - reference).max() < BAR * reference.std()
+    assert "more could not be had" in told and "all of it:" not in told
 
 
 def test_another_process_is_no_gpu(gguf: Path, device: str) -> None:
