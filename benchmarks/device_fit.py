@@ -1,15 +1,17 @@
 """Holds the bytes that are planned for a device and for the machine against llama.cpp's own, on files of real shapes.
 
-    python -m benchmarks.device_fit LLAMA_FIT_PARAMS [--context 4096]
+    python -m benchmarks.device_fit [LLAMA_FIT_PARAMS]
 
 The files have a real header and a hole for weights, which takes no disk. llama-fit-params tells what llama.cpp would allocate
 for a split, without loading it; an RPC server beside it stands for the device. Build both with
-``cmake --build OBJECTS --target llama-fit-params ggml-rpc-server``. Prints a row for each model, ratio and budget, and fails
-where one is off by more than 3 %.
+``cmake --build OBJECTS --target llama-fit-params ggml-rpc-server``. Writes a row for each model, ratio and card, and the figure
+of docs/gpu.md; fails where a row is off by more than 3 %. Without a program it draws what was measured before.
 """
 
 import argparse
 import contextlib
+import itertools
+import json
 import os
 import re
 import socket
@@ -20,18 +22,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, TokenType
 
 from runtime.engines.split import MARGIN, gguf_bytes, plan_split
+from runtime.formats.files import new_file
 from runtime.formats.gguf_file import GgufFile
+from runtime.llama_paths import VERSION
 
 BAR = 0.03
 RATIOS = (0.0, 0.5, 0.75, 0.875)
-BUDGETS = (4, 6, 8, 12)  # GiB of a card, of which MARGIN is left free
+CARDS = (4, 6, 8, 12)  # GiB, of which MARGIN is left free
 _PART = re.compile(r"^(\S+) (\d+) (\d+) (\d+) *$", re.MULTILINE)  # of a line: device, model, context, compute in MiB
 Q = GGMLQuantizationType
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -182,45 +188,99 @@ def llama_bytes(
     return rows
 
 
+def measure(program: Path, context: int) -> Iterator[Row]:
+    """Plan and llama.cpp's own numbers for each model, ratio and card."""
+    with tempfile.TemporaryDirectory() as folder, _server(program.with_name("ggml-rpc-server")) as server:
+        for (name, shape), ratio in itertools.product(SHAPES.items(), RATIOS):
+            file = write_sparse(Path(folder) / "sparse.gguf", shape, round(shape.experts * (1 - ratio)))
+            model = gguf_bytes(GgufFile(file), context)
+            for card in CARDS:
+                split = plan_split(model, (card << 30) - MARGIN)
+                first = split.layers - split.gpu_layers  # layers in the machine have their experts there anyway
+                behind = first + split.cpu_experts if split.cpu_experts else 0
+                parts = llama_bytes(program, server, file, context, split.gpu_layers, behind)
+                yield {
+                    "model": name,
+                    "ratio": ratio,
+                    "card_bytes": card << 30,
+                    "context": context,
+                    "whole": split.is_whole,
+                    "split": str(split),
+                    "device_bytes": split.device_bytes,
+                    "host_bytes": split.host_bytes,
+                    "llama_device_bytes": sum(sum(sizes) for where, sizes in parts.items() if where != "Host"),
+                    "llama_host_bytes": sum(parts["Host"]),
+                    "llama_parts": parts,
+                    "llama_cpp_python": VERSION,
+                }
+
+
+def deviation(rows: list[Row]) -> float:
+    """The largest difference from llama.cpp, as a share of its bytes."""
+    pairs = [(row[f"{where}_bytes"], row[f"llama_{where}_bytes"]) for row in rows for where in ("device", "host")]
+    return max(abs(ours - theirs) / theirs for ours, theirs in pairs)
+
+
+def table(rows: list[Row]) -> str:
+    """Of each model and ratio the memory of the machine beside a card; in bold where the card has all of the model."""
+    cards = sorted({row["card_bytes"] for row in rows})
+    lines = [f"| model | cut |{''.join(f' {card >> 30} GiB |' for card in cards)}", f"|---|---:|{'---:|' * len(cards)}"]
+    for name, ratio in dict.fromkeys((row["model"], row["ratio"]) for row in rows):
+        found = {row["card_bytes"]: row for row in rows if (row["model"], row["ratio"]) == (name, ratio)}
+        cells = [f"{found[card]['host_bytes'] / 2**30:.1f}" for card in cards]
+        cells = [f"**{cell}**" if found[card]["whole"] else cell for cell, card in zip(cells, cards, strict=True)]
+        lines.append(f"| {name} | {100 * ratio:g} % | {' | '.join(cells)} |")
+    about = (
+        f"GiB of the machine, {rows[0]['context']} tokens of context; llama-cpp-python {rows[0]['llama_cpp_python']}"
+    )
+    return "\n".join(lines) + f"\n\n{about}; largest difference from llama-fit-params {deviation(rows):.1%}.\n"
+
+
+def figure(rows: list[Row], path: Path) -> None:
+    """The same as lines, a panel for each model, squares where the card has all of it."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    drawing = Figure(figsize=(9, 3), layout="constrained")
+    panels = drawing.subplots(1, len(names), sharey=True)
+    for panel, name in zip(panels, names, strict=True):
+        for card in sorted({row["card_bytes"] for row in rows}):
+            found = [row for row in rows if (row["model"], row["card_bytes"]) == (name, card)]
+            heights = [row["host_bytes"] / 2**30 for row in found]
+            (line,) = panel.plot([100 * row["ratio"] for row in found], heights, "o-", ms=4, label=f"{card >> 30} GiB")
+            whole = [row for row in found if row["whole"]]
+            at = [100 * row["ratio"] for row in whole], [row["host_bytes"] / 2**30 for row in whole]
+            panel.plot(*at, "s", ms=9, mfc="none", color=line.get_color())
+        panel.set_ylim(bottom=0)
+        panel.set_title(name, fontsize=10)
+        panel.set_xlabel("experts cut, %")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("memory of the machine, GiB")
+    panels[-1].legend(title="card", fontsize=8)
+    drawing.savefig(path, dpi=130)
+
+
 def main(chosen: argparse.Namespace) -> None:
-    """Compare; see the module.
+    """Measure or read rows; see the module.
 
     Raises:
         SystemExit: something is off by more than BAR.
     """
-    worst = 0.0
-    print("| model | cut | card | on the card | planned, MiB | llama.cpp | in the machine, planned | llama.cpp |")
-    print("|---|---:|---:|---|---:|---:|---:|---:|")
-    with tempfile.TemporaryDirectory() as folder, _server(chosen.program.with_name("ggml-rpc-server")) as server:
-        for name, shape in SHAPES.items():
-            for ratio in RATIOS:
-                file = write_sparse(Path(folder) / "sparse.gguf", shape, round(shape.experts * (1 - ratio)))
-                model = gguf_bytes(GgufFile(file), chosen.context)
-                for budget in BUDGETS:
-                    split = plan_split(model, (budget << 30) - MARGIN)
-                    first = split.layers - split.gpu_layers  # layers on the machine have their experts there anyway
-                    behind = first + split.cpu_experts if split.cpu_experts else 0
-                    rows = llama_bytes(chosen.program, server, file, chosen.context, split.gpu_layers, behind)
-                    host = sum(rows["Host"])
-                    device = sum(sum(sizes) for where, sizes in rows.items() if where != "Host")
-                    print(
-                        f"| {name} | {ratio:.1%} | {budget} GiB | {split} | {split.device_bytes / 2**20:.0f} | {device >> 20} "
-                        f"| {split.host_bytes / 2**20:.0f} | {host >> 20} |",
-                        {where: [size >> 20 for size in sizes] for where, sizes in rows.items()}
-                        if chosen.parts
-                        else "",
-                        flush=True,
-                    )
-                    pairs = (split.device_bytes, device), (split.host_bytes, host)
-                    worst = max(worst, *(abs(ours - theirs) / theirs for ours, theirs in pairs if theirs))
-    print(f"largest difference: {worst:.1%}")
-    if worst > BAR:
-        sys.exit(f"more than {BAR:.0%}")
+    if chosen.program:
+        rows = list(measure(chosen.program, chosen.context))
+        with new_file(chosen.output) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [json.loads(line) for line in chosen.output.read_text().splitlines()]
+    figure(rows, chosen.figure)
+    print(table(rows))
+    if deviation(rows) > BAR:
+        sys.exit(f"more than {BAR:.0%} from llama-fit-params")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("program", type=Path, help="llama-fit-params, with ggml-rpc-server beside it")
+    parser.add_argument("program", type=Path, nargs="?", help="llama-fit-params, with ggml-rpc-server beside it")
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/numbers/device_fit.jsonl"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/gpu.png"))
     parser.add_argument("--context", type=int, default=4096)
-    parser.add_argument("--parts", action="store_true", help="print model, cache and computation, too")
     main(parser.parse_args())
