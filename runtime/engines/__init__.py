@@ -30,7 +30,8 @@ def open_engine(
             caches that grow with the texts.
         exact: for comparisons: float32 KV cache and no flash attention.
         prompt: how the model is asked; default: as the artefact says, or as is known of such a model.
-        offload: what of a GGUF file goes to a GPU; default: as much as one has memory for.
+        offload: where it is computed. By default as much of a GGUF file as a GPU has memory for goes there; an ONNX folder
+            stays on the processor.
 
     Raises:
         RequestError: there is no such artefact, it is of neither kind, or there is no such device for it.
@@ -53,13 +54,18 @@ def open_engine(
     else:
         from runtime.engines.onnx import OnnxEngine
 
-        if offload and (offload.device.lower() not in ("auto", "cpu") or offload.gpu_layers not in ("auto", 0)):
+        device = None
+        if offload and (offload.gpu_layers != "auto" or offload.cpu_experts != "auto"):
             raise RequestError(
-                f"{artefact} is for ONNX Runtime, which computes on the processor here.",
-                next_command="the same with --device cpu, or with a GGUF file",
+                f"{artefact} is for ONNX Runtime, which cannot split a model by layers.",
+                next_command="the same without --gpu-layers and --cpu-experts, or with a GGUF file",
             )
+        if offload and offload.device.lower() not in ("auto", "cpu"):  # never by itself: it has run on no card yet
+            from runtime.engines.onnx_device import find_onnx_device
 
-        engine = OnnxEngine(artefact, chosen.count, context)
+            device = find_onnx_device(offload.device)
+            chosen = replace(chosen, workers=1)
+        engine = OnnxEngine(artefact, chosen.count, context, device)
     engine.thread_choice = chosen
     engine.template = engine.template.asked(prompt)
     return engine

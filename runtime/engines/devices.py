@@ -43,7 +43,7 @@ class Device:
     kind: str
     total_bytes: int
     free_bytes: int
-    handle: int = field(repr=False, compare=False)
+    handle: Any = field(repr=False, compare=False)  # the library's own
 
     @property
     def is_gpu(self) -> bool:

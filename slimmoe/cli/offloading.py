@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,10 +15,13 @@ offloading = typer.Typer()
 
 DeviceName = Annotated[
     str,
-    typer.Option("--device", help="for GGUF files: auto, cpu, or a name that slimmoe devices prints", metavar="NAME"),
+    typer.Option("--device", help="auto, cpu, or a name that slimmoe devices prints", metavar="NAME"),
 ]
 GpuLayers = Annotated[
-    str, typer.Option("--gpu-layers", "-ngl", help="on the device: a number, all, or auto: by its free memory")
+    str,
+    typer.Option(
+        "--gpu-layers", "-ngl", help="of a GGUF file on the device: a number, all, or auto: by its free memory"
+    ),
 ]
 CpuExperts = Annotated[
     str,
@@ -38,22 +40,24 @@ def tell_where(engine: "Engine") -> None:
 
 @offloading.command()
 def devices(as_json: Annotated[bool, typer.Option("--json", help="print JSON for a program to read")] = False) -> None:
-    """List what llama.cpp can compute on: name, backend, memory in total and free."""
+    """List what GGUF files and ONNX folders can be computed on: name, backend, memory in total and free."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from runtime.engines.devices import find_devices
+    from runtime.engines.onnx_device import find_onnx_devices
 
-    found = find_devices()
+    found = [("GGUF", each) for each in find_devices()] + [("ONNX", each) for each in find_onnx_devices()]
     if as_json:
-        print(json.dumps([{k: v for k, v in asdict(each).items() if k != "handle"} for each in found]))
+        told = [{"runs": runs, **vars(each)} for runs, each in found]
+        print(json.dumps([{key: value for key, value in each.items() if key != "handle"} for each in told]))
         return
-    table = Table("name", "backend", "kind", "total", "free", "description", box=SIMPLE_HEAD)
-    for each in found:
+    table = Table("runs", "name", "backend", "kind", "total", "free", "description", box=SIMPLE_HEAD)
+    for runs, each in found:
         memory = [f"{size / 1e9:.1f} GB" if each.total_bytes else "-" for size in (each.total_bytes, each.free_bytes)]
-        table.add_row(*map(printable, (each.name, each.backend, each.kind, *memory, each.description)))
+        table.add_row(*map(printable, (runs, each.name, each.backend, each.kind, *memory, each.description)))
     console = Console()
     console.print(table)
-    if not any(each.is_gpu for each in found):
-        console.print("llama.cpp sees no GPU: everything runs on the processor", highlight=False)
+    if not any(each.is_gpu for _, each in found):
+        console.print("no GPU is seen: everything runs on the processor", highlight=False)
