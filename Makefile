@@ -53,6 +53,7 @@ pytest:
 	@env -u MAKEFLAGS .venv/bin/python -m pytest -n auto --maxprocesses=5 --dist=loadfile --no-loadscope-reorder
 
 test-slow: setup ## the tests that take minutes
+	@.venv/bin/python -m pip install -q --disable-pip-version-check -e '.[webgpu]'
 	@.venv/bin/python -m pytest -m slow
 
 clients: setup ## programs written for LibreTranslate, DeepL and OpenAI, against slimmoe serve (network; 2 minutes)

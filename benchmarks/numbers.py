@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import criteria_report, onnx_types, reproduction_report, translators, types
+from benchmarks import criteria_report, device_fit, onnx_types, reproduction_report, translators, types
 from runtime.measure.labels import label
 from runtime.measure.rows import provenance, ratio
 from runtime.report import signatures_of, table_of
@@ -86,6 +86,7 @@ WAYS: dict[str, Callable[[Rows], str]] = {
     "limits": partial(_report, on_screen=False),
     "peers": _peers,
     "criteria": _criteria,
+    "device-fit": device_fit.table,
     "onnx-types": _onnx_types,
     "gguf-types": types.table,
     "vocabulary": _vocabulary,

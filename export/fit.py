@@ -1,14 +1,16 @@
 """What fits into a memory: file size and memory of every pruning ratio and type, from the headers of a checkpoint alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from export.capabilities import Capabilities, formats_of, gguf_refusal
+from export.fit_device import checkpoint_bytes, cut_bytes
 from export.gguf_sizes import config_of, cut_size, type_of
 from export.sizes import (
+    Weights,
     bits,
     cache_bytes,
     compute_bytes,
@@ -23,6 +25,7 @@ from export.sizes import (
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan.budget import kept_count
+from runtime.engines.split import MARGIN, ModelBytes, Split, plan_split
 from runtime.formats.quantised import MXFP4
 
 RATIOS = (0.0, 0.25, 0.5, 0.7, 0.75, 0.9)
@@ -36,8 +39,24 @@ KEPT_MXFP4 = "MXFP4_MOE"  # for checkpoints that are in MXFP4
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Bytes that a model may take: of the machine, and of a device with memory of its own, where there is one."""
+
+    machine: int
+    device: int | None = None
+
+    def place(self, model: ModelBytes, beside: float) -> tuple[bool, Split] | None:
+        """Whether a model fits, and how it is split; None without a device. ``beside``: bytes of the program itself."""
+        if self.device is None:
+            return None
+        split = plan_split(model, self.device - MARGIN)
+        on_device = split.device_bytes <= self.device - MARGIN
+        return on_device and split.host_bytes + beside <= self.machine, split
+
+
+@dataclass(frozen=True)
 class Choice:
-    """One ratio and type. Sizes in bytes; ``bits`` are the mean over all weights."""
+    """One ratio and type. Sizes in bytes; ``bits`` are the mean over all weights, ``split`` is what a device has of it."""
 
     ratio: float
     type: str
@@ -48,6 +67,7 @@ class Choice:
     memory_bytes: int
     fits: bool
     refused: str = ""  # why it cannot be written; empty where it can
+    split: Split | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +80,7 @@ class Fit:
     reason: str
 
 
-def _choices(checkpoint: Checkpoint, usable: int, context: int, tokens: float) -> Iterator[Choice]:
+def _choices(checkpoint: Checkpoint, room: Memory, context: int, tokens: float) -> Iterator[Choice]:
     config, weights = sizes_of(checkpoint), read_weights(checkpoint)
     config |= {"vocab_size": round(tokens * config["vocab_size"])}
     most, layers = max(checkpoint.moe_layers.values()), checkpoint.layer_count
@@ -79,10 +99,13 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int, tokens: float) -
         seen.add(kept)
         able = replace(able, gguf=gguf_refusal(checkpoint, kept))
         for name in _types(checkpoint):
+            if name.startswith("int") and room.device is not None:
+                continue  # ONNX folders run on the processor
             format = "ONNX" if name.startswith("int") else "GGUF"
             copies = tied and format == "GGUF" and checkpoint.family.gguf.separate_output
             choose = type_in(name, layers, tied and not copies)
-            stored = total = 0.0
+            stored: list[tuple[Weights, float]] = []
+            total = 0.0
             for item in [*weights, *copied] if copies else weights:
                 count = item.count * (onnx_copies(checkpoint, item) if format == "ONNX" else 1)
                 if item.role in ("embedding", "output"):
@@ -90,13 +113,19 @@ def _choices(checkpoint: Checkpoint, usable: int, context: int, tokens: float) -
                 if item.routed:
                     experts = checkpoint.moe_layers[item.layer]
                     count = count * kept_count(experts, ratio) / experts
-                stored, total = stored + count * bits(fallback(choose(item), item.columns)), total + count
-            file = stored / 8 + metadata[format]
+                stored.append((item, count * bits(fallback(choose(item), item.columns)) / 8))
+                total += count
+            whole = sum(size for _, size in stored)
+            file = whole + metadata[format]
             cache = cache_bytes(config, context, 4 if format == "ONNX" else 2)
             memory = file + cache + compute_bytes(config) + PROCESS_BYTES[format]
+            placed = room.place(
+                checkpoint_bytes(checkpoint, config, stored, context), metadata[format] + PROCESS_BYTES[format]
+            )
+            fits, split = placed or (memory <= room.machine, None)
             yield Choice(
-                ratio, name, format, kept, stored / total, int(file), int(memory), memory <= usable,
-                _refusal(checkpoint, able, kept, name),
+                ratio, name, format, kept, whole * 8 / total, int(file), int(memory), fits,
+                _refusal(checkpoint, able, kept, name), split,
             )  # fmt: skip
 
 
@@ -107,7 +136,7 @@ def _types(checkpoint: Checkpoint) -> tuple[str, ...]:
     return (KEPT_MXFP4, *others) if in_mxfp4 else TYPES
 
 
-def _cuts(model: GgufModel, usable: int, context: int, tokens: float) -> Iterator[Choice]:
+def _cuts(model: GgufModel, room: Memory, context: int, tokens: float) -> Iterator[Choice]:
     config, most = config_of(model), max(model.moe_layers.values())
     config |= {"vocab_size": round(tokens * config["vocab_size"])}
     beside = cache_bytes(config, context, 2) + compute_bytes(config) + PROCESS_BYTES["GGUF"]
@@ -116,7 +145,11 @@ def _cuts(model: GgufModel, usable: int, context: int, tokens: float) -> Iterato
             continue
         (file, bits), kept = cut_size(model, ratio, tokens), kept_count(most, ratio)
         memory = int(file + beside)
-        yield Choice(ratio, type_of(model), "GGUF", kept, bits, file, memory, memory <= usable)
+        placed = room.place(
+            cut_bytes(model, ratio, context, tokens), model.file.metadata_end * tokens + PROCESS_BYTES["GGUF"]
+        )
+        fits, split = placed or (memory <= room.machine, None)
+        yield Choice(ratio, type_of(model), "GGUF", kept, bits, file, memory, fits, split=split)
 
 
 def _refusal(checkpoint: Checkpoint, able: Capabilities, kept: int, name: str) -> str:
@@ -126,24 +159,27 @@ def _refusal(checkpoint: Checkpoint, able: Capabilities, kept: int, name: str) -
     return error.sentence if error else ""
 
 
-def fit(model: Checkpoint | GgufModel, memory: int, context: int = 1024, tokens: float = 1.0) -> Fit:
+def fit(
+    model: Checkpoint | GgufModel, memory: int, context: int = 1024, tokens: float = 1.0, vram: int | None = None
+) -> Fit:
     """Sizes of every ratio and type, and the one to take for ``memory`` bytes of the whole machine.
 
     Of a checkpoint those of every type; of a GGUF file those of its cuts, which keep the types of its tensors.
 
     Args:
         tokens: share of the vocabulary that stays, 0 to 1.
+        vram: bytes of a GPU with memory of its own, over which and the machine GGUF files are split.
 
     Raises:
         RequestError: the model has no experts, or an encoder.
     """
-    usable = int(memory * (1 - SYSTEM_SHARE))
+    room = Memory(int(memory * (1 - SYSTEM_SHARE)), vram)
     if isinstance(model, Checkpoint):
         model.require_decoder()
-        choices = list(_choices(model, usable, context, tokens))
+        choices = list(_choices(model, room, context, tokens))
     else:
-        choices = list(_cuts(model, usable, context, tokens))
-    return _recommend(choices, usable)
+        choices = list(_cuts(model, room, context, tokens))
+    return _recommend(choices, room.machine)
 
 
 def _base_bits(choice: Choice) -> float:
@@ -173,8 +209,24 @@ def _recommend(choices: list[Choice], usable: int) -> Fit:
     return Fit(choices, usable, best, reason)
 
 
+def _cell(choice: Choice, number: Callable[[int], str]) -> str:
+    """With a place for the mark."""
+    if choice.split is None:
+        return f"{number(choice.memory_bytes)}%s\n({number(choice.file_bytes)}) "
+    split = choice.split
+    if split.gpu_layers == split.layers:
+        below = f"{split.cpu_experts} "
+    else:
+        below = f"{split.gpu_layers}/{split.layers} layers "
+    return f"{number(split.device_bytes)} | {number(split.host_bytes)}%s\n{below}"
+
+
 def table(found: Fit) -> Table:
-    """A line for each ratio, a column for each type: memory, a mark on what fits, and the file's size below."""
+    """A line for each ratio, a column for each type: memory, a mark on what fits, and the file's size below.
+
+    With a card: memory of the card and of the machine, and below what the card has.
+    """
+    split = any(choice.split for choice in found.choices)
     large = max(choice.memory_bytes for choice in found.choices) >= 10e9
     unit, scale = ("GB", 1e9) if large else ("MB", 1e6)
 
@@ -183,7 +235,11 @@ def table(found: Fit) -> Table:
 
     types = dict.fromkeys(choice.type for choice in found.choices)
     result = Table("ratio", "kept", *types, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    result.title = f"memory at run time and (file size) in {unit}; + fits, * recommended"
+    if split:
+        what = "memory of card | machine in {}, below: layers whose experts stay in the machine"
+    else:
+        what = "memory at run time and (file size) in {}"
+    result.title = f"{what.format(unit)}; + fits, * recommended"
     if any(choice.refused for choice in found.choices):
         result.title += ", x refused"
     result.title_justify = "left"
@@ -194,6 +250,6 @@ def table(found: Fit) -> Table:
         cells = []
         for choice in row:
             mark = "*" if choice == found.recommended else "x" if choice.refused else "+" if choice.fits else " "
-            cells.append(f"{number(choice.memory_bytes)}{mark}\n({number(choice.file_bytes)}) ")
+            cells.append(_cell(choice, number) % mark)
         result.add_row(f"{ratio:g}", str(row[0].experts), *cells)
     return result

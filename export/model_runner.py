@@ -9,7 +9,7 @@ import numpy as np
 
 from prune.conversations import Conversation, make_conversations, read_conversations
 from prune.plan.plan import Plan
-from runtime.engines import open_engine
+from runtime.engines import Offload, open_engine
 from runtime.errors import RequestError
 from runtime.machine import usable_cores
 from runtime.text.corpus import Segments
@@ -86,7 +86,7 @@ def run_checkpoint(folder: Path, dtype_name: str, plan: Plan | None = None) -> I
 
 class _EngineRunner:
     def __init__(self, engine) -> None:
-        self.engine = f"{engine.name}, float32 KV cache"
+        self.engine = f"{engine.name}, float32 KV cache" + (f", on {engine.where}" if engine.where else "")
         self._engine = engine
 
     def conversations(self, segments: Segments, pair: Pair, prompt: PromptTemplate) -> list[Conversation]:
@@ -98,12 +98,12 @@ class _EngineRunner:
 
 
 @contextlib.contextmanager
-def run_artefact(artefact: Path) -> Iterator[ModelRunner]:
+def run_artefact(artefact: Path, offload: Offload | None = None) -> Iterator[ModelRunner]:
     """A GGUF file or ONNX folder in the engine that runs it, exactly: float32 KV cache, no flash attention.
 
     With as many threads whatever else the machine does, since logits of ONNX depend on it.
     """
-    with contextlib.closing(open_engine(artefact, usable_cores(), exact=True)) as engine:
+    with contextlib.closing(open_engine(artefact, usable_cores(), exact=True, offload=offload)) as engine:
         yield _EngineRunner(engine)
 
 
@@ -114,7 +114,8 @@ def run_masked_gguf(
     """A GGUF file whose dropped experts cannot be chosen; ``numbers`` stand in the place of its metadata's."""
     from runtime.engines.llama import LlamaEngine
     from runtime.engines.llama_graph import masked
+    from runtime.engines.offload import ON_CPU
 
-    engine = LlamaEngine(path, exact=True, watched=True, overrides=numbers)
+    engine = LlamaEngine(path, exact=True, watched=True, overrides=numbers, offload=ON_CPU)
     with contextlib.closing(engine), masked(engine, dropped):
         yield _EngineRunner(engine)

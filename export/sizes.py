@@ -131,10 +131,15 @@ def type_in(name: str, layers: int, tied: bool) -> Callable[[Weights], str]:
     )
 
 
+def caching_layers(checkpoint: Checkpoint) -> set[int]:
+    """The layers with keys and values."""
+    found = {checkpoint.split_layer(name)[0] for name in checkpoint.floats if _KEYS.search(name)} - {-1}
+    return found or {*range(checkpoint.layer_count)}
+
+
 def sizes_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """The config, whose ``num_hidden_layers`` are those with keys and values: a cache of others does not grow."""
-    caching = {checkpoint.split_layer(name)[0] for name in checkpoint.floats if _KEYS.search(name)} - {-1}
-    return checkpoint.config | {"num_hidden_layers": len(caching) or checkpoint.layer_count}
+    return checkpoint.config | {"num_hidden_layers": len(caching_layers(checkpoint))}
 
 
 def cache_bytes(config: dict[str, Any], context: int, width: int) -> int:

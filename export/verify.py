@@ -24,6 +24,7 @@ from prune.gguf_model import GgufModel
 from prune.plan.plan import Plan
 from prune.rewrite.shape import check_plan, groups_after
 from prune.vocabulary.selection import kept_of
+from runtime.engines.offload import ON_CPU, Offload
 from runtime.errors import RequestError
 from runtime.formats.files import scratch_folder
 from runtime.formats.gguf_file import GgufFile
@@ -192,21 +193,22 @@ def _is_exact(artefact: Path) -> bool:
     return graph_file(artefact).name == "model.onnx"
 
 
-def verify_artefact(artefact: Path, folder: Path, text: _Text) -> Verification:
+def verify_artefact(artefact: Path, folder: Path, text: _Text, offload: Offload | None) -> Verification:
     """A GGUF file or ONNX folder in its engine against the checkpoint it was made from, in float32 in transformers."""
     from export.gguf.convert import inexactness
 
     checkpoint = Checkpoint(folder)
     nearly = artefact.suffix == ".gguf" and inexactness(checkpoint)
-    runs = run_artefact(artefact), run_checkpoint(folder, "float32")
+    runs = run_artefact(artefact, offload), run_checkpoint(folder, "float32")
     bar = EXACT_BAR if _is_exact(artefact) and not nearly else None
     reason = router_mismatch(GgufModel(artefact), checkpoint) if artefact.suffix == ".gguf" else ""
     return _verify(artefact, folder, runs, bar, text, checkpoint.fingerprint, reason=reason)
 
 
-def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) -> Verification:
+def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None, offload: Offload | None) -> Verification:
     """A GGUF file against another one, both in llama.cpp: a type of fewer bits against one of more, or, with a plan, a
-    cut file against its source with the same experts masked. Neither torch nor a checkpoint is needed.
+    cut file against its source with the same experts masked, which the processor computes. Neither torch nor a checkpoint
+    is needed.
 
     Raises:
         RequestError: the files have not the same experts and there is no plan, or it is not the one of the cut; the
@@ -219,7 +221,7 @@ def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) ->
             next_command=f"slimmoe verify {artefact} --against {source} --plan plan.json",
         )
     if plan is None:
-        reason, reference = router_mismatch(small, model), run_artefact(source)
+        reason, reference = router_mismatch(small, model), run_artefact(source, ON_CPU)
     else:
         check_plan(model, plan)
         provenance = gguf_provenance(artefact, small.file.get)
@@ -246,15 +248,24 @@ def verify_gguf(artefact: Path, source: Path, text: _Text, plan: Plan | None) ->
             run_masked_gguf(source, dropped, numbers),
         )
     exact = EXACT_BAR if _is_exact(artefact) and _is_exact(source) else None
-    return _verify(artefact, source, (run_artefact(artefact), reference), exact, text, model.fingerprint, plan, reason)
+    run = run_artefact(artefact, offload)
+    return _verify(artefact, source, (run, reference), exact, text, model.fingerprint, plan, reason)
 
 
-def verify(artefact: Path, against: Path, corpus: Path, pair: Pair, plan: Path | None = None) -> Verification:
+def verify(
+    artefact: Path,
+    against: Path,
+    corpus: Path,
+    pair: Pair,
+    plan: Path | None = None,
+    offload: Offload | None = None,
+) -> Verification:
     """Verify by what ``artefact`` is (a checkpoint folder, or an artefact of an engine) and what it is held against.
 
     Args:
         against: a checkpoint folder, or a GGUF file for a GGUF file.
         plan: by which experts of the GGUF file ``against`` are masked; a cut checkpoint carries its own.
+        offload: what of ``artefact`` goes to a device; default: as ``open_engine`` chooses.
     """
     if not artefact.exists():
         raise RequestError(f"There is no artefact {artefact}.")
@@ -262,8 +273,8 @@ def verify(artefact: Path, against: Path, corpus: Path, pair: Pair, plan: Path |
     if against.suffix == ".gguf":
         if artefact.suffix != ".gguf":
             raise RequestError(f"{artefact} is no GGUF file, and only one can be verified against {against}.")
-        return verify_gguf(artefact, against, text, Plan.load(plan) if plan else None)
+        return verify_gguf(artefact, against, text, Plan.load(plan) if plan else None, offload)
     if plan is not None:
         raise RequestError("A plan is needed only where a GGUF file is verified against the GGUF file it was cut from.")
     is_checkpoint = (artefact / "config.json").exists() and not (artefact / "onnx").is_dir()
-    return (verify_cut if is_checkpoint else verify_artefact)(artefact, against, text)
+    return verify_cut(artefact, against, text) if is_checkpoint else verify_artefact(artefact, against, text, offload)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slimmoe.api_device import AnyPair, AnyPath, AnyPrompt, as_pair, as_prompt
+from slimmoe.api_device import AnyPair, AnyPath, AnyPrompt, as_bytes, as_pair, as_prompt
 
 if TYPE_CHECKING:  # the rooms behind these names are loaded by the function that is called
     from export.fit import Fit
@@ -223,12 +223,15 @@ def diagnose(model: AnyPath, pair: AnyPair = "en-de", ratio: float = 0.75) -> "D
     return run(str(model), as_pair(pair), ratio)
 
 
-def fit(model: AnyPath, memory: int | str, context: int = 1024, vocabulary: str | None = None) -> "Fit":
+def fit(
+    model: AnyPath, memory: int | str, context: int = 1024, vocabulary: str | None = None, vram: int | str | None = None
+) -> "Fit":
     """Which ratio and type fit into a memory, from the headers of a checkpoint or GGUF file alone.
 
     Args:
         memory: bytes, or a text such as ``8GiB``.
         vocabulary: that stays: a number of tokens, or a share, ``0.25``; None: all.
+        vram: of a GPU that has its own memory, as ``memory``; GGUF files are split over both.
 
     Raises:
         RequestError: no such model, or not a size of memory or of a vocabulary.
@@ -238,11 +241,10 @@ def fit(model: AnyPath, memory: int | str, context: int = 1024, vocabulary: str 
     from prune.gguf_model import GgufModel
     from prune.vocabulary.choose import rows_of
     from prune.vocabulary.selection import Amount
-    from runtime.measure.memory import parse_memory
 
-    size = memory if isinstance(memory, int) else parse_memory(memory, "slimmoe.fit(MODEL, '8GiB')")
     known = GgufModel(Path(model)) if Path(model).suffix == ".gguf" else Checkpoint(Path(model))
-    return run(known, size, context, Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0)
+    tokens = Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0
+    return run(known, as_bytes(memory), context, tokens, as_bytes(vram) if vram else None)
 
 
 def export(

@@ -26,6 +26,13 @@ def as_pair(pair: AnyPair) -> Pair:
     return pair if isinstance(pair, Pair) else parse_pair(pair)
 
 
+def as_bytes(memory: int | str) -> int:
+    """A size of memory as it may be given: bytes, or a text such as ``8GiB``."""
+    from runtime.measure.memory import parse_memory
+
+    return memory if isinstance(memory, int) else parse_memory(memory, "slimmoe.fit(MODEL, '8GiB')")
+
+
 def as_prompt(prompt: AnyPrompt | None) -> PromptTemplate | None:
     """A prompt as it may be given: a text, a file's name, or None for the model's own."""
     return parse_prompt(prompt) if isinstance(prompt, str) else prompt

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.engines.llama_graph import ExpertMask, GraphWatch
-from runtime.engines.llama_library import library
+from runtime.engines.llama_library import library, use_devices
 
 
 @contextlib.contextmanager
@@ -17,6 +17,7 @@ def _context(file: Path, watch: GraphWatch) -> Iterator[int]:
     lib = library()
     params = lib.llama_model_default_params()
     params.n_gpu_layers, params.load_mtp = 0, True
+    use_devices(params)
     model = lib.llama_model_load_from_file(os.fsencode(file), params)
     assert model, file
     params = lib.llama_context_default_params()

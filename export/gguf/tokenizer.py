@@ -180,6 +180,7 @@ def _vocabulary(path: Path) -> Iterator[tuple[Any, Any]]:
     library = llama_library.library()
     params = library.llama_model_default_params()
     params.vocab_only = True
+    llama_library.use_devices(params)
     model = library.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         raise WorkError("llama.cpp cannot load the vocabulary that its converter wrote.")

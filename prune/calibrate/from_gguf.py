@@ -23,6 +23,7 @@ from prune.calibrate.stats import LayerStats, Routing, Stats
 from prune.conversations import LONGEST, Conversation, about_text, make_conversations, up_to
 from prune.gguf_model import GgufModel
 from runtime.engines.llama import BATCH, LlamaEngine
+from runtime.engines.offload import Offload
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
@@ -39,6 +40,7 @@ def calibrate_gguf(
     quiet: bool = False,
     threads: int | None = None,
     prompt: PromptTemplate | None = None,
+    offload: Offload | None = None,
 ) -> Stats:
     """Statistics of a GGUF model on a corpus.
 
@@ -46,6 +48,7 @@ def calibrate_gguf(
         limit: stop after this many tokens; None: the whole corpus.
         output: where to write the statistics. The run then resumes. None: nothing is written, nothing resumes.
         prompt: how the model is asked; default: as the file says, or as is known of such a model.
+        offload: what goes to a device; default: as much as a GPU has memory for.
 
     Raises:
         RequestError: an unreadable corpus, not a GGUF file of a mixture of experts, or one that cannot be observed.
@@ -55,7 +58,8 @@ def calibrate_gguf(
     path = Path(path)
     model, segments = GgufModel(path), read_segments(corpus, pair)
     moe_layers = model.moe_layers
-    engine = LlamaEngine(path, threads, max(BATCH, LONGEST), True, mapped=True, watched=True, sequences=SEQUENCES)
+    options = {"mapped": True, "watched": True, "sequences": SEQUENCES, "offload": offload}
+    engine = LlamaEngine(path, threads, max(BATCH, LONGEST), True, **options)
     with contextlib.closing(engine):
         engine.template = engine.template.asked(prompt)
         texts = make_conversations(engine.template, lambda texts: [engine.encode(t) for t in texts], segments, pair)
@@ -75,7 +79,7 @@ def calibrate_gguf(
                 _run(engine, observer, work, side, key, bar.update)
             calibration = about_text(corpus, segments, conversations, engine.template.asking) | {
                 "engine": engine.name,
-                "device": "gpu" if engine.on_gpu else "cpu",
+                "device": "gpu" if engine.placement.on_gpu else "cpu",
                 "dtype": _weights_type(model),
                 "processes": 1,
                 "seconds": round(time.perf_counter() - started, 2),

@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from runtime.engines.base import Engine, Generation, NoRoom, PromptTooLong, Request
+from runtime.engines.offload import Offload
 from runtime.engines.threads import Threads, active_bytes, default_threads
 from runtime.errors import RequestError
 from runtime.text.prompt_templates import PromptTemplate
 
-__all__ = ["Engine", "Generation", "NoRoom", "PromptTooLong", "Request", "open_engine"]
+__all__ = ["Engine", "Generation", "NoRoom", "Offload", "PromptTooLong", "Request", "open_engine"]
 
 
 def open_engine(
@@ -17,6 +18,7 @@ def open_engine(
     context: int | None = None,
     exact: bool = False,
     prompt: PromptTemplate | None = None,
+    offload: Offload | None = None,
 ) -> Engine:
     """Load a GGUF file or an ONNX folder with the engine that runs it.
 
@@ -28,9 +30,11 @@ def open_engine(
             caches that grow with the texts.
         exact: for comparisons: float32 KV cache and no flash attention.
         prompt: how the model is asked; default: as the artefact says, or as is known of such a model.
+        offload: where it is computed. By default as much of a GGUF file as a GPU has memory for goes there; an ONNX folder
+            stays on the processor.
 
     Raises:
-        RequestError: there is no such artefact, or it is of neither kind.
+        RequestError: there is no such artefact, it is of neither kind, or there is no such device for it.
         WorkError: it is damaged, or the engine's library is missing.
     """
     artefact = Path(artefact)
@@ -44,13 +48,24 @@ def open_engine(
     if artefact.suffix == ".gguf":
         from runtime.engines.llama import LlamaEngine
 
-        engine = LlamaEngine(artefact, chosen.count, context, exact)
-        if engine.on_gpu:
+        engine = LlamaEngine(artefact, chosen.count, context, exact, offload=offload)
+        if engine.placement.device:
             chosen = replace(chosen, workers=1)
     else:
         from runtime.engines.onnx import OnnxEngine
 
-        engine = OnnxEngine(artefact, chosen.count, context)
+        device = None
+        if offload and (offload.gpu_layers != "auto" or offload.cpu_experts != "auto"):
+            raise RequestError(
+                f"{artefact} is for ONNX Runtime, which cannot split a model by layers.",
+                next_command="the same without --gpu-layers and --cpu-experts, or with a GGUF file",
+            )
+        if offload and offload.device.lower() not in ("auto", "cpu"):  # never by itself: it has run on no card yet
+            from runtime.engines.onnx_device import find_onnx_device
+
+            device = find_onnx_device(offload.device)
+            chosen = replace(chosen, workers=1)
+        engine = OnnxEngine(artefact, chosen.count, context, device)
     engine.thread_choice = chosen
     engine.template = engine.template.asked(prompt)
     return engine

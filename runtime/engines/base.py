@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -165,8 +165,18 @@ class Engine(Writer, Protocol):
     name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
     threads: int
     thread_choice: Threads  # the same with the reason, and how many batches in threads of their own are faster than one
-    buffers: dict[str, int]  # bytes of weights_bytes, kv_cache_bytes and compute_bytes; those that the engine knows
+    buffers: dict[str, int]  # weights_bytes, kv_cache_bytes, compute_bytes in the machine's memory, as far as known
     pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
+
+    @property
+    def on_device(self) -> dict[str, Any]:
+        """Keys of a bench row about a device and what lies there; empty: the processor computes all."""
+        ...
+
+    @property
+    def where(self) -> str:
+        """The device, what it has of the model, and why; empty: the processor computes all."""
+        ...
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray:
         """Logits [T, vocabulary] (float32) of one sequence from an empty cache."""

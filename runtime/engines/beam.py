@@ -49,7 +49,7 @@ class BeamSearch:
         if self._batch.places < width:
             places = self._batch.places
             self.close()
-            raise RequestError(f"Memory has room for {places} of {width} beams.", next_command=f"--beam {places}")
+            raise RequestError(f"There is room for {places} of {width} beams.", next_command=f"--beam {places}")
         return self._batch
 
     def run(self, request: Request, is_cancelled: Callable[[], bool] = lambda: False) -> Generation:

@@ -14,12 +14,16 @@ from runtime.engines import llama_library
 from runtime.engines.base import FIRST_ROOM, PLACES
 from runtime.engines.cache_room import FIRST_CACHE, check_room, first_room, grown, places_for, scaled
 from runtime.engines.decoding import Stepper, first_of_thoughts
+from runtime.engines.devices import free_bytes
 from runtime.engines.llama_batch import LlamaBatch, Row, fill
 from runtime.engines.llama_graph import GraphWatch, Watcher
-from runtime.engines.llama_library import load_model, reason
+from runtime.engines.llama_library import reason
+from runtime.engines.llama_load import load_model
 from runtime.engines.llama_vocabulary import LlamaVocabulary
+from runtime.engines.offload import Offload, placements
 from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
+from runtime.formats.gguf_file import check_gguf
 from runtime.machine import usable_cores
 from runtime.text.prompts import ChatTemplate, named_tokens
 
@@ -27,7 +31,7 @@ BATCH = 512  # tokens that one call evaluates
 
 
 class LlamaEngine(Stepper):
-    """A GGUF file loaded by llama.cpp (see ``Engine``). With a GPU all layers go there.
+    """A GGUF file loaded by llama.cpp (see ``Engine``).
 
     Args:
         context: tokens of prompt and output together; None: as many as the model knows, with a cache that grows with the texts.
@@ -35,9 +39,11 @@ class LlamaEngine(Stepper):
         watched: ``watch`` will be called.
         sequences: as many may ``evaluate`` get at once.
         overrides: integer metadata to use in the place of the file's.
+        offload: what goes to a device; by default as much as a GPU has memory for.
 
     Raises:
-        WorkError: the library is missing, or the file is damaged or of an architecture that it does not know.
+        RequestError: there is no such device.
+        WorkError: the library is missing, memory is, or the file is damaged or of an architecture that it does not know.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class LlamaEngine(Stepper):
         watched: bool = False,
         sequences: int = 1,
         overrides: Mapping[str, int] | None = None,
+        offload: Offload | None = None,
     ) -> None:
         self._model = self._context = None
         self._is_open = False
@@ -58,20 +65,21 @@ class LlamaEngine(Stepper):
         self.name = f"llama.cpp {importlib.metadata.version('llama_cpp_python')}"
         self.threads = threads or usable_cores()
         self.thread_choice = Threads(self.threads, 1, "")
-        llama_library.errors.clear()
-        llama_library.buffers.clear()
-        self._model = load_model(artefact, mapped, overrides or {})
-        self._is_open, self._users = True, 1  # who uses the model: this engine and its batches
-        self.context = context or lib.llama_model_n_ctx_train(self._model) or FIRST_CACHE
-        self._room = self.context if context else first_room(self.context)
-        self.buffers: dict[str, int] = {}
         self._watch = GraphWatch(lib) if watched else None  # its callback must live as long as the context
         self._params = self._context_params(exact, sequences)
-        try:
-            self._start(self._room)
-        except WorkError:
-            self.close()
-            raise
+        check_gguf(artefact)
+        tokens = max(context or 0, (PLACES + 1) * FIRST_ROOM)  # of one sequence alone, or of a first batch
+        for self.placement in placements(offload or Offload(), artefact, tokens, 4 if exact else 2):
+            try:
+                self._load(artefact, mapped, overrides or {}, context)
+                break
+            except WorkError:
+                self.close()
+                if not llama_library.lacked_memory():
+                    raise
+                failed = self.placement
+        else:
+            raise WorkError(f"{artefact} cannot be loaded with {failed}: {reason()}")
         self._vocab = vocabulary = LlamaVocabulary(lib, self._model, self._metadata("tokenizer.ggml.pre"))
         self._vocabulary = vocabulary.size
         self.pruned_for = self._metadata("slimmoe.pair")
@@ -80,6 +88,21 @@ class LlamaEngine(Stepper):
         ends = (vocabulary.encode(end) for end in self.template.ends_of_turn(vocabulary.special))
         self._turn_ends = {ids[0] for ids in ends if len(ids) == 1}
         self.first_of_thoughts = first_of_thoughts(vocabulary.encode)
+
+    def _load(self, artefact: Path, mapped: bool, overrides: Mapping[str, int], context: int | None) -> None:
+        """Load the model where ``placement`` has it, and start its first cache."""
+        llama_library.errors.clear()
+        llama_library.buffers.clear()
+        device, self.device_free = self.placement.device, ()
+        before = free_bytes(device.handle) if device else 0
+        self._model = load_model(artefact, mapped, overrides, self.placement)
+        self._is_open, self._users = True, 1  # who uses the model: this engine and its batches
+        self.context = context or self._lib.llama_model_n_ctx_train(self._model) or FIRST_CACHE
+        self.buffers: dict[str, int] = {}
+        self.device_buffers: dict[str, int] = {}
+        self._start(self.context if context else first_room(self.context))
+        if device:
+            self.device_free = before, free_bytes(device.handle)
 
     def _context_params(self, exact: bool, sequences: int) -> Any:
         params = self._lib.llama_context_default_params()
@@ -97,7 +120,9 @@ class LlamaEngine(Stepper):
     def _start(self, room: int) -> None:
         """Make the cache for ``room`` tokens, and all that belongs to it."""
         self._room, self._context = room, self._new_context(room)
-        self.buffers = self.buffers | llama_library.buffers
+        device = self.placement.device
+        here, there = llama_library.buffers_of(device.name if device else None)
+        self.buffers, self.device_buffers = self.buffers | here, self.device_buffers | there
         self._memory = self._lib.llama_get_memory(self._context)
         self._rows: dict[int, np.ndarray] = {}  # views of llama.cpp's logits, by address
         self._next_id = (ctypes.c_int32 * 1)()  # what a step's batch points to
@@ -117,7 +142,7 @@ class LlamaEngine(Stepper):
         return context
 
     def _cache_bytes(self, room: int) -> int:
-        """Of a cache for ``room`` tokens of one sequence."""
+        """In the machine's memory, of a cache for ``room`` tokens of one sequence."""
         return scaled(self.buffers.get("kv_cache_bytes", 0), self._room, room, not self.joins_sequences)
 
     def batch(self, places: int = PLACES, room: int = FIRST_ROOM) -> LlamaBatch:
@@ -178,9 +203,12 @@ class LlamaEngine(Stepper):
         return not (lib.llama_model_is_recurrent(self._model) or lib.llama_model_is_hybrid(self._model))
 
     @property
-    def on_gpu(self) -> bool:
-        """Whether this build of llama.cpp has a GPU to compute on."""
-        return llama_library.on_gpu()
+    def where(self) -> str:
+        return str(self.placement) if self.placement.device else ""
+
+    @property
+    def on_device(self) -> dict[str, Any]:
+        return self.placement.row(self.device_free, self.device_buffers)
 
     def watch(self, watcher: Watcher) -> contextlib.AbstractContextManager[None]:
         """Within it, ``watcher`` sees every graph that is evaluated (runtime/engines/llama_graph.py)."""

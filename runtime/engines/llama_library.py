@@ -1,4 +1,4 @@
-"""llama.cpp's library through llama_cpp's ctypes layer, the models it loads, and what it logs: errors, and sizes of buffers."""
+"""llama.cpp's library through llama_cpp's ctypes layer, and what it logs: errors, and sizes of buffers."""
 
 import contextlib
 import ctypes
@@ -9,24 +9,19 @@ import re
 import sys
 import types
 from collections import deque
-from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from runtime.errors import WorkError
-from runtime.formats.gguf_file import check_gguf
 from runtime.llama_paths import GET_LIBRARY, HOME
-from runtime.machine import memory_left
 
-_ROOM = 1.1  # bytes of memory for each byte of the file: the cache and what is computed, too
-_PLAIN = (0, 1, 32)  # general.file_type of F32, F16 and BF16
 _INFO, _ERROR = 2, 4  # ggml's log levels
-_BUFFER = re.compile(r" (model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
+_BUFFER = re.compile(r"(\S+) +(model|KV|RS|compute|output) buffer size = +([\d.]+) MiB")
 _PARTS = {"model": "weights_bytes", "KV": "kv_cache_bytes", "RS": "kv_cache_bytes"}  # RS: recurrent layers' state
 
 errors: deque[str] = deque(maxlen=20)  # llama.cpp's last error lines
-buffers: dict[str, int] = {}  # bytes by part, as llama.cpp logs them while it loads: no function tells them
+# Bytes by the name of a buffer's kind (CPU, CUDA0) and part, as llama.cpp logs them while it loads: no function tells them.
+buffers: dict[tuple[str, str], int] = {}
 GAVE_UP = "llama.cpp gave up:"
 _callbacks: list[Any] = []  # the library calls them as long as the process lives: Python must not collect them
 
@@ -72,8 +67,8 @@ def library() -> Any:
         if level == _ERROR:
             errors.append(text.decode(errors="replace").strip())
         elif level == _INFO and (found := _BUFFER.search(text.decode(errors="replace"))):
-            part = _PARTS.get(found[1], "compute_bytes")
-            buffers[part] = buffers.get(part, 0) + round(float(found[2]) * 2**20)
+            key = found[1], _PARTS.get(found[2], "compute_bytes")
+            buffers[key] = buffers.get(key, 0) + round(float(found[3]) * 2**20)
 
     _callbacks.append(bindings.llama_log_callback(log))
     bindings.llama_log_set(_callbacks[-1], None)
@@ -84,39 +79,21 @@ def library() -> Any:
     return bindings
 
 
-def on_gpu() -> bool:
-    """Whether this build of llama.cpp has a GPU to compute on."""
-    return bool(library().llama_supports_gpu_offload())
+def use_devices(params: Any, *handles: int) -> None:
+    """Let a model that is loaded with ``params`` see these devices beside the processor; without this it sees all there are."""
+    ended = (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
+    params.devices = ctypes.cast(ended, ctypes.c_void_p)
 
 
-def load_model(artefact: Path, mapped: bool, overrides: Mapping[str, int]) -> Any:
-    """Map the file, or read it where ggml rearranges the weights for the CPU: mapped, they would be held twice.
-
-    Weights larger than the memory there is stay in the file, which is slow and gets nobody killed.
-
-    Args:
-        mapped: leave the weights in the file, whatever their type.
-        overrides: integer metadata to use in the place of the file's.
-
-    Raises:
-        WorkError: the file is damaged, or of an architecture that llama.cpp does not know.
-    """
-    lib, file = library(), check_gguf(artefact)
-    plain = file.get("general.file_type") in _PLAIN
-    mapped = mapped or _ROOM * sum(part.stat().st_size for part in file.parts) > memory_left()
-    params = lib.llama_model_default_params()
-    params.n_gpu_layers = -1 if on_gpu() else 0
-    params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if plain or on_gpu() or mapped else lib.LLAMA_LOAD_MODE_NONE
-    params.use_extra_bufts = not mapped  # the rearranged weights
-    if overrides:
-        entries = (lib.llama_model_kv_override * (len(overrides) + 1))()  # an empty key ends them
-        for entry, (key, value) in zip(entries, overrides.items(), strict=False):
-            entry.tag, entry.key, entry.value.val_i64 = lib.LLAMA_KV_OVERRIDE_TYPE_INT, key.encode(), value
-        params.kv_overrides = entries
-    model = lib.llama_model_load_from_file(os.fsencode(file.parts[0]), params)
-    if not model:
-        raise WorkError(f"{artefact} cannot be loaded by llama.cpp: {reason()}")
-    return model
+def buffers_of(device: str | None) -> tuple[dict[str, int], dict[str, int]]:
+    """What was logged, by part: bytes in the machine's memory, and those on the device of that name."""
+    host: dict[str, int] = {}
+    there: dict[str, int] = {}
+    for (name, part), size in buffers.items():
+        on_device = device is not None and name.startswith(device) and not name.endswith("_Host")
+        where = there if on_device else host
+        where[part] = where.get(part, 0) + size
+    return host, there
 
 
 def reason() -> str:
@@ -124,3 +101,8 @@ def reason() -> str:
     if not errors:
         return "no reason was given."
     return errors[0].partition(": ")[2].removeprefix("error loading model: ").rstrip(".") + "."
+
+
+def lacked_memory() -> bool:
+    """Whether what was logged last is that memory could not be had."""
+    return any(re.search(r"allocat|out of memory|OutOfDeviceMemory", line) for line in errors)

@@ -4,6 +4,7 @@ The key-value cache is allocated for the whole sequence and bound as both past a
 has the cache's length while decoding: what is not written yet counts as padding on the right.
 """
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engines.base import FIRST_ROOM, PLACES
+from runtime.engines.base import FIRST_ROOM, PLACES, Batch
 from runtime.engines.cache_room import check_room, first_room, grown, places_for, scaled
 from runtime.engines.decoding import Stepper, first_of_thoughts
+from runtime.engines.devices import Device
 from runtime.engines.onnx_batch import OnnxBatch
 from runtime.engines.onnx_check import run_self_test
-from runtime.engines.onnx_load import STATES, empty_cache, failed_run, load_session, prefill, present_name
+from runtime.engines.onnx_device import SingleBatch, device_cache
+from runtime.engines.onnx_load import STATES, cache_shapes, empty_cache, failed_run, load_session, prefill, present_name
 from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import end_ids, graph_file, longest_text, read_json
@@ -30,11 +33,18 @@ from runtime.text.tokenizer_file import load_tokenizer
 class OnnxEngine(Stepper):
     """An ONNX folder, or one graph in its ``onnx/``; see ``runtime.engines.Engine``."""
 
-    def __init__(self, artefact: Path, threads: int | None = None, context: int | None = None) -> None:
+    def __init__(
+        self,
+        artefact: Path,
+        threads: int | None = None,
+        context: int | None = None,
+        device: Device | None = None,
+    ) -> None:
         """Load the graph.
 
         Args:
             context: tokens of prompt and output together; None: as many as the model knows, with a cache that grows.
+            device: that computes beside the processor (runtime/engines/onnx_device.py).
 
         Raises:
             RequestError: there is no graph, or no tokenizer beside it.
@@ -61,7 +71,8 @@ class OnnxEngine(Stepper):
         self._special = special_of(self._tokenizer)
         self.ends = frozenset([*stated, *turn_end_ids(self.template, self._tokenizer)])
         self.first_of_thoughts = first_of_thoughts(self._encode)
-        self._session: Any = load_session(path, self.threads)
+        self._device = device
+        self._session: Any = load_session(path, self.threads, device=device)
         inputs = [value.name for value in self._session.get_inputs()]
         past = [name for name in inputs if name.startswith(("past_key_values.", *STATES))]
         unknown = set(inputs) - {"input_ids", "attention_mask", *past}
@@ -69,6 +80,9 @@ class OnnxEngine(Stepper):
         if unknown or not past or "num_logits_to_keep" not in optional:
             sentence = f"{path} has other inputs than this engine knows: {', '.join(inputs)}."
             raise WorkError(sentence, next_command="pip install -U slimmoe")
+        if device and any(name.startswith(STATES) for name in past):
+            sentence = f"{path} has layers that keep a state, which are computed on the processor only."
+            raise RequestError(sentence, next_command="the same with --device cpu")
         widths = [value.shape[-1] for value in self._session.get_outputs() if value.name == "logits" and value.shape]
         if not widths or not isinstance(widths[0], int):
             raise WorkError(f"{path} has no logits of a known width.", next_command=f"slimmoe onnx DIR -o {folder}")
@@ -76,6 +90,12 @@ class OnnxEngine(Stepper):
         self.context = min(context or sys.maxsize, longest_text(config))
         weights = sum(file.stat().st_size for file in (path, *path.parent.glob(f"{path.name}_data*")))
         self.buffers = {"weights_bytes": weights}
+        self.on_device: dict[str, Any] = {}
+        self.where = ""
+        if device:
+            self.where = (
+                f"{device.name} ({device.description}, {device.kind}) computes what it has operators for: asked for"
+            )
         self._start(first_room(self.context) if context is None else self.context)
         run_self_test(path, self)
 
@@ -86,24 +106,36 @@ class OnnxEngine(Stepper):
         self._token = np.zeros((1, 1), np.int64)
         self._one = np.ones(1, np.int64)
         self._logits = np.zeros((1, 1, self._vocabulary), np.float32)
-        self._cache = empty_cache(self._session, room)
-        self.buffers = self.buffers | {"kv_cache_bytes": sum(values.nbytes for values in self._cache.values())}
         self._binding: Any = self._session.io_binding()
-        for name, values in self._cache.items():
-            self._bind(name, values)
-            self._bind_output(present_name(name), values)
+        if self._device:
+            shapes = cache_shapes(self._session, room)
+            self._cache = device_cache(self._device, shapes)
+            for name, values in self._cache.items():
+                self._binding.bind_ortvalue_input(name, values)
+                self._binding.bind_ortvalue_output(present_name(name), values)
+            size = 4 * sum(map(math.prod, shapes.values()))
+            place = {"device": self._device.name, "backend": self._device.backend}
+            self.on_device = {**place, "device_kv_cache_bytes": size}
+        else:
+            self._cache = empty_cache(self._session, room)
+            for name, values in self._cache.items():
+                self._bind(name, values)
+                self._bind_output(present_name(name), values)
+            size = sum(values.nbytes for values in self._cache.values())
+            self.buffers = self.buffers | {"kv_cache_bytes": size}
+        self._kv_cache_bytes = size
         self._bind("num_logits_to_keep", self._one)
         self._bind_output("logits", self._logits)
 
     def _cache_bytes(self, room: int) -> int:
         """Of a cache for ``room`` tokens of one sequence."""
-        return scaled(
-            self.buffers["kv_cache_bytes"], self._room, room, any(name.startswith(STATES) for name in self._cache)
-        )
+        return scaled(self._kv_cache_bytes, self._room, room, any(name.startswith(STATES) for name in self._cache))
 
-    def batch(self, places: int = PLACES, room: int = FIRST_ROOM) -> OnnxBatch:
-        """Several sequences on the same session; see ``Engine``."""
+    def batch(self, places: int = PLACES, room: int = FIRST_ROOM) -> Batch:
+        """Several sequences on the same session, on a device one at a time; see ``Engine``."""
         room = min(room, self.context)
+        if self._device:
+            return SingleBatch(self, room)
         return OnnxBatch(self._session, self._vocabulary, places_for(places, room, self._cache_bytes(room)), room)
 
     def encode(self, text: str) -> list[int]:
@@ -136,7 +168,8 @@ class OnnxEngine(Stepper):
     def prefill(self, token_ids: Sequence[int], room: int) -> np.ndarray:
         if room > self._room:
             larger = grown(self._room, room, self.context)
-            check_room(room, self._cache_bytes(larger))
+            if not self._device:
+                check_room(room, self._cache_bytes(larger))
             self._start(larger)
         for name, values in self._cache.items():
             if name.startswith(STATES):  # no mask hides what is left in it

@@ -95,6 +95,7 @@ class Tested(Protocol):
 
     name: str
     context: int
+    where: str
 
     def logits(self, token_ids: Sequence[int]) -> np.ndarray: ...
 
@@ -123,6 +124,9 @@ def run_self_test(path: Path, engine: Tested) -> None:
         f"{engine.name} answers otherwise with {path} than {test.runtime} did when it was written: its logits are off "
         f"by {max(found):.2g} of their spread"
     )
+    if engine.where:
+        sentence = f"{sentence} ({test.tolerance:g} is allowed): {engine.where.split()[0]} computes it wrongly."
+        raise WorkError(sentence, next_command="the same with --device cpu")
     if engine.name != test.runtime:
         remedy = f"pip install {test.runtime.replace(' ', '==')}"
         raise WorkError(f"{sentence} ({test.tolerance:g} is allowed).", next_command=remedy)

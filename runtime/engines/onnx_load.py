@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.engines.devices import Device
 from runtime.errors import WorkError
 from runtime.formats.model_folder import own_file
 
@@ -78,10 +79,11 @@ def _int8_activations() -> Iterator[None]:
             del os.environ[_QMOE]
 
 
-def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
+def load_session(path: Path, threads: int, prepacked: bool = True, device: Device | None = None) -> Any:
     """An ``onnxruntime.InferenceSession`` of a graph that slimmoe wrote.
 
     Args:
+        device: computes what it has operators for; the processor the rest.
         prepacked: rearrange the weights in memory for the fastest kernels. Without, they stay in the mapped file, and
             the kernels are others: those for 4-bit weights then compute in float32 throughout.
 
@@ -98,19 +100,24 @@ def load_session(path: Path, threads: int, prepacked: bool = True) -> Any:
     options.log_severity_level = 4  # failures come as exceptions
     if not prepacked:
         options.add_session_config_entry("session.disable_prepacking", "1")
+    if device:
+        options.add_provider_for_devices([device.handle], {})
+    providers = None if device else ["CPUExecutionProvider"]  # devices and names of providers exclude each other
     try:
         with _int8_activations():
-            session = ort.InferenceSession(
-                path,
-                options,
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,  # which prints, and tries the same again
-            )
+            # The fallback prints, and tries the same again.
+            session = ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
         producer = session.get_modelmeta().producer_name
         for each in (*session.get_inputs(), *session.get_outputs(), *session.get_overridable_initializers()):
             _ = each.name, each.shape  # text in a damaged graph may be none
     except Exception as error:
-        raise _refusal(path, str(error), ort.__version__) from None
+        refusal = _refusal(path, str(error), ort.__version__)
+        if device and _UPGRADE in (refusal.next_command or ""):  # no fault of the file's that is known
+            reason = " ".join(str(error).split())[-200:]
+            refusal = WorkError(
+                f"{device.name} cannot run {path} ({reason}).", next_command="the same with --device cpu"
+            )
+        raise refusal from None
     if producer != PRODUCER:
         sentence = f"{path} was written by {producer or 'another program'}; this engine runs graphs of slimmoe only."
         raise WorkError(sentence, next_command="slimmoe onnx DIR -o DIR")
@@ -122,8 +129,12 @@ def present_name(past: str) -> str:
     return past.replace("past_key_values", "present").replace("past_", "present_")
 
 
-def empty_cache(session: Any, context: int, sequences: int = 1) -> dict[str, np.ndarray]:
-    """Zeros for every input that carries the state of some sequences, each with room for ``context`` tokens."""
+def cache_shapes(session: Any, context: int, sequences: int = 1) -> dict[str, list[int]]:
+    """Of every input that carries the state of some sequences, each with room for ``context`` tokens.
+
+    Raises:
+        WorkError: the graph has sizes of another kind.
+    """
     sizes: dict[Any, int] = {"batch_size": sequences, "past": context}
     past = [value for value in session.get_inputs() if value.name.startswith("past_")]
     unknown = {
@@ -137,7 +148,16 @@ def empty_cache(session: Any, context: int, sequences: int = 1) -> dict[str, np.
             f"The graph has sizes that this engine does not know ({', '.join(sorted(unknown))}): another version wrote it.",
             next_command=_AGAIN,
         )
-    shapes = {each.name: [sizes[size] if isinstance(size, str) else size for size in each.shape] for each in past}
+    return {each.name: [sizes[size] if isinstance(size, str) else size for size in each.shape] for each in past}
+
+
+def empty_cache(session: Any, context: int, sequences: int = 1) -> dict[str, np.ndarray]:
+    """Zeros of these shapes.
+
+    Raises:
+        WorkError: the graph has sizes of another kind, or larger than any memory.
+    """
+    shapes = cache_shapes(session, context, sequences)
     try:
         return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     except (ValueError, MemoryError):

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runtime.engines import Generation, open_engine
+from runtime.engines import Generation, Offload, open_engine
 from runtime.errors import SlimmoeError, WorkError
 from runtime.formats.artefact import describe, files_of
 from runtime.machine import OtherLoad, processor, usable_cores
@@ -42,16 +42,18 @@ def translate_all(
     threads: int,
     segments: int | None,
     prompt: PromptTemplate | None = None,
+    offload: Offload | None = None,
 ) -> dict[str, Any]:
     """Load and translate in this process, whose memory is watched from outside; see ``bench`` for what is added."""
     started = time.perf_counter()
-    with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
+    with contextlib.closing(open_engine(artefact, threads, prompt=prompt, offload=offload)) as engine:
         row: dict[str, Any] = {
             "engine": engine.name,
             "threads": engine.threads,
             "prompt": engine.template.asking.to_dict(),
             "load_seconds": round(time.perf_counter() - started, 3),
             **engine.buffers,
+            **engine.on_device,
         }
         engine.generate(speed.prompt_of(engine), speed.WRITE, stop=False)  # as much memory as any row's speed run takes
         if test is not None:
@@ -107,6 +109,7 @@ def bench(
     segments: int | None = None,
     reference: bool = True,
     prompt: PromptTemplate | None = None,
+    offload: Offload | None = None,
 ) -> Row:
     """Measure one artefact in child processes: one for quality and memory, then one for speed.
 
@@ -114,6 +117,7 @@ def bench(
         threads: default: all cores that this process may use, whatever else they do: numbers of two runs compare.
         reference: also time fewer threads, loading, and llama-bench (see ``runtime.measure.speed``).
         prompt: how the model is asked; default: as the artefact says.
+        offload: what goes to a device; default: as ``open_engine`` chooses.
 
     Returns:
         one row of bench.jsonl: scores with signatures and every hypothesis (see ``assess_quality``), tokens/s, load
@@ -128,11 +132,14 @@ def bench(
     if test is not None:
         comet.require()
     threads = threads or usable_cores()
-    timing = child("runtime.measure.speed", artefact, pair, threads=threads) + ([] if reference else ["--alone"])
+    placed = json.dumps(offload.to_dict()) if offload else None
+    timing = child("runtime.measure.speed", artefact, pair, threads=threads, offload=placed) + (
+        [] if reference else ["--alone"]
+    )
     with OtherLoad() as others:
         options = {"threads": threads, "test": test, "segments": segments}
         asked = json.dumps(prompt.to_dict()) if prompt else None
-        translated = run(child("runtime.measure.bench", artefact, pair, **options, prompt=asked))
+        translated = run(child("runtime.measure.bench", artefact, pair, **options, prompt=asked, offload=placed))
         told = parse_child_output(translated, artefact)
         timed = parse_child_output(run(timing), artefact)
     translations = told.pop("translations", None)
@@ -168,6 +175,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--segments", type=int)
     parser.add_argument("--prompt", type=lambda text: PromptTemplate.from_dict(json.loads(text)))
+    parser.add_argument("--offload", type=Offload.from_json)
     chosen = parser.parse_args()
     try:
         print(json.dumps(translate_all(**vars(chosen))))

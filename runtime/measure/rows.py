@@ -14,6 +14,7 @@ from runtime.errors import RequestError
 from runtime.formats.files import new_file
 from runtime.formats.provenance import FULL, Recovery, chain
 from runtime.formats.typed_json import Amount, Count, Positive, Share, Within, mismatch
+from runtime.measure.on_device import OnDevice
 
 FORMAT = "slimmoe-bench/1"  # rows without it are older, and are read
 Score = Annotated[float, Within(0, 100.001)]  # sacreBLEU's of equal texts may lie a rounding above 100
@@ -76,7 +77,7 @@ class AgainstUnpruned(TypedDict, total=False):
     base: str  # artefact of the unpruned row
 
 
-class Row(TypedDict, total=False):
+class Row(OnDevice, total=False):
     """One run of one artefact. Sizes are bytes, times seconds, speeds tokens per second."""
 
     format: str
@@ -245,7 +246,7 @@ def join_rows(path: Path, rows: list[Row]) -> list[Row]:
 
 def _identity(row: Row, folder: Path) -> tuple[Any, ...]:
     """What tells a run from others of a file in ``folder``."""
-    keys = ("type", "pair", "threads", "memory_limit_bytes", "test", "part")
+    keys = ("type", "pair", "threads", "memory_limit_bytes", "test", "part", "device", "gpu_layers", "cpu_experts")
     return artefact_path(row, folder).resolve(), *(row.get(key) for key in keys)
 
 

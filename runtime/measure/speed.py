@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.engines import Engine, Generation, open_engine
+from runtime.engines import Engine, Generation, Offload, open_engine
 from runtime.errors import SlimmoeError
 from runtime.formats.artefact import files_of
-from runtime.llama_paths import HOME
+from runtime.llama_paths import library_folder
 from runtime.machine import usable_cores
 from runtime.measure.memory_limit import drop_cache
 from runtime.processes import ends_with_us
@@ -27,7 +27,11 @@ SECONDS = float(os.environ.get("SLIMMOE_SPEED_SECONDS", "3"))  # tests, which ju
 TURN = 3  # repeats of llama-bench and of our own loop by turns, for at least so many seconds and turns
 TURN_SECONDS, TURNS = 4 * SECONDS, 4
 _SENTENCE = "The file could not be opened."
-_LLAMA_BENCH = HOME / "bin" / "llama-bench"
+
+
+def _llama_bench_path() -> Path:
+    """Of the library in use, which another one's would not compare with."""
+    return library_folder() / "llama-bench"
 
 
 def thread_counts(most: int) -> list[int]:
@@ -72,23 +76,37 @@ def measure_speed(engine: Engine, pair: Pair) -> dict[str, Any]:
     }
 
 
-def load_seconds(artefact: Path, threads: int) -> dict[str, float]:
+def load_seconds(artefact: Path, threads: int, offload: Offload | None = None) -> dict[str, float]:
     """Seconds to load with the file out of the page cache, and with it there; the engine's library is loaded already."""
     drop_cache(files_of(artefact))
     found = {}
     for name in ("load_cold_seconds", "load_warm_seconds"):
         started = time.perf_counter()
-        open_engine(artefact, threads).close()
+        open_engine(artefact, threads, offload=offload).close()
         found[name] = round(time.perf_counter() - started, 3)
     return found
 
 
-def llama_bench(artefact: Path, threads: int) -> dict[str, float]:
-    """Tokens/s of the fastest repeat by llama-bench of the same build, on the same file, threads and lengths."""
+def llama_bench(artefact: Path, engine: Engine) -> dict[str, float]:
+    """Tokens/s of the fastest repeat by llama-bench of the same build, on the same file, threads, device and lengths."""
+    place = engine.on_device
+    on_device = ["-dev", place["device"], "-ngl", str(place["gpu_layers"])] if place else []
+    on_device += ["-ncmoe", str(place["layers"] - place["gpu_layers"] + place["cpu_experts"])] if place else []
 
     def run(*lengths: str) -> float:
         first = files_of(artefact)[0]
-        command = [str(_LLAMA_BENCH), "-m", str(first), "-t", str(threads), "-r", str(TURN), "-o", "jsonl"]
+        command = [
+            str(_llama_bench_path()),
+            "-m",
+            str(first),
+            *on_device,
+            "-t",
+            str(engine.threads),
+            "-r",
+            str(TURN),
+            "-o",
+            "jsonl",
+        ]
         done = subprocess.run([*command, *lengths], capture_output=True, text=True, check=True, **ends_with_us())
         return max(json.loads(done.stdout.splitlines()[0])["samples_ts"])
 
@@ -113,7 +131,7 @@ def against_llama_bench(engine: Engine, artefact: Path) -> dict[str, float]:
     started = time.monotonic()
     while len(theirs) < TURNS or time.monotonic() - started < TURN_SECONDS:
         runs += [engine.generate(prompt, WRITE, stop=False) for _ in range(TURN)]
-        theirs.append(llama_bench(artefact, engine.threads))
+        theirs.append(llama_bench(artefact, engine))
     best = {name: max(told[name] for told in theirs) for name in theirs[0]}
     ours = {
         "prefill_share": PROMPT / min(run.prefill_seconds for run in runs),
@@ -123,7 +141,9 @@ def against_llama_bench(engine: Engine, artefact: Path) -> dict[str, float]:
     return {name: round(value, 3) for name, value in (best | shares).items()}
 
 
-def measure(artefact: Path, pair: Pair, threads: Sequence[int], reference: bool = True) -> dict[str, Any]:
+def measure(
+    artefact: Path, pair: Pair, threads: Sequence[int], reference: bool = True, offload: Offload | None = None
+) -> dict[str, Any]:
     """Speed by number of threads; the last one's is the row's own.
 
     Args:
@@ -131,13 +151,14 @@ def measure(artefact: Path, pair: Pair, threads: Sequence[int], reference: bool 
     """
     row: dict[str, Any] = {"speed": []}
     for count in threads:
-        with contextlib.closing(open_engine(artefact, count)) as engine:
+        with contextlib.closing(open_engine(artefact, count, offload=offload)) as engine:
             row["speed"].append(measure_speed(engine, pair))
-            if reference and count == threads[-1] and artefact.suffix == ".gguf" and _LLAMA_BENCH.exists():
+            comparable = artefact.suffix == ".gguf" and engine.on_device.get("backend") != "RPC"
+            if reference and count == threads[-1] and comparable and _llama_bench_path().exists():
                 row["llama_bench"] = against_llama_bench(engine, artefact)
     own = row["speed"][-1]
     row |= {name: own[name] for name in ("prefill_tokens_per_second", "decode_tokens_per_second", "scatter")}
-    return row | (load_seconds(artefact, threads[-1]) if reference else {})
+    return row | (load_seconds(artefact, threads[-1], offload) if reference else {})
 
 
 if __name__ == "__main__":
@@ -146,9 +167,10 @@ if __name__ == "__main__":
     parser.add_argument("--pair", type=parse_pair, required=True)
     parser.add_argument("--threads", type=int, default=usable_cores(), help="and fewer")
     parser.add_argument("--alone", action="store_true", help="with these threads only, and nothing beside")
+    parser.add_argument("--offload", type=Offload.from_json)
     chosen = parser.parse_args()
     counts = [chosen.threads] if chosen.alone else thread_counts(chosen.threads)
     try:
-        print(json.dumps(measure(chosen.artefact, chosen.pair, counts, reference=not chosen.alone)))
+        print(json.dumps(measure(chosen.artefact, chosen.pair, counts, not chosen.alone, chosen.offload)))
     except SlimmoeError as failure:
         sys.exit(failure.sentence)

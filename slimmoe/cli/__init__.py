@@ -11,6 +11,7 @@ from slimmoe.cli.asking import asking
 from slimmoe.cli.device import device
 from slimmoe.cli.doctor import health
 from slimmoe.cli.exporting import exporting
+from slimmoe.cli.offloading import offloading
 from slimmoe.cli.planning import planning
 from slimmoe.cli.pruning import cutting
 from slimmoe.cli.serving import serving
@@ -34,6 +35,7 @@ for verbs in (
     translating,
     serving,
     device,
+    offloading,
     asking,
 ):  # in the order of the stages
     app.add_typer(verbs)

@@ -12,6 +12,7 @@ import typer
 from runtime.errors import as_typed, printable
 from runtime.text.pairs import Pair, parse_pair
 from runtime.text.prompt_templates import PromptTemplate, parse_prompt
+from slimmoe.cli.offloading import AllCpuExperts, CpuExperts, DeviceName, GpuLayers, tell_where
 
 if TYPE_CHECKING:  # loaded where something is printed: a translation has no need of it
     from rich.console import Console
@@ -83,23 +84,29 @@ def evaluate(
     test: Annotated[Path, typer.Option(help=TEST_HELP, show_default=False)] = DATA / "test",
     threads: Threads = None,
     prompt: Prompt = None,
+    device_name: DeviceName = "auto",
+    gpu_layers: GpuLayers = "auto",
+    cpu_experts: CpuExperts = "auto",
+    all_cpu_experts: AllCpuExperts = False,
     beam: Beam = 1,
     as_json: AsJson = False,
 ) -> None:
     """Score an artefact's translations: BLEU, chrF++ and failures."""
-    from runtime.engines import open_engine
+    from runtime.engines import Offload, open_engine
     from runtime.formats.artefact import find_artefact
     from runtime.measure.evaluate import evaluate
     from runtime.text.corpus import read_segments
     from runtime.translate.segments import known_pair
 
-    with contextlib.closing(open_engine(find_artefact(artefact), threads, prompt=prompt)) as engine:
+    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
+    with contextlib.closing(open_engine(find_artefact(artefact), threads, prompt=prompt, offload=offload)) as engine:
+        tell_where(engine)
         pair = pair or known_pair(engine)
         segments = read_segments(test, pair)
         result = evaluate(engine, pair, segments, beam=beam)
-        name, choice = engine.name, engine.thread_choice
+        name, choice, on_device = engine.name, engine.thread_choice, engine.on_device
     if as_json:
-        about = {"engine": name, "threads": choice.count, "workers": choice.workers}
+        about = {"engine": name, "threads": choice.count, "workers": choice.workers, **on_device}
         print(json.dumps(asdict(result) | about | {"artefact": str(artefact), "test": str(test)}))
         return
     say(f"chrF++ {result.chrf:.2f}  {result.chrf_signature}")
@@ -133,11 +140,16 @@ def bench(
     memory_limit: Annotated[
         list[str] | None, typer.Option(help="also time it within so much memory, as 2GiB; may be repeated (Linux)")
     ] = None,
+    device_name: DeviceName = "auto",
+    gpu_layers: GpuLayers = "auto",
+    cpu_experts: CpuExperts = "auto",
+    all_cpu_experts: AllCpuExperts = False,
 ) -> None:
     """Measure speed, memory and size, one process for each artefact."""
     from rich.markup import escape
     from rich.progress import Progress
 
+    from runtime.engines import Offload
     from runtime.formats.artefact import find_artefact
     from runtime.measure.bench import bench, busy_note
     from runtime.measure.bench_limited import bench_limited, parse_limits
@@ -151,13 +163,14 @@ def bench(
     pair = pair or known_pair_of(artefacts)
     if test is not None:
         read_segments(test, pair)  # a missing one is told before a model is loaded
+    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
     measured = []
 
     with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:
         task = progress.add_task("bench", total=len(artefacts))
         for artefact in artefacts:
             progress.update(task, description=escape(printable(f"bench {artefact}")))
-            row = keep_hypotheses(bench(artefact, pair, test, threads, prompt=prompt), output.parent)
+            row = keep_hypotheses(bench(artefact, pair, test, threads, prompt=prompt, offload=offload), output.parent)
             rows = [row, *bench_limited(row, limits)]
             join_rows(output, rows)
             measured += rows

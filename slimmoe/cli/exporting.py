@@ -12,6 +12,7 @@ from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import DATA, AsJson, Corpus, KnownPair, Output, Prompt, known_pair_of, say
 from slimmoe.cli.models import resolve
+from slimmoe.cli.offloading import AllCpuExperts, CpuExperts, DeviceName, GpuLayers
 from slimmoe.cli.planning import CALIBRATION, OwnCorpus
 
 exporting = typer.Typer()
@@ -141,11 +142,16 @@ def verify(
         Path | None, typer.Option(help="by which a GGUF file was cut from the one it is held against")
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="verify.json, to add the check to")] = None,
+    device_name: DeviceName = "auto",
+    gpu_layers: GpuLayers = "auto",
+    cpu_experts: CpuExperts = "auto",
+    all_cpu_experts: AllCpuExperts = False,
     as_json: AsJson = False,
 ) -> None:
     """Check that an artefact computes what its source computes."""
     from export.verification import add_to_record, read_record
     from export.verify import verify
+    from runtime.engines import Offload
     from runtime.errors import WorkError
     from runtime.formats.artefact import find_artefact
     from runtime.formats.kinds import kind_of
@@ -157,7 +163,9 @@ def verify(
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
     if kind_of(artefact) == "checkpoint":
         resolve(str(artefact))
-    result = verify(artefact, Path(against) if against.endswith(".gguf") else resolve(against), corpus, pair, plan)
+    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
+    other = Path(against) if against.endswith(".gguf") else resolve(against)
+    result = verify(artefact, other, corpus, pair, plan, offload)
     if output is not None:
         add_to_record(output, result)
     if as_json:

@@ -12,6 +12,7 @@ from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
 from slimmoe.cli.device import DATA, Output, PairOption, Prompt, console, say
 from slimmoe.cli.models import moe_model, resolve, warn_of_formats
+from slimmoe.cli.offloading import AllCpuExperts, CpuExperts, DeviceName, GpuLayers
 
 if TYPE_CHECKING:
     from prune.calibrate.stats import Stats
@@ -54,14 +55,25 @@ def calibrate(
         Path | None, typer.Option(help="an importance matrix by llama-imatrix: its counts, for frequency alone")
     ] = None,
     prompt: Prompt = None,
+    device_name: DeviceName = "auto",
+    gpu_layers: GpuLayers = "auto",
+    cpu_experts: CpuExperts = "auto",
+    all_cpu_experts: AllCpuExperts = False,
 ) -> None:
     """Sum up what each expert does on a pair's text: one pass over whole conversations.
 
     An interrupted run goes on where it was when the same command is given again. A GGUF file needs no torch.
     """
     from prune.calibrate.stats import Stats
+    from runtime.engines import Offload
 
+    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
     Stats.check_output(output)
+    if not model.endswith(".gguf") and offload != Offload():
+        raise RequestError(
+            "--device, --gpu-layers and --cpu-experts are for GGUF files: a checkpoint runs where PyTorch has a GPU.",
+            next_command="the same without them",
+        )
     if imatrix is not None:
         if any(option is not None for option in (tokens, stream, corpus, source, prompt)):
             raise RequestError(
@@ -92,7 +104,7 @@ def calibrate(
                 "--stream is for checkpoints: a GGUF file stays on disk anyway.",
                 next_command=f"slimmoe calibrate {model} --pair {pair} -o {output}",
             )
-        stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output, prompt=prompt), True
+        stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output, prompt=prompt, offload=offload), True
     else:
         folder = resolve(model)
         warn_of_formats(str(folder))

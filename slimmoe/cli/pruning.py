@@ -166,6 +166,9 @@ def recover(
 def fit(
     model: Annotated[str, typer.Argument(help="folder or Hugging Face id of the checkpoint, or a GGUF file")],
     memory: Annotated[str, typer.Option(help="of the whole machine, for example 8GiB")],
+    vram: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="of a GPU that has its own, 6GiB: split GGUF files over both")
+    ] = None,
     pair: PairOption = DEFAULT_PAIR,
     context: Annotated[int, typer.Option(min=1, help="tokens of prompt and translation to hold")] = 1024,
     vocabulary: Annotated[
@@ -177,13 +180,15 @@ def fit(
     from export.fit import fit, table
     from prune.vocabulary.choose import rows_of
     from prune.vocabulary.selection import Amount
+    from runtime.engines.split import MARGIN
     from runtime.errors import WorkError
     from runtime.measure.memory import parse_memory
 
     size = parse_memory(memory, "slimmoe fit MODEL --memory 8GiB")
     known = moe_model(model)
     tokens = Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0
-    found = fit(known, size, context, tokens)
+    card = parse_memory(vram, "slimmoe fit MODEL --memory 8GiB --vram 6GiB") if vram else None
+    found = fit(known, size, context, tokens, card)
     best = found.recommended
     if as_json:
         print(json.dumps(asdict(found) | {"model": model, "pair": str(pair), "context": context}))
@@ -192,14 +197,24 @@ def fit(
         say(
             f"{found.usable_bytes / 1e6:.0f} MB of {memory} are for the model, the rest for the system and other programs"
         )
+        if vram:
+            say(f"{MARGIN / 2**30:g} GiB of the card's {vram} are left to the screen and its driver")
         for sentence in dict.fromkeys(choice.refused for choice in found.choices if choice.refused):
             types = dict.fromkeys(choice.type for choice in found.choices if choice.refused == sentence)
             say(f"x {', '.join(types)}: {sentence}")
     if best is None:
         if all(choice.refused for choice in found.choices):
             raise WorkError(f"{model} cannot be made smaller here: {found.reason}.")
-        raise WorkError(f"{model} does not fit into {memory}: {found.reason}.")
+        both = f"{memory} and a card of {vram}" if vram else memory
+        raise WorkError(f"{model} does not fit into {both}: {found.reason}.")
     if not as_json:
+        whole = next(
+            (c for c in found.choices if c.fits and c.split and c.split.is_whole and c.type == best.type), None
+        )
+        if whole and best.split and not best.split.is_whole:
+            say(
+                f"from ratio {whole.ratio:g} on, the card holds all of it{'' if model.endswith('.gguf') else f' in {whole.type}'}"
+            )
         say(f"take ratio {best.ratio:g} and {best.type}: {found.reason}")
         if model.endswith(".gguf"):
             say(

@@ -10,6 +10,7 @@ import typer
 from runtime.errors import printable
 from runtime.text.pairs import parse_pair
 from slimmoe.cli.device import ARTEFACT_HELP, Threads
+from slimmoe.cli.offloading import AllCpuExperts, CpuExperts, DeviceName, GpuLayers
 
 serving = typer.Typer()
 
@@ -37,6 +38,10 @@ def serve(
     allow_origin: Annotated[
         list[str] | None, typer.Option(help="a page or extension that may ask, as moz-extension://...")
     ] = None,
+    device_name: DeviceName = "auto",
+    gpu_layers: GpuLayers = "auto",
+    cpu_experts: CpuExperts = "auto",
+    all_cpu_experts: AllCpuExperts = False,
     state: Annotated[
         Path | None,
         typer.Option(
@@ -46,6 +51,7 @@ def serve(
     verbose: Annotated[bool, typer.Option("--verbose", help="log each request: never its texts")] = False,
 ) -> None:
     """Translate for a browser and for programs that speak to LibreTranslate, OpenAI, DeepL or Apertium."""
+    from runtime.engines import Offload
     from runtime.measure.memory import parse_memory
     from slimmoe.server.app import Server
     from slimmoe.server.asked import Limits
@@ -54,12 +60,13 @@ def serve(
 
     found = find_models(models, [parse_pair(each) for each in pairs or []])
     most = parse_memory(memory, f"slimmoe serve {models[0]} --memory 4GiB") if memory else None
+    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
     rules = Rules(host, key, tuple(allow_host or ()), tuple(allow_origin or ()))
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(message)s"
     )
 
-    server = Server(Models(found, threads, most), rules, Limits(queue=queue), port, state)
+    server = Server(Models(found, threads, most, offload), rules, Limits(queue=queue), port, state)
     for model in found:
         print(printable(f"slimmoe: {model.name} translates {', '.join(map(str, model.pairs))}"), file=sys.stderr)
     print(server.address, flush=True)

@@ -13,8 +13,10 @@ from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
 from slimmoe.cli.device import ARTEFACT_HELP, AsJson, Beam, KnownPair, Prompt, Threads
 from slimmoe.cli.lines import MOST, Lines, translate_lines
+from slimmoe.cli.offloading import AllCpuExperts, CpuExperts, DeviceName, GpuLayers, tell_where
 
 if TYPE_CHECKING:  # loaded by what translates
+    from runtime.engines import Offload
     from runtime.translate.glossary import Glossary
     from runtime.translate.memory import TranslationMemory
     from runtime.translate.paragraphs import Memory, ParagraphTranslator
@@ -61,6 +63,10 @@ def translate(
     exact: Annotated[
         bool, typer.Option("--exact", help="one sentence at a time: its translation never depends on its neighbours")
     ] = False,
+    device_name: DeviceName = "auto",
+    gpu_layers: GpuLayers = "auto",
+    cpu_experts: CpuExperts = "auto",
+    all_cpu_experts: AllCpuExperts = False,
     beam: Beam = 1,
     alternatives: Annotated[
         int, typer.Option("--alternatives", min=0, max=MOST, help="of each line so many others, numbered below it")
@@ -68,10 +74,12 @@ def translate(
     as_json: AsJson = False,
 ) -> None:
     """Translate documents (Word, HTML, Markdown, subtitles ...), or text line by line."""
+    from runtime.engines import Offload
     from runtime.translate.files import found_documents, jobs_for
     from slimmoe.cli.choosing import model_and_pair, split_model
 
     artefact, texts = split_model(words or [], model)
+    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
     found = [found_documents(text) for text in texts]
     if documents := [each for each in found if each is not None]:
         from runtime.translate.memory import GivenTranslations
@@ -90,7 +98,7 @@ def translate(
                 _check_output(job.target, artefact, [each.source for each in jobs], True)
         good, sentences = readable(jobs, chosen, overwrite)
         given = _given(tmx or [], chosen)
-        with _translator(artefact, chosen, threads, prompt, exact, terms, beam) as translator:
+        with _translator(artefact, chosen, threads, prompt, exact, terms, beam, offload) as translator:
             kept = _memory(artefact, chosen, prompt, exact, terms, beam) if memory else None
             with contextlib.closing(kept) if kept else contextlib.nullcontext():
                 translate_all(good, sentences, chosen, translator(GivenTranslations(given, kept), 0))
@@ -101,7 +109,8 @@ def translate(
     artefact, chosen = model_and_pair(artefact, pair, to, lambda: "\n".join(lines.sample()))
     if output is not None:
         _check_output(output, artefact, lines.files, overwrite)
-    with _translator(artefact, chosen, threads, prompt, exact, _terms(glossary, chosen), beam) as translator:
+    terms = _terms(glossary, chosen)
+    with _translator(artefact, chosen, threads, prompt, exact, terms, beam, offload) as translator:
         ways = [translator(None, rank) for rank in range(alternatives + 1)]
         translate_lines(lines, output, ways, as_json)
 
@@ -147,6 +156,7 @@ def _translator(
     exact: bool,
     glossary: "Glossary | None",
     beam: int,
+    offload: "Offload",
 ) -> "Iterator[Callable[[Memory | None, int], ParagraphTranslator]]":
     """A function that gives a translator by a loaded model, of alternatives with a rank above 0.
 
@@ -159,7 +169,8 @@ def _translator(
     from runtime.translate.paragraphs import ParagraphTranslator, room
     from runtime.translate.segments import SegmentTranslator
 
-    with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
+    with contextlib.closing(open_engine(artefact, threads, prompt=prompt, offload=offload)) as engine:
+        tell_where(engine)
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(printable(note), file=sys.stderr)

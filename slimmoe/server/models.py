@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from runtime.engines import Engine, open_engine
+from runtime.engines import Engine, Offload, open_engine
 from runtime.engines.scheduler import Scheduler
 from runtime.errors import RequestError
 from runtime.formats.artefact import describe, files_of, find_artefact
@@ -94,8 +94,8 @@ def find_models(words: Sequence[str], pairs: Sequence[Pair]) -> list[Model]:
 class Opened:
     """A model that is loaded, whose batches all requests share."""
 
-    def __init__(self, model: Model, threads: int | None) -> None:
-        self.engine: Engine = open_engine(model.path, threads)
+    def __init__(self, model: Model, threads: int | None, offload: Offload | None = None) -> None:
+        self.engine: Engine = open_engine(model.path, threads, offload=offload)
         self.scheduler = Scheduler(self.engine)
         self.users = 0
         self.segments = cache(lambda pair: SegmentTranslator(self.engine, pair, self.scheduler))
@@ -115,14 +115,21 @@ class Models:
 
     Args:
         memory: bytes that the process may have for another model to be opened beside those that are; None: any.
+        offload: what of GGUF files goes to a device; default: as ``open_engine`` chooses.
 
     Raises:
         RequestError: one is larger than that.
     """
 
-    def __init__(self, models: Iterable[Model], threads: int | None = None, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        models: Iterable[Model],
+        threads: int | None = None,
+        memory: int | None = None,
+        offload: Offload | None = None,
+    ) -> None:
         self.all = {each.name: each for each in models}
-        self._threads, self._memory = threads, memory
+        self._threads, self._memory, self._offload = threads, memory, offload
         self._changed = threading.Condition()
         self._opened: dict[str, Opened] = {}  # the one unused for longest first
         self._opening: set[str] = set()
@@ -204,7 +211,7 @@ class Models:
                 opened.users += 1
                 return opened
         try:
-            opened = Opened(model, self._threads)
+            opened = Opened(model, self._threads, self._offload)
         except BaseException:
             with self._changed:
                 self._opening.discard(model.name)

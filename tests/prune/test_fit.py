@@ -17,7 +17,9 @@ from prune.gguf_model import GgufModel
 from prune.rewrite import prune
 from prune.vocabulary.choose import choose_vocabulary
 from prune.vocabulary.selection import Amount
+from runtime.engines.split import MARGIN, gguf_bytes, plan_split
 from runtime.errors import RequestError, SlimmoeError, WorkError
+from runtime.formats.gguf_file import GgufFile
 from runtime.measure.bench import file_size
 from runtime.text.pairs import Pair
 from tests.prune.test_cut import plan_for
@@ -48,6 +50,42 @@ def test_a_second_copy_of_the_embedding_is_counted_where_llama_cpp_needs_one(kin
     (foretold,) = (c for c in fit(Checkpoint(folder), 2**33).choices if (c.ratio, c.type) == (0, kind))
     size = export_gguf(folder, tmp_path / "model.gguf", kind).stat().st_size
     assert foretold.file_bytes == pytest.approx(size, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q4_K_M"])
+def test_a_split_over_a_card_is_foretold(kind: str, half: Path, tmp_path) -> None:
+    """From a checkpoint, and from the whole GGUF file, as from the header of the file that becomes of them."""
+    whole = export_gguf(DEFAULT, tmp_path / "whole.gguf", kind)
+    header = gguf_bytes(GgufFile(export_gguf(half, tmp_path / "half.gguf", kind)), 1024)
+    everything = plan_split(header, 2**40).device_bytes
+    card = MARGIN + everything - header.layers[0].experts - header.layers[1].experts // 2  # two must leave it
+    for model in (Checkpoint(DEFAULT), GgufModel(whole)):
+        (found,) = (c for c in fit(model, 2**33, vram=card).choices if (c.ratio, c.type) == (0.5, kind))
+        assert found.split and found.fits
+        assert (found.split.gpu_layers, found.split.cpu_experts) == (7, 2)
+        wanted = plan_split(header, card - MARGIN)
+        assert found.split.device_bytes == pytest.approx(wanted.device_bytes, rel=0.01)
+        assert found.split.host_bytes == pytest.approx(wanted.host_bytes, rel=0.01)
+
+
+def test_a_window_on_a_part_of_the_layers_counts_in_the_cache(tmp_path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "model", "gpt_oss")
+    header = gguf_bytes(GgufFile(export_gguf(folder, tmp_path / "model.gguf", "F16")), 4096)
+    (found,) = (c for c in fit(Checkpoint(folder), 2**33, 4096, vram=2**33).choices if (c.ratio, c.type) == (0, "F16"))
+    assert len({layer.cache for layer in header.layers}) == 2
+    assert found.split and found.split.device_bytes == pytest.approx(plan_split(header, 2**33).device_bytes, rel=0.01)
+
+
+def test_what_a_card_has_no_room_for_needs_the_machine(half: Path) -> None:
+    def choice(memory: int, vram: int | None):
+        return next(c for c in fit(Checkpoint(half), memory, vram=vram).choices if (c.ratio, c.type) == (0, "F16"))
+
+    tight = int(choice(2**33, None).memory_bytes / 0.75 * 0.8)  # of which the system has a quarter
+    assert not choice(tight, None).fits
+    assert choice(tight, 2**33).fits
+    without = choice(2**33, MARGIN // 2).split
+    assert without and (without.gpu_layers, without.device_bytes) == (0, 0)
+    assert not choice(10**7, MARGIN // 2).fits
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
@@ -215,6 +253,10 @@ def test_the_command(tmp_path) -> None:
     assert "next: make export PAIR=en-de RATIO=0 MODEL=models/default QUANT=F16" in shown
     answer = json.loads(run("--memory", "8GiB", "--pair", "de-en", "--json").stdout)
     assert answer["recommended"]["type"] == "F16" and answer["pair"] == "de-en"
+    split = json.loads(run("--memory", "8GiB", "--vram", "1.05GiB", "--json").stdout)["recommended"]
+    assert split["split"]["cpu_experts"] and not split["type"].startswith("int")
+    shown = run("--memory", "8GiB", "--vram", "1.05GiB").stdout
+    assert "1 GiB of the card's 1.05GiB" in shown and "on, the card holds all of it in F16" in shown
     small = run("--memory", "10MB")
     assert small.returncode == 1 and "does not fit into 10MB" in small.stderr and "Traceback" not in small.stderr
     wrong = run("--memory", "lots")

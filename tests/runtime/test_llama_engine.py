@@ -191,7 +191,7 @@ def test_of_a_split_file_the_whole_counts_whichever_part_is_named(
         engine._lib, "llama_model_load_from_file", lambda path, params: loaded.append(params) or load(path, params)
     )
     for left in (2 * total, total):  # memory that holds the whole with its cache, or each part but not the whole
-        monkeypatch.setattr("runtime.engines.llama_library.memory_left", lambda left=left: left)
+        monkeypatch.setattr("runtime.engines.llama_load.memory_left", lambda left=left: left)
         with contextlib.closing(LlamaEngine(parts[-1], threads=1, exact=True)) as other:
             assert other.generate(ids, 8, stop=False).token_ids == engine.generate(ids, 8, stop=False).token_ids
     assert [bool(params.use_extra_bufts) for params in loaded] == [True, False]
