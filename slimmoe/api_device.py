@@ -10,6 +10,7 @@ from runtime.text.prompt_templates import PromptTemplate, parse_prompt
 
 if TYPE_CHECKING:  # the rooms behind these names are loaded by the function that is called
     from runtime.engines.base import Engine
+    from runtime.engines.split import Count
     from runtime.measure.evaluate import Evaluation
     from runtime.text.asked import Asked
     from runtime.translate.glossary import Glossary
@@ -52,7 +53,14 @@ def as_glossary(glossary: AnyGlossary | None, pair: Pair) -> "Glossary | None":
 
 
 def open_engine(
-    artefact: AnyPath, threads: int | None = None, context: int | None = None, prompt: AnyPrompt | None = None
+    artefact: AnyPath,
+    threads: int | None = None,
+    context: int | None = None,
+    prompt: AnyPrompt | None = None,
+    *,
+    device: str = "auto",
+    gpu_layers: "Count" = "auto",
+    cpu_experts: "Count" = "auto",
 ) -> "Engine":
     """Load a GGUF file, an ONNX folder, what a run's folder holds, or a stored model; ``contextlib.closing`` frees it.
 
@@ -60,15 +68,20 @@ def open_engine(
         threads: default: by the model's size and by what is free.
         context: tokens of prompt and translation together; default: as many as the model knows, with caches that grow.
         prompt: how the model is asked, a text with ``{text}`` or a file; default: as the artefact says.
+        device: where, ``auto``, ``cpu`` or a name that ``slimmoe devices`` prints (docs/gpu.md).
+        gpu_layers: of a GGUF file on the device: a number, ``all`` or ``auto``.
+        cpu_experts: layers whose experts stay in the machine's memory: a number, ``all`` or ``auto``.
 
     Raises:
-        RequestError: there is no such artefact.
+        RequestError: there is no such artefact, or no such device for it.
         WorkError: it is damaged, or the engine's library is missing.
     """
+    from runtime.engines import Offload
     from runtime.engines import open_engine as load
     from runtime.formats.artefact import find_artefact
 
-    return load(find_artefact(Path(artefact)), threads, context, prompt=as_prompt(prompt))
+    offload = Offload.parse(device, str(gpu_layers), str(cpu_experts))
+    return load(find_artefact(Path(artefact)), threads, context, prompt=as_prompt(prompt), offload=offload)
 
 
 def translate(
@@ -134,6 +147,7 @@ def evaluate(
     threads: int | None = None,
     prompt: AnyPrompt | None = None,
     beam: int = 1,
+    device: str = "auto",
 ) -> "Evaluation":
     """chrF++, BLEU and failures of an artefact on a test set, with their signatures.
 
@@ -144,7 +158,7 @@ def evaluate(
     from runtime.text.corpus import read_segments
 
     segments = read_segments(Path(test), as_pair(pair))
-    with contextlib.closing(open_engine(artefact, threads, prompt=prompt)) as engine:
+    with contextlib.closing(open_engine(artefact, threads, prompt=prompt, device=device)) as engine:
         return run(engine, as_pair(pair), segments, beam=beam)
 
 
@@ -154,14 +168,16 @@ def bench(
     test: AnyPath | None = None,
     threads: int | None = None,
     prompt: AnyPrompt | None = None,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Speed, memory and size of an artefact in processes of its own, and with ``test`` its quality: a row of bench.jsonl.
 
     Raises:
         WorkError: it cannot be measured.
     """
+    from runtime.engines import Offload
     from runtime.formats.artefact import find_artefact
     from runtime.measure.bench import bench as run
 
-    where = None if test is None else Path(test)
-    return dict(run(find_artefact(Path(artefact)), as_pair(pair), where, threads, prompt=as_prompt(prompt)))
+    where, artefact = None if test is None else Path(test), find_artefact(Path(artefact))
+    return dict(run(artefact, as_pair(pair), where, threads, prompt=as_prompt(prompt), offload=Offload(device)))

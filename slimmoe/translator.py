@@ -20,9 +20,10 @@ class Translator:
         glossary: terms to translate in one way only.
         beam: partial translations that are followed of each text; 1: greedy.
         prompt: how the model is asked, a text with ``{text}`` or a file; default: as the artefact says.
+        device: where, ``auto``, ``cpu`` or a name that ``slimmoe devices`` prints (docs/gpu.md).
 
     Raises:
-        RequestError: no such artefact, or no pair is given and none is known.
+        RequestError: no such artefact or device, or no pair is given and none is known.
         WorkError: it is damaged, or the engine's library is missing.
     """
 
@@ -36,13 +37,14 @@ class Translator:
         prompt: AnyPrompt | None = None,
         glossary: AnyGlossary | None = None,
         beam: int = 1,
+        device: str = "auto",
     ) -> None:
         from runtime.engines.scheduler import Scheduler
         from runtime.translate.checked import CheckedTranslator
         from runtime.translate.remedies import Remedies
         from runtime.translate.segments import SegmentTranslator, known_pair
 
-        self._engine = open_engine(Path(artefact), threads, prompt=prompt)
+        self._engine = open_engine(Path(artefact), threads, prompt=prompt, device=device)
         try:
             self.pair = as_pair(pair) if pair is not None else known_pair(self._engine)
             self._scheduler = Scheduler(self._engine, places=1 if exact else None)

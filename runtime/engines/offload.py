@@ -29,13 +29,14 @@ class Offload:
     cpu_experts: Count = "auto"
 
     @classmethod
-    def parse(cls, device: str, gpu_layers: str, cpu_experts: str) -> "Offload":
-        """As it is typed.
+    def parse(cls, device: str, gpu_layers: str, cpu_experts: str, all_cpu_experts: bool = False) -> "Offload":
+        """As it is typed; ``all_cpu_experts`` is a short form of ``cpu_experts`` all.
 
         Raises:
             RequestError: a number is none.
         """
-        return cls(device, _count(gpu_layers, "--gpu-layers"), _count(cpu_experts, "--cpu-experts"))
+        experts = _count("all" if all_cpu_experts else cpu_experts, "--cpu-experts")
+        return cls(device, _count(gpu_layers, "--gpu-layers"), experts)
 
     @classmethod
     def from_json(cls, text: str) -> "Offload":

@@ -98,7 +98,7 @@ def evaluate(
     from runtime.text.corpus import read_segments
     from runtime.translate.segments import known_pair
 
-    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
+    offload = Offload.parse(device_name, gpu_layers, cpu_experts, all_cpu_experts)
     with contextlib.closing(open_engine(find_artefact(artefact), threads, prompt=prompt, offload=offload)) as engine:
         tell_where(engine)
         pair = pair or known_pair(engine)
@@ -163,7 +163,7 @@ def bench(
     pair = pair or known_pair_of(artefacts)
     if test is not None:
         read_segments(test, pair)  # a missing one is told before a model is loaded
-    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
+    offload = Offload.parse(device_name, gpu_layers, cpu_experts, all_cpu_experts)
     measured = []
 
     with Progress(console=console(), transient=True, disable=not console().is_terminal) as progress:

@@ -163,7 +163,7 @@ def verify(
     read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
     if kind_of(artefact) == "checkpoint":
         resolve(str(artefact))
-    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
+    offload = Offload.parse(device_name, gpu_layers, cpu_experts, all_cpu_experts)
     other = Path(against) if against.endswith(".gguf") else resolve(against)
     result = verify(artefact, other, corpus, pair, plan, offload)
     if output is not None:

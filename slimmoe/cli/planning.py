@@ -67,7 +67,7 @@ def calibrate(
     from prune.calibrate.stats import Stats
     from runtime.engines import Offload
 
-    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
+    offload = Offload.parse(device_name, gpu_layers, cpu_experts, all_cpu_experts)
     Stats.check_output(output)
     if not model.endswith(".gguf") and offload != Offload():
         raise RequestError(

@@ -60,7 +60,7 @@ def serve(
 
     found = find_models(models, [parse_pair(each) for each in pairs or []])
     most = parse_memory(memory, f"slimmoe serve {models[0]} --memory 4GiB") if memory else None
-    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
+    offload = Offload.parse(device_name, gpu_layers, cpu_experts, all_cpu_experts)
     rules = Rules(host, key, tuple(allow_host or ()), tuple(allow_origin or ()))
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(message)s"

@@ -79,7 +79,7 @@ def translate(
     from slimmoe.cli.choosing import model_and_pair, split_model
 
     artefact, texts = split_model(words or [], model)
-    offload = Offload.parse(device_name, gpu_layers, "all" if all_cpu_experts else cpu_experts)
+    offload = Offload.parse(device_name, gpu_layers, cpu_experts, all_cpu_experts)
     found = [found_documents(text) for text in texts]
     if documents := [each for each in found if each is not None]:
         from runtime.translate.memory import GivenTranslations

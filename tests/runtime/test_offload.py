@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import slimmoe
 from export.gguf import export_gguf
 from runtime.engines import Offload, devices, open_engine
 from runtime.engines.llama import LlamaEngine
@@ -95,6 +96,15 @@ def test_where_a_device_has_less_memory_than_it_says_less_is_put_there(gguf: Pat
             found, told = engine.logits(IDS), engine.where
     assert np.abs(found - reference).max() < BAR * reference.std()
     assert "more could not be had" in told and "all of it:" not in told
+
+
+def test_python_says_where_as_the_command_does(gguf: Path, device: str) -> None:
+    with contextlib.closing(slimmoe.open_engine(gguf, 1, device=device, gpu_layers=2, cpu_experts="all")) as engine:
+        assert "has 2 of 3 layers but the experts of 1 layer" in engine.where
+    with slimmoe.Translator(gguf, "en-de", device="cpu") as translator:
+        assert len(list(translator.translate(["Save the file."]))) == 1
+    with pytest.raises(RequestError):
+        slimmoe.Translator(gguf, "en-de", device="no-such-device")
 
 
 def test_another_process_is_no_gpu(gguf: Path, device: str) -> None:
