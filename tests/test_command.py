@@ -15,6 +15,7 @@ from models.recipe.prepare import DIRECTIONS
 from runtime.measure.rows import finished_rows, ratio
 from runtime.text.pairs import Pair
 from tools import make as slimmoe_make
+from tools.build_llama import options
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,6 +87,23 @@ def test_no_compiler_is_one_sentence(tmp_path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "CXX"} | {"PATH": str(tmp_path)}
     result = run(sys.executable, "-c", code, env=environment)
     assert "No C++ compiler was found" in result.stderr and "next: sudo apt-get install g++" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("programs", "given", "has", "says"),
+    [
+        ([], "", "-DGGML_NATIVE=ON", ""),
+        (["nvidia-smi", "nvcc"], "", "-DGGML_CUDA=ON", ""),
+        (["nvidia-smi"], "", "-DGGML_RPC=ON", "no nvcc"),
+        (["vulkaninfo", "glslc"], "", "-DGGML_RPC=ON", "CMAKE_ARGS=-DGGML_VULKAN=ON make setup"),
+        (["nvidia-smi"], "-DGGML_VULKAN=ON -DX='a b'", "-DX=a b", ""),
+    ],
+)
+def test_llama_cpp_is_built_for_the_card_that_is_there(programs: list[str], given: str, has: str, says: str) -> None:
+    chosen, note = options(given, lambda name: name if name in programs else None)
+    assert has in chosen
+    assert says in note if says else not note
+    assert ("-DGGML_CUDA=ON" in chosen) == ("nvcc" in programs)
 
 
 def test_artefacts_are_measured_without_a_test_set(tiny_onnx, tmp_path) -> None:

@@ -6,15 +6,20 @@ Run as ``python -m tools.build_llama``; it installs into ``<environment>/llama.c
 - ``bin/``  libllama and the tools (llama-quantize, llama-imatrix, llama-bench), and ggml-rpc-server, by which tests have
   a device beside the processor
 - ``source/``  the converter ``convert_hf_to_gguf.py`` with its ``conversion`` package and ``gguf-py``
+
+It is for an Nvidia card where CUDA's compiler is found, on macOS for Metal, and for the processor elsewhere. ``CMAKE_ARGS``, as
+llama-cpp-python takes it, says otherwise: ``CMAKE_ARGS=-DGGML_VULKAN=ON``.
 """
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from runtime.errors import SlimmoeError, WorkError
@@ -65,10 +70,29 @@ def require_compiler() -> None:
         )
 
 
+def options(given: str, found: Callable[[str], str | None] = shutil.which) -> tuple[list[str], str]:
+    """CMake's options, and a sentence where the machine has a card for which they are not; ``given``: what the user adds."""
+    chosen = ["-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON"]
+    chosen += [f"-D{name}=OFF" for name in _OFF] + ["-DLLAMA_BUILD_TOOLS=ON", "-DGGML_RPC=ON"]
+    # Backends that are loaded at run time (GGML_BACKEND_DL) refuse this: the processor's would have to be compiled for every
+    # kind of processor, fourteen times what takes a third of the set-up.
+    chosen.append("-DGGML_NATIVE=ON")
+    note = ""
+    if found("nvidia-smi") and found("nvcc"):
+        chosen.append("-DGGML_CUDA=ON")
+    elif found("nvidia-smi") and not given:
+        note = "an Nvidia card, but no nvcc: built for the processor (install the CUDA toolkit, then make setup)"
+    elif found("vulkaninfo") and found("glslc") and not given:
+        note = "built for the processor; for a card by Vulkan, which takes 25 minutes: CMAKE_ARGS=-DGGML_VULKAN=ON make setup"
+    return chosen + shlex.split(given), note
+
+
 def build() -> Path:
     """Download, compile and install; returns the folder of the installation. Does nothing where it is already there."""
+    given = os.environ.get("CMAKE_ARGS", "")
     built = (HOME / "version").read_text().strip() if (HOME / "version").exists() else ""
-    if built == VERSION and all((HOME / "bin" / tool).exists() for tool in TOOLS):  # older builds have fewer of them
+    same = built.partition(" ")[0] == VERSION and (not given or built == f"{VERSION} {given}")
+    if same and all((HOME / "bin" / tool).exists() for tool in TOOLS):  # older builds have fewer of them
         return HOME
     require_compiler()
     bare = os.environ | {"PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))}
@@ -89,14 +113,10 @@ def build() -> Path:
             archive.extractall(work, filter="data")
         package = next(path for path in work.glob("llama_cpp_python-*") if path.is_dir())
         source, objects = package / "vendor" / "llama.cpp", work / "objects"
-        options = ["-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON", "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON"]
-        options += [f"-D{name}=OFF" for name in _OFF] + ["-DLLAMA_BUILD_TOOLS=ON", "-DGGML_RPC=ON"]
-        # Backends that are loaded at run time (GGML_BACKEND_DL) refuse this: the processor's would have to be compiled for
-        # every kind of processor, fourteen times what takes a third of the set-up.
-        options.append("-DGGML_NATIVE=ON")
-        if shutil.which("nvcc") and shutil.which("nvidia-smi"):
-            options.append("-DGGML_CUDA=ON")
-        _run("configure", ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(objects), *options], log, bare)
+        chosen, note = options(given)
+        if note:
+            print(f"llama.cpp: {note}", flush=True)
+        _run("configure", ["cmake", "-G", "Ninja", "-S", str(source), "-B", str(objects), *chosen], log, bare)
         targets = ["llama", *TOOLS]
         _run(
             "compile (about 5 minutes on 2 cores)",
@@ -111,7 +131,7 @@ def build() -> Path:
         shutil.copy2(source / "convert_hf_to_gguf.py", HOME / "source")
         for folder in ("conversion", "gguf-py"):
             shutil.copytree(source / folder, HOME / "source" / folder)
-    (HOME / "version").write_text(f"{VERSION}\n")
+    (HOME / "version").write_text(f"{VERSION} {given}".strip() + "\n")
     return HOME
 
 

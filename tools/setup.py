@@ -60,7 +60,9 @@ def set_up() -> None:
         WorkError: no compiler, no disk space, or a package that cannot be installed.
     """
     stamp = _stamp()
-    if READY.exists() and READY.read_text() == stamp:
+    if (
+        READY.exists() and READY.read_text() == stamp and not os.environ.get("CMAKE_ARGS")
+    ):  # of llama.cpp, perhaps others
         return
     if not (ENVIRONMENT / "llama.cpp" / "version").exists():
         require_compiler()
