@@ -8,9 +8,10 @@ from runtime.formats.gguf_file import GgufFile
 from runtime.formats.onnx_folder import graph_file
 from runtime.machine import free_cores
 
-# Bytes of weights read for a token, up to which threads gain less than they lose in waiting for each other after each
-# operation. Many texts then go to several workers of one thread each (docs/threads.md).
-SMALL = 32 << 20
+# Bytes of weights read for a token, up to which many texts go to several workers of one thread each: threads wait for each
+# other after each operation, and workers of one were never slower (docs/threads.md). From here on a text alone would wait too
+# long for its one thread, which reads some 6 GB/s of quantised weights.
+SMALL = 192 << 20
 
 
 @dataclass(frozen=True)
