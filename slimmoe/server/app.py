@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from runtime.errors import RequestError
-from slimmoe.server import apertium, deepl, libretranslate, openai, page
+from slimmoe.server import apertium, deepl, libretranslate, openai, page, protocol
 from slimmoe.server.api import Api, error_handlers
 from slimmoe.server.asked import Limits
 from slimmoe.server.desk import Desk
@@ -125,6 +126,7 @@ class Server:
             server_header=False,
             ws="none",
             http=ImpatientProtocol,
+            timeout_keep_alive=math.ceil(protocol.PATIENCE),  # who comes again after RETRY finds the connection open
             limit_concurrency=limits.queue + CONNECTIONS,
             timeout_graceful_shutdown=GRACE,
         )
