@@ -4,10 +4,9 @@
 
 Each answer is compared with the same text translated alone (``--exact``) by the engine in this process. A batch adds up in
 another order, so a quantised model words some texts otherwise (docs/threads.md): an answer that differs still belongs to its
-text where, of what all texts became alone, its own is the nearest by chrF; otherwise it counts as mixed up. Fewer requests
-have room than there are clients, so that some are told 429, and come again when ``Retry-After`` says. The batch to compare
-the speed with translates the answered texts in this process before and after the load. SIGTERM comes at the end, with
-requests under way.
+text where, of what all texts became alone, its own is the nearest by character trigrams; else it counts as mixed up. There
+are more clients than places, so that some are told 429, and come again when ``Retry-After`` says. The batch whose speed is
+compared is of the same mix, in this process, before and after the load. SIGTERM comes at the end, with requests under way.
 """
 
 import argparse
@@ -34,7 +33,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from sacrebleu.metrics.chrf import CHRF
 
 from benchmarks.threads import DATA
 from runtime.engines import Engine, open_engine
@@ -179,17 +177,26 @@ def end_under_load(process: subprocess.Popen[str], address: str, pair: Pair, tex
     }
 
 
-def belongs(answer: str, own: str, others: Sequence[str], metric: CHRF) -> bool:
-    """Whether of what all texts became alone, a text's own is the nearest to an answer by chrF, alone or with others."""
-    score = metric.sentence_score(answer, [own]).score
-    return all(metric.sentence_score(answer, [each]).score <= score for each in others)
+def trigrams(text: str) -> Counter[str]:
+    """Of characters, with how often each comes; a shorter text is one of its own."""
+    return Counter(text[at : at + 3] for at in range(max(1, len(text) - 2)))
+
+
+def similarity(one: Counter[str], other: Counter[str]) -> float:
+    """The share of trigrams that both have, 0 to 1 (Dice)."""
+    return 2 * (one & other).total() / (one.total() + other.total())
 
 
 def compare(answers: Sequence[Answer], alone: dict[str, str]) -> dict[str, Any]:
     """How many answers are worded otherwise than alone, and of those which belong to another text."""
     found = Counter((each.text, each.translation) for each in answers if each.translation != alone[each.text])
-    wordings, metric = list(dict.fromkeys(alone.values())), CHRF()
-    mixed = [key for key in found if not belongs(key[1], alone[key[0]], wordings, metric)]
+    known = {wording: trigrams(wording) for wording in alone.values()}
+
+    def belongs(answer: str, own: str) -> bool:
+        got = trigrams(answer)
+        return similarity(got, known[own]) >= max(similarity(got, each) for each in known.values())
+
+    mixed = [key for key in found if not belongs(key[1], alone[key[0]])]
     return {
         "differ": sum(found.values()),
         "differing_wordings": len(found),
@@ -278,6 +285,7 @@ def measure(artefact: Path, clients: int, queue: int, seconds: float, threads: i
         "share_of_batch": round(answered / took / (batch_sentences / batch_seconds), 3),
         "cpu_ms_per_sentence": round(1000 * cpu / max(answered, 1), 2),
         "batch_cpu_ms_per_sentence": round(1000 * batch_cpu / batch_sentences, 2),
+        "cpu_share_of_batch": round(batch_cpu / batch_sentences / (cpu / max(answered, 1)), 3),
         "clients_cpu_ms_per_sentence": round(1000 * clients_cpu / max(answered, 1), 2),
         "sigterm": ended,
         "threads": threads or "default",
@@ -301,8 +309,8 @@ seconds: p50 {row["p50_seconds"]}, p95 {row["p95_seconds"]}; a sentence {row["se
 memory, MB: before {megabytes["memory_before_bytes"]:.0f}, peak {megabytes["memory_peak_bytes"]:.0f} \
 (of the first half {megabytes["memory_peak_first_half_bytes"]:.0f}), after {megabytes["memory_after_bytes"]:.0f}
 sentences/s: {row["sentences_per_second"]}, {row["share_of_batch"]:.0%} of a batch's {row["batch_sentences_per_second"]}
-CPU ms a sentence: server {row["cpu_ms_per_sentence"]}, batch {row["batch_cpu_ms_per_sentence"]}, \
-clients {row["clients_cpu_ms_per_sentence"]}
+CPU ms a sentence: server {row["cpu_ms_per_sentence"]}, batch {row["batch_cpu_ms_per_sentence"]} \
+({row["cpu_share_of_batch"]:.0%} of a batch's sentences for the same CPU time), clients {row["clients_cpu_ms_per_sentence"]}
 SIGTERM with {ended["begun"]} under way: {ended["finished"]} answered, exit code {ended["exit_code"]} after {ended["seconds"]} s
 {row["machine"]}, {row["runtime"]}; threads: {row["threads"]}, the batch's {"; ".join(row["batch_threads"])}; \
 other programs used {row["other_load"]:.0%} of the cores"""

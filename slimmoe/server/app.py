@@ -122,7 +122,7 @@ class Server:
             Guard(app, rules, limits, metrics),
             log_config=None,
             access_log=False,
-            proxy_headers=False,
+            proxy_headers=True,  # of a proxy on this machine, or at FORWARDED_ALLOW_IPS; who may ask does not depend on them
             server_header=False,
             ws="none",
             http=ImpatientProtocol,

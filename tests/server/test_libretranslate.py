@@ -125,6 +125,17 @@ def test_a_document_is_translated_and_fetched(client) -> None:
     assert damaged.status == 400 and "a.docx" in damaged.json["error"]
 
 
+@pytest.mark.parametrize(("told", "scheme"), [({}, "http"), ({"X-Forwarded-Proto": "https"}, "https")])
+def test_behind_a_proxy_a_document_s_address_is_the_proxy_s(client, told: dict, scheme: str) -> None:
+    """Its name is the one that was asked for, its scheme what the proxy says."""
+    head = '--xx\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
+    fields = (("source", "", "en"), ("target", "", "de"), ("file", '; filename="a.txt"', "Save."))
+    body = "".join(head.format(*each) for each in fields) + "--xx--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=xx", "Host": "localhost:8443", **told}
+    address = client.ask("POST", "/translate_file", body, headers).json["translatedFileUrl"]
+    assert address.startswith(f"{scheme}://localhost:8443/download_file/")
+
+
 def test_what_clients_ask_beside_it(client) -> None:
     assert client.get("/health").json == {"status": "ok"}
     settings = client.get("/frontend/settings").json
