@@ -60,6 +60,8 @@ def test_alternatives_begin_otherwise(speaker) -> None:
     several = speaker.post("/translate", {**asked, "q": ["Save it.", "1"]}).json
     assert several["alternatives"] == [done["alternatives"], []]
     assert speaker.post("/translate", {**asked, "format": "html"}).json["alternatives"] == []
+    for none in (0, -1, "-3401287101137171251200"):
+        assert "alternatives" not in speaker.form("/translate", **{**asked, "alternatives": none}).json
     assert (
         "alternatives parameter must be <= 5" in speaker.post("/translate", {**asked, "alternatives": 6}).json["error"]
     )
@@ -145,6 +147,7 @@ def test_what_clients_ask_beside_it(client) -> None:
     metrics = client.get("/metrics").body.decode()
     assert 'slimmoe_requests_total{route="/health",status="200"}' in metrics
     told = client.get("/spec").json
+    assert told["info"]["title"] == "LibreTranslate"  # by which Dialect knows that an address is a server's
     assert told["components"]["schemas"]["Source"]["enum"] == ["auto", "de", "en", "zh-Hans"]
     asked = {(method.upper(), path) for path, methods in told["paths"].items() for method in methods}
     assert asked <= {(method, route.path) for route in client.routes for method in route.methods}
