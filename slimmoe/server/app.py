@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from runtime.errors import RequestError
-from slimmoe.server import apertium, deepl, libretranslate, openai, page
+from slimmoe.server import apertium, deepl, libretranslate, openai, page, protocol
 from slimmoe.server.api import Api, error_handlers
 from slimmoe.server.asked import Limits
 from slimmoe.server.desk import Desk
@@ -121,10 +122,11 @@ class Server:
             Guard(app, rules, limits, metrics),
             log_config=None,
             access_log=False,
-            proxy_headers=False,
+            proxy_headers=True,  # of a proxy on this machine, or at FORWARDED_ALLOW_IPS; who may ask does not depend on them
             server_header=False,
             ws="none",
             http=ImpatientProtocol,
+            timeout_keep_alive=math.ceil(protocol.PATIENCE),  # who comes again after RETRY finds the connection open
             limit_concurrency=limits.queue + CONNECTIONS,
             timeout_graceful_shutdown=GRACE,
         )

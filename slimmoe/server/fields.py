@@ -68,11 +68,7 @@ class Fields:
         """
         value = self.values.get(name, default)
         try:
-            if (
-                isinstance(value, bool | list | dict)
-                or (isinstance(value, float) and not value.is_integer())
-                or (isinstance(value, str) and len(value) > 20)
-            ):
+            if isinstance(value, bool | list | dict) or (isinstance(value, float) and not value.is_integer()):
                 raise ValueError
             return max(0, int(value))
         except (ValueError, TypeError, OverflowError):

@@ -60,6 +60,8 @@ def test_alternatives_begin_otherwise(speaker) -> None:
     several = speaker.post("/translate", {**asked, "q": ["Save it.", "1"]}).json
     assert several["alternatives"] == [done["alternatives"], []]
     assert speaker.post("/translate", {**asked, "format": "html"}).json["alternatives"] == []
+    for none in (0, -1, "-3401287101137171251200"):
+        assert "alternatives" not in speaker.form("/translate", **{**asked, "alternatives": none}).json
     assert (
         "alternatives parameter must be <= 5" in speaker.post("/translate", {**asked, "alternatives": 6}).json["error"]
     )
@@ -125,6 +127,17 @@ def test_a_document_is_translated_and_fetched(client) -> None:
     assert damaged.status == 400 and "a.docx" in damaged.json["error"]
 
 
+@pytest.mark.parametrize(("told", "scheme"), [({}, "http"), ({"X-Forwarded-Proto": "https"}, "https")])
+def test_behind_a_proxy_a_document_s_address_is_the_proxy_s(client, told: dict, scheme: str) -> None:
+    """Its name is the one that was asked for, its scheme what the proxy says."""
+    head = '--xx\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n{}\r\n'
+    fields = (("source", "", "en"), ("target", "", "de"), ("file", '; filename="a.txt"', "Save."))
+    body = "".join(head.format(*each) for each in fields) + "--xx--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=xx", "Host": "localhost:8443", **told}
+    address = client.ask("POST", "/translate_file", body, headers).json["translatedFileUrl"]
+    assert address.startswith(f"{scheme}://localhost:8443/download_file/")
+
+
 def test_what_clients_ask_beside_it(client) -> None:
     assert client.get("/health").json == {"status": "ok"}
     settings = client.get("/frontend/settings").json
@@ -134,6 +147,7 @@ def test_what_clients_ask_beside_it(client) -> None:
     metrics = client.get("/metrics").body.decode()
     assert 'slimmoe_requests_total{route="/health",status="200"}' in metrics
     told = client.get("/spec").json
+    assert told["info"]["title"] == "LibreTranslate"  # by which Dialect knows that an address is a server's
     assert told["components"]["schemas"]["Source"]["enum"] == ["auto", "de", "en", "zh-Hans"]
     asked = {(method.upper(), path) for path, methods in told["paths"].items() for method in methods}
     assert asked <= {(method, route.path) for route in client.routes for method in route.methods}

@@ -10,8 +10,11 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from slimmoe.server import protocol
+from slimmoe.server import desk, protocol
+from slimmoe.server.app import Server
 from slimmoe.server.asked import Limits
+from slimmoe.server.guard import Rules
+from slimmoe.server.models import Models
 from tests.server.serving import Client, serving
 from tests.server.test_server import translated, under_way, until
 
@@ -117,3 +120,11 @@ def test_one_who_aborts_leaves_nothing_under_way(hurried) -> None:
     connection.close()
     assert translated(hurried, "Save the file.")
     until(lambda: under_way(hurried) == 0)
+
+
+def test_one_who_waits_as_told_has_the_connection_still(tmp_path) -> None:
+    """A connection is kept for longer than ``Retry-After`` says: a request on it would be lost in the moment it closes."""
+    server = Server(Models([]), Rules(), Limits(), 0, tmp_path)
+    server.stop()
+    server.run()
+    assert server._server.config.timeout_keep_alive >= 2 * desk.RETRY
