@@ -133,6 +133,15 @@ def test_batches_hold_each_conversation_once_and_mark_its_response(tiny_checkpoi
         assert int(batch.response.sum()) > 0 and not (batch.response & ~batch.mask.bool()).any()
 
 
+def test_conversations_that_are_too_long_are_left_out_and_named(tiny_checkpoint, caplog) -> None:
+    segments = [("Save the file. " * 400, "Sichern. ")] * 99 + [("Hello.", "Hallo.")]
+    assert len(read_conversations(tiny_checkpoint, segments, EN_DE)) == 1
+    said = caplog.text
+    assert "99 of 100 segments have more than 512 tokens with their prompt and are left out: segments 1, 2" in said
+    with pytest.raises(RequestError, match="No segment of the corpus fits into 512 tokens"):
+        read_conversations(tiny_checkpoint, segments[:9], EN_DE)
+
+
 def test_a_missing_corpus_is_one_sentence(tiny_checkpoint, tmp_path) -> None:
     with pytest.raises(RequestError, match="no corpus file"):
         calibrate(tiny_checkpoint, EN_DE, tmp_path / "none.tsv", quiet=True)
