@@ -26,6 +26,7 @@ from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan.budget import kept_count
 from runtime.engines.split import MARGIN, ModelBytes, Split, plan_split
+from runtime.formats.gguf_file import check_gguf
 from runtime.formats.quantised import MXFP4
 
 RATIOS = (0.0, 0.25, 0.5, 0.7, 0.75, 0.9)
@@ -172,12 +173,14 @@ def fit(
 
     Raises:
         RequestError: the model has no experts, or an encoder.
+        WorkError: a GGUF file's metadata describe no model.
     """
     room = Memory(int(memory * (1 - SYSTEM_SHARE)), vram)
     if isinstance(model, Checkpoint):
         model.require_decoder()
         choices = list(_choices(model, room, context, tokens))
     else:
+        check_gguf(model.source)  # sizes that no model has would be believed, and lists made of as many layers
         choices = list(_cuts(model, room, context, tokens))
     return _recommend(choices, room.machine)
 

@@ -145,7 +145,7 @@ def sizes_of(checkpoint: Checkpoint) -> dict[str, Any]:
 def cache_bytes(config: dict[str, Any], context: int, width: int) -> int:
     """Bytes of the KV cache for ``context`` tokens with ``width`` bytes a number."""
     if config.get("kv_lora_rank"):  # multi-head latent attention: one compressed vector for keys and values
-        row = config["kv_lora_rank"] + config["qk_rope_head_dim"]
+        row = config["kv_lora_rank"] + (config.get("qk_rope_head_dim") or 0)
     else:
         heads = config["num_attention_heads"]
         head = config.get("head_dim") or config["hidden_size"] // heads

@@ -100,11 +100,16 @@ def metadata(**fields: Any) -> Damage:
 # For which llama.cpp would end the process.
 NUMBERS = Table(
     "x.gguf",
-    {"translate": "translate x.gguf Save. --pair en-de", "calibrate": "calibrate x.gguf --pair en-de -o out/stats"},
+    {
+        "translate": "translate x.gguf Save. --pair en-de",
+        "calibrate": "calibrate x.gguf --pair en-de -o out/stats",
+        "fit": "fit x.gguf --memory 8GiB --vram 2GiB",
+    },
     {
         f"{name}: {value}": (metadata(**{name: value}), rf"tiny\.{name}" if name != "expert_count" else "expert")
         for name, value in [
-            ("block_count", 0), ("block_count", 10**6), ("expert_count", 0), ("expert_count", 1), ("expert_count", 2000),
+            ("block_count", 0), ("block_count", 10**6), ("block_count", 10**9), ("expert_count", 0), ("expert_count", 1),
+            ("expert_count", 2000),
             ("expert_used_count", 0), ("expert_used_count", 100), ("expert_used_count", None), ("nextn_predict_layers", 2),
             ("expert_group_count", 3), ("expert_group_count", 8), ("expert_group_used_count", 0),
             ("expert_group_used_count", 5), ("expert_gating_func", 7), ("attention.layer_norm_epsilon", float("nan")),

@@ -22,6 +22,7 @@ from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.formats.gguf_file import GgufFile
 from runtime.measure.bench import file_size
 from runtime.text.pairs import Pair
+from tests.gguf_files import write_moe
 from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, add_mtp_layer, write_tiny_checkpoint
 
@@ -74,6 +75,12 @@ def test_a_window_on_a_part_of_the_layers_counts_in_the_cache(tmp_path) -> None:
     (found,) = (c for c in fit(Checkpoint(folder), 2**33, 4096, vram=2**33).choices if (c.ratio, c.type) == (0, "F16"))
     assert len({layer.cache for layer in header.layers}) == 2
     assert found.split and found.split.device_bytes == pytest.approx(plan_split(header, 2**33).device_bytes, rel=0.01)
+
+
+def test_a_latent_cache_may_come_without_a_rotated_part(tmp_path) -> None:
+    sizes = {"embedding_length": 32, "attention.head_count": 4, "attention.kv_lora_rank": 16, "block_count": 2}
+    path = write_moe(tmp_path / "latent.gguf", {f"tiny.{name}": value for name, value in sizes.items()})
+    assert all(choice.fits for choice in fit(GgufModel(path), 2**33, vram=2**33).choices)
 
 
 def test_what_a_card_has_no_room_for_needs_the_machine(half: Path) -> None:
