@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.fit import fit
 from prune.gguf_model import GgufModel
 from prune.plan.plan import Layer, Plan
 from prune.rewrite import prune
@@ -151,6 +152,8 @@ def use(path: Path, work: Path) -> str:
             with contextlib.suppress(SlimmoeError):
                 file.get(key)
         model = GgufModel(path)
+        with contextlib.suppress(SlimmoeError):
+            fit(model, 1 << 33, vram=3 << 29)
         layers = [Layer(layer, n, [*range(0, n, 2)]) for layer, n in model.moe_layers.items()]
         top_k = min(model.top_k, *(len(layer.keep) for layer in layers)) if layers else 1
         plan = Plan("fuzz", model.fingerprint, "en-de", "gate", "uniform", 0.5, 0, top_k, layers)
