@@ -244,7 +244,7 @@ def fit(
 
     known = GgufModel(Path(model)) if Path(model).suffix == ".gguf" else Checkpoint(Path(model))
     tokens = Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0
-    return run(known, as_bytes(memory), context, tokens, as_bytes(vram) if vram else None)
+    return run(known, as_bytes(memory), context, tokens, as_bytes(vram) if vram is not None else None)
 
 
 def export(

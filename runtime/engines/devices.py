@@ -5,6 +5,7 @@ llama.cpp says of it, and is used only where it is named (``rpc://127.0.0.1:5005
 """
 
 import ctypes
+import socket
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -15,6 +16,7 @@ from runtime.errors import RequestError
 CPU, GPU, INTEGRATED, REMOTE, OTHER = "processor", "GPU", "integrated GPU", "another process", "accelerator"
 _KINDS = {0: CPU, 1: GPU, 2: INTEGRATED}  # enum ggml_backend_dev_type
 _REMOTE = "rpc://"
+_ANSWER = 10.0  # seconds in which a server has to take a connection
 _POINTER, _TEXT = ctypes.c_void_p, ctypes.c_char_p
 _SIZE = ctypes.POINTER(ctypes.c_size_t)
 _PROTOTYPES: dict[str, tuple[Any, list[Any]]] = {
@@ -102,6 +104,25 @@ def find_devices() -> list[Device]:
     return [_describe(name, handle) for name, handle in _handles().items() if _backend(handle) != "RPC"]
 
 
+def _require_answer(address: str) -> None:
+    """Connect before llama.cpp does: where it cannot, it ends the process.
+
+    Raises:
+        RequestError: the address is none, or nobody answers there.
+    """
+    host, _, port = address.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 1 << 16):
+        raise RequestError(
+            f"{_REMOTE}{address} is no address of an RPC server.", next_command="--device rpc://127.0.0.1:50052"
+        )
+    try:
+        socket.create_connection((host, int(port)), _ANSWER).close()
+    except (OSError, UnicodeError):  # UnicodeError: no name of a machine
+        raise RequestError(
+            f"No RPC server answers at {address}.", next_command="ggml-rpc-server -H 127.0.0.1, then the same again"
+        ) from None
+
+
 @cache
 def _add_remote(address: str) -> str:
     """Make the devices of an RPC server known; the name of its first one.
@@ -113,6 +134,7 @@ def _add_remote(address: str) -> str:
     registry = ggml.ggml_backend_reg_by_name(b"RPC")
     if not registry:
         raise RequestError("This build of llama.cpp has no RPC backend.", next_command="slimmoe devices")
+    _require_answer(address)
     add = ctypes.CFUNCTYPE(_POINTER, _TEXT)(
         ggml.ggml_backend_reg_get_proc_address(registry, b"ggml_backend_rpc_add_server")
     )

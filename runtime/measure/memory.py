@@ -23,22 +23,23 @@ NOTE = (
 
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_MOST = 2**63 - 1  # bytes that a system can count
 
 
 def parse_memory(text: str, next_command: str) -> int:
     """Bytes of ``8GiB``, ``8 GB``, ``500MiB`` or ``1.5g``.
 
     Raises:
-        RequestError: not a size, or less than a megabyte.
+        RequestError: not a size, less than a megabyte, or more than any machine has.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text, re.IGNORECASE)
     unit = _UNITS.get(match[2].lower()) if match else None
-    size = 0 if match is None or unit is None else round(float(match[1]) * unit)
-    if size < 10**6:
+    size = 0 if match is None or unit is None else float(match[1]) * unit  # of too many digits: infinite
+    if not 10**6 <= size <= _MOST:
         raise RequestError(
             f"{text!r} is not a size of memory, for example 8GiB, 8GB or 500MiB.", next_command=next_command
         )
-    return size
+    return round(size)
 
 
 @dataclass(frozen=True)

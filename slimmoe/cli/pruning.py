@@ -170,7 +170,7 @@ def fit(
         str | None, typer.Option(metavar="SIZE", help="of a GPU that has its own, 6GiB: split GGUF files over both")
     ] = None,
     pair: PairOption = DEFAULT_PAIR,
-    context: Annotated[int, typer.Option(min=1, help="tokens of prompt and translation to hold")] = 1024,
+    context: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="tokens of prompt and translation to hold")] = 1024,
     vocabulary: Annotated[
         str | None, typer.Option(metavar="SIZE", help="with so many tokens, 8192, or this share of them, 0.25")
     ] = None,
@@ -187,7 +187,7 @@ def fit(
     size = parse_memory(memory, "slimmoe fit MODEL --memory 8GiB")
     known = moe_model(model)
     tokens = Amount.parse(vocabulary).share_of(rows_of(known)) if vocabulary else 1.0
-    card = parse_memory(vram, "slimmoe fit MODEL --memory 8GiB --vram 6GiB") if vram else None
+    card = parse_memory(vram, "slimmoe fit MODEL --memory 8GiB --vram 6GiB") if vram is not None else None
     found = fit(known, size, context, tokens, card)
     best = found.recommended
     if as_json:

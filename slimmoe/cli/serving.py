@@ -59,7 +59,7 @@ def serve(
     from slimmoe.server.models import Models, find_models
 
     found = find_models(models, [parse_pair(each) for each in pairs or []])
-    most = parse_memory(memory, f"slimmoe serve {models[0]} --memory 4GiB") if memory else None
+    most = parse_memory(memory, f"slimmoe serve {models[0]} --memory 4GiB") if memory is not None else None
     offload = Offload.parse(device_name, gpu_layers, cpu_experts, all_cpu_experts)
     rules = Rules(host, key, tuple(allow_host or ()), tuple(allow_origin or ()))
     logging.basicConfig(

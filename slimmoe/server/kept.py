@@ -24,7 +24,9 @@ from runtime.formats.files import new_file
 from slimmoe.server.asked import Limits, Refused
 
 TRANSLATION, JOB, GLOSSARY = "translation", "job", "glossary"
-_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
+_ID = r"[A-Za-z0-9_-]{32}"
+_DATA = re.compile(rf"({_ID})\.\d+")
+_OURS = re.compile(rf"{_ID}\.(json|\d+)|\.{_ID}\.(json|\d+)\.[a-z0-9_]{{8}}\.part")  # the latter: half written
 _PIECE = 1 << 16
 _LOCKED = 5.0  # seconds to wait for a lock, which another server takes for a moment when it starts
 
@@ -55,11 +57,16 @@ def state_folder(address: str) -> Path:
     return user_state_path("slimmoe", appauthor=False) / "server" / name
 
 
+def _is_foreign(name: str) -> bool:
+    """Whether a file or folder of this name is no server's; hidden ones are the system's, and stay."""
+    return not (name.startswith(".") or name == "lost+found" or _OURS.fullmatch(name))
+
+
 class Kept:
     """The records of a folder.
 
     Raises:
-        RequestError: another server has the folder, or it cannot be written, or is another user's.
+        RequestError: another server has the folder, it holds something else, cannot be written, or is another user's.
     """
 
     def __init__(self, folder: Path, limits: Limits, wait: float = _LOCKED) -> None:
@@ -69,6 +76,11 @@ class Kept:
         self._file_lock = FileLock(folder / ".lock", thread_local=False)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if foreign := next((path.name for path in folder.iterdir() if _is_foreign(path.name)), None):
+                raise RequestError(
+                    f"{folder} is not a folder of a server's documents: it holds {foreign}.",
+                    next_command="the same with --state and a new folder",
+                )
             folder.chmod(0o700)
             self._file_lock.acquire(timeout=wait)
         except Timeout:
@@ -83,15 +95,17 @@ class Kept:
         self.forget()
 
     def _load(self) -> None:
-        """Read the records; remove what a killed server had not finished writing."""
+        """Read the records; remove what a killed server had not finished writing, and no file of anybody else."""
         for path in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime):
             with contextlib.suppress(OSError, ValueError, TypeError):  # of a damaged one nothing is to be had
                 record = Record(path.stem, **json.loads(path.read_bytes()))
-                if _ID.fullmatch(record.id) and (not record.data or (self._folder / record.data).is_file()):
+                owner = _DATA.fullmatch(record.data)  # a name of another form could lead out of the folder
+                there = owner and owner[1] == record.id and (self._folder / record.data).is_file()
+                if re.fullmatch(_ID, record.id) and (there or not record.data):
                     self._records[record.id] = record
-        used = {".lock", *(f"{each}.json" for each in self._records)} | {each.data for each in self._records.values()}
+        used = {f"{each}.json" for each in self._records} | {each.data for each in self._records.values()}
         for path in self._folder.iterdir():
-            if path.name not in used and path.is_file():
+            if path.name not in used and _OURS.fullmatch(path.name) and path.is_file():
                 path.unlink(missing_ok=True)
 
     def put(self, kind: str, told: dict[str, Any], data: bytes = b"", until: float | None = None) -> str:

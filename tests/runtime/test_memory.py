@@ -47,7 +47,9 @@ def test_sizes_of_memory(text: str, size: int) -> None:
     assert parse_memory(text, "") == size
 
 
-@pytest.mark.parametrize("text", ["much", "", "8", "-8GiB", "8PB", "0GB", "GiB", "8 GiB RAM"])
+@pytest.mark.parametrize(
+    "text", ["much", "", "8", "-8GiB", "8PB", "0GB", "GiB", "8 GiB RAM", "9" * 400 + "GB", "9e9TB", "9" * 19 + "MB"]
+)
 def test_nonsense_is_no_memory(text: str) -> None:
     with pytest.raises(RequestError, match=r"not a size of memory.*\n  next: type this"):
         parse_memory(text, "type this")

@@ -1,6 +1,7 @@
 """Documents and glossaries outlive their server, also one that is killed."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from slimmoe.server.asked import Ask, Limits, Refused
 from slimmoe.server.jobs import ACCEPTED, MOST_STARTS
 from slimmoe.server.kept import GLOSSARY, JOB, Kept, forget_elsewhere
 from tests.server.serving import Client, serving
+from tests.warm_command import run_command
 
 ROOT = Path(__file__).parents[2]
 LINES = 80
@@ -85,6 +87,39 @@ def test_a_folder_that_cannot_be_is_one_sentence(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RequestError, match="Documents cannot be kept"):
         Kept(tmp_path / "file" / "state", Limits())
+
+
+def test_a_folder_of_other_files_is_left_as_it_is(tiny_onnx, tmp_path) -> None:
+    """``--state .`` once removed every file of the folder."""
+    files = {".hidden": b"1", "letter.txt": b"2", "tokenizer_config.json": b"3", "below/x.txt": b"4"}
+    (tmp_path / "below").mkdir(mode=0o755)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    tmp_path.chmod(0o755)
+    before = tmp_path.stat().st_mode
+    for state in (".", "", str(tmp_path)):
+        words = ("serve", str(tiny_onnx), "--pair", "en-de", "--port", "0", "--state", state)
+        done = run_command(*words, seconds=60, folder=tmp_path)
+        assert done.status == 2 and "is not a folder of a server's documents: it holds" in done.errors
+        assert {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*.*")} == files
+        assert tmp_path.stat().st_mode == before
+
+
+def test_what_nobody_here_wrote_stays_and_is_not_led_to(tmp_path) -> None:
+    """A volume has a folder of its own, and a system puts hidden files everywhere; a record names no file elsewhere."""
+    folder = tmp_path / "state"
+    (folder / "lost+found").mkdir(parents=True)
+    (folder / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "secret").write_bytes(b"secret")
+    for at, data in enumerate(("../secret", str(tmp_path / "secret"), f"{'x' * 32}.7")):
+        row = {"kind": JOB, "told": {}, "data": data, "size": 6, "until": 0}
+        (folder / f"{at:032}.json").write_text(json.dumps(row))
+    (folder / f"{'x' * 32}.7").write_bytes(b"another's")
+    kept = Kept(folder, Limits())
+    assert not kept.all(JOB)
+    kept.close()
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+    assert {".DS_Store", "lost+found"} == {path.name for path in folder.iterdir()} - {".lock"}
 
 
 def test_what_expired_goes_and_what_was_accepted_stays(tmp_path) -> None:
