@@ -20,6 +20,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     kind = CONFIG_MAPPING[model_type if model_type in CONFIG_MAPPING else family_of(stored).model_type]
     config = kind.from_pretrained(folder)
     setattr(config, "model_type", kind.model_type)  # noqa: B010  by which transformers finds how tensors are renamed
+    # Names of other people's kernels that a config.json may hold, whose code transformers would fetch and run.
+    config._attn_implementation = config._experts_implementation = None
     return config
 
 

@@ -18,6 +18,7 @@ from runtime.text.prompts import ChatTemplate
 from runtime.text.special_tokens import encode_all, special_of
 
 LONGEST = 512  # tokens of a conversation; longer ones are left out
+_AT_ONCE = 4096  # segments that are tokenised before the next are, should a limit be reached
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,27 @@ def make_conversations(
     segments: Segments,
     pair: Pair,
     longest: int = LONGEST,
+    limit: int | None = None,
 ) -> list[Conversation]:
     """Render with a chat template and tokenise with ``encode``, which adds no special tokens of its own.
 
-    Conversations of more than ``longest`` tokens are left out, with a warning.
+    Conversations of more than ``longest`` tokens are left out, with a warning. With a ``limit`` the first ones, until they
+    have so many tokens; of a large corpus the rest is not tokenised.
 
     Raises:
         RequestError: all of them are.
     """
-    prompts = encode([template.prompt(pair, a) for a, _ in segments])
-    responses = encode([template.completion(pair, a, b) for a, b in segments])
-    found = [Conversation(p + r, len(p)) for p, r in zip(prompts, responses, strict=True)]
-    kept = [conversation for conversation in found if len(conversation.ids) <= longest]
+    found: list[Conversation] = []
+    kept: list[Conversation] = []
+    for start in range(0, len(segments), _AT_ONCE):
+        some = segments[start : start + _AT_ONCE]
+        prompts = encode([template.prompt(pair, a) for a, _ in some])
+        responses = encode([template.completion(pair, a, b) for a, b in some])
+        new = [Conversation(p + r, len(p)) for p, r in zip(prompts, responses, strict=True)]
+        found += new
+        kept += [conversation for conversation in new if len(conversation.ids) <= longest]
+        if limit is not None and sum(len(conversation.ids) for conversation in kept) >= limit:
+            break
     if not kept:
         raise RequestError(f"No segment of the corpus fits into {longest} tokens.")
     if long := [number for number, conversation in enumerate(found, 1) if len(conversation.ids) > longest]:
@@ -53,13 +63,18 @@ def make_conversations(
             f"{len(long)} of {len(found)} segments have more than {longest} tokens with their prompt and are left out: "
             f"segments {some_of(long)}."
         )
-    return kept
+    return _up_to(limit, kept)
 
 
 def read_conversations(
-    folder: Path, segments: Segments, pair: Pair, longest: int = LONGEST, prompt: PromptTemplate | None = None
+    folder: Path,
+    segments: Segments,
+    pair: Pair,
+    longest: int = LONGEST,
+    prompt: PromptTemplate | None = None,
+    limit: int | None = None,
 ) -> list[Conversation]:
-    """Render with the model's chat template and tokenise; conversations over ``longest`` tokens are left out.
+    """Render with the model's chat template and tokenise; ``longest`` and ``limit``: see ``make_conversations``.
 
     ``prompt`` says how the model is asked; by default the folder, or what is known of such a model.
 
@@ -77,7 +92,7 @@ def read_conversations(
     def encode(texts: list[str]) -> list[list[int]]:
         return encode_all(texts, encode_batch, special)
 
-    found = make_conversations(ChatTemplate.from_folder(folder, prompt), encode, segments, pair, longest)
+    found = make_conversations(ChatTemplate.from_folder(folder, prompt), encode, segments, pair, longest, limit)
     highest = max(max(conversation.ids) for conversation in found)
     vocabulary = decoder_config(read_config(folder)).get("vocab_size", highest + 1)
     if highest >= vocabulary:
@@ -85,7 +100,7 @@ def read_conversations(
     return found
 
 
-def up_to(limit: int | None, conversations: list[Conversation]) -> list[Conversation]:
+def _up_to(limit: int | None, conversations: list[Conversation]) -> list[Conversation]:
     """The first conversations, until they have ``limit`` tokens; None: all."""
     total, kept = 0, []
     for conversation in conversations:

@@ -25,7 +25,7 @@ from prune.calibrate.resume import SAVE_SECONDS, Partial, kept_to_go_on, remove_
 from prune.calibrate.stats import LayerStats, Routing, Stats
 from prune.calibrate.stream import stream_sums
 from prune.checkpoint import Checkpoint
-from prune.conversations import about_text, read_conversations, up_to
+from prune.conversations import about_text, read_conversations
 from prune.device import choose_device, choose_dtype, lacks_memory
 from prune.loading import load_model
 from runtime.text.corpus import read_segments
@@ -63,7 +63,7 @@ def calibrate(
     checkpoint = Checkpoint(folder)
     checkpoint.require_decoder()
     segments = read_segments(corpus, pair)
-    conversations = up_to(limit, read_conversations(folder, segments, pair, prompt=prompt))
+    conversations = read_conversations(folder, segments, pair, prompt=prompt, limit=limit)
     device, why_device = choose_device()
     state = PartialState(cpu=device.type == "cpu")
     dtype, why_dtype = choose_dtype(device, checkpoint)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from prune.calibrate.observe_gguf import GgufObserver, Listing
 from prune.calibrate.resume import SAVE_SECONDS, Partial, kept_to_go_on, remove_all, side_folder, start_afresh
 from prune.calibrate.stats import LayerStats, Routing, Stats
-from prune.conversations import LONGEST, Conversation, about_text, make_conversations, up_to
+from prune.conversations import LONGEST, Conversation, about_text, make_conversations
 from prune.gguf_model import GgufModel
 from runtime.engines.llama import BATCH, LlamaEngine
 from runtime.engines.offload import Offload
@@ -62,8 +62,9 @@ def calibrate_gguf(
     engine = LlamaEngine(path, threads, max(BATCH, LONGEST), True, **options)
     with contextlib.closing(engine):
         engine.template = engine.template.asked(prompt)
-        texts = make_conversations(engine.template, lambda texts: [engine.encode(t) for t in texts], segments, pair)
-        conversations = up_to(limit, texts)
+        conversations = make_conversations(
+            engine.template, lambda texts: [engine.encode(t) for t in texts], segments, pair, limit=limit
+        )
         listing = Listing()
         with engine.watch(listing):
             engine.evaluate([conversations[0].ids[:1]])

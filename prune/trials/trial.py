@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from prune.batches import batches
 from prune.checkpoint import Checkpoint
-from prune.conversations import about_text, read_conversations, up_to
+from prune.conversations import about_text, read_conversations
 from prune.device import choose_device, choose_dtype
 from prune.loading import load_model
 from prune.plan.plan import Plan
@@ -40,7 +40,7 @@ class Trial:
         device, _ = choose_device()
         dtype, _ = choose_dtype(device, self.checkpoint)
         segments = read_segments(corpus, pair)
-        conversations = up_to(tokens, read_conversations(folder, segments, pair))
+        conversations = read_conversations(folder, segments, pair, limit=tokens)
         self.about = json.dumps(
             about_text(corpus, segments, conversations, ChatTemplate.from_folder(folder).asking)
             | {"dtype": str(dtype)},

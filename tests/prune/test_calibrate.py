@@ -14,11 +14,12 @@ from prune.batches import batches
 from prune.calibrate.from_checkpoint import calibrate
 from prune.calibrate.stats import PAIR_SUMS, SUMS
 from prune.checkpoint import Checkpoint
-from prune.conversations import Conversation, read_conversations
+from prune.conversations import Conversation, make_conversations, read_conversations
 from prune.loading import load_model
 from runtime.errors import RequestError, SlimmoeError
 from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair
+from runtime.text.prompts import ChatTemplate
 from tests.tiny import VOCABULARY
 
 EN_DE = Pair("en", "de")
@@ -125,6 +126,23 @@ def test_a_token_limit_stops_early(tiny_checkpoint, corpus) -> None:
     assert stats.calibration["segments"] == 1
 
 
+def test_of_a_large_corpus_no_more_is_tokenised_than_the_limit_takes(tiny_checkpoint) -> None:
+    segments, read = [(f"Save the file {i}.", f"Datei {i} sichern.") for i in range(20_000)], []
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        read.extend(texts)
+        return [[1] * len(text) for text in texts]
+
+    template = ChatTemplate.from_folder(tiny_checkpoint)
+    whole = make_conversations(template, encode, segments, EN_DE)
+    assert len(whole) == 20_000
+    read.clear()
+    some = make_conversations(template, encode, segments, EN_DE, limit=500)
+    tokens = [len(conversation.ids) for conversation in some]
+    assert some == whole[: len(some)] and sum(tokens) >= 500 > sum(tokens[:-1])
+    assert len(read) < 20_000  # of two texts for each segment
+
+
 def test_batches_hold_each_conversation_once_and_mark_its_response(tiny_checkpoint, corpus) -> None:
     conversations = read_conversations(tiny_checkpoint, read_segments(corpus, EN_DE), EN_DE)
     made = list(batches(conversations, 40))
@@ -140,6 +158,21 @@ def test_conversations_that_are_too_long_are_left_out_and_named(tiny_checkpoint,
     assert "99 of 100 segments have more than 512 tokens with their prompt and are left out: segments 1, 2" in said
     with pytest.raises(RequestError, match="No segment of the corpus fits into 512 tokens"):
         read_conversations(tiny_checkpoint, segments[:9], EN_DE)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "experts_implementation"])
+@pytest.mark.parametrize("value", ["somebody/some-kernel", "nonsense", {"": "somebody/some-kernel"}])
+def test_no_kernel_that_a_config_names_is_loaded(key: str, value, tiny_checkpoint, corpus, tmp_path) -> None:
+    """transformers would fetch it from the hub and run its code."""
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {key: value}
+    (folder / "config.json").write_text(json.dumps(config))
+    expected, _ = calibrate(tiny_checkpoint, EN_DE, corpus, quiet=True)
+    for stream in (False, True):
+        found, _ = calibrate(folder, EN_DE, corpus, quiet=True, stream=stream)
+        for layer, sums in expected.layers.items():
+            np.testing.assert_allclose(found.layers[layer].count, sums.count)
+            np.testing.assert_allclose(found.layers[layer].gate, sums.gate, rtol=1e-4)
 
 
 def test_a_missing_corpus_is_one_sentence(tiny_checkpoint, tmp_path) -> None:
