@@ -106,7 +106,10 @@ NUMBERS = Table(
         "fit": "fit x.gguf --memory 8GiB --vram 2GiB",
     },
     {
-        f"{name}: {value}": (metadata(**{name: value}), rf"tiny\.{name}" if name != "expert_count" else "expert")
+        f"{name}: {value}": (
+            metadata(**{name: value}),
+            rf"tiny\.{name}|no routed layers" if name != "expert_count" else "expert",
+        )
         for name, value in [
             ("block_count", 0), ("block_count", 10**6), ("block_count", 10**9), ("expert_count", 0), ("expert_count", 1),
             ("expert_count", 2000),
@@ -115,6 +118,7 @@ NUMBERS = Table(
             ("expert_group_used_count", 5), ("expert_gating_func", 7), ("attention.layer_norm_epsilon", float("nan")),
         ]
     },
+    crossed=True,
 )  # fmt: skip
 
 DOWN = "blk.{}.ffn_down_exps.weight"
