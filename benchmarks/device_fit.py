@@ -9,12 +9,10 @@ of docs/gpu.md; fails where a row is off by more than 3 %. Without a program it 
 """
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,6 +29,7 @@ from runtime.engines.split import MARGIN, gguf_bytes, plan_split
 from runtime.formats.files import new_file
 from runtime.formats.gguf_file import GgufFile
 from runtime.llama_paths import VERSION
+from tests.processes import rpc_server
 
 BAR = 0.03
 RATIOS = (0.0, 0.5, 0.75, 0.875)
@@ -158,23 +157,6 @@ def write_sparse(path: Path, shape: Shape, experts: int) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def _server(program: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with subprocess.Popen(
-        [program, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as child:
-        while child.poll() is None:
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-        try:
-            yield f"127.0.0.1:{port}"
-        finally:
-            child.kill()
-
-
 def llama_bytes(
     program: Path, server: str, file: Path, context: int, layers: int, cpu_experts: int
 ) -> dict[str, list[int]]:
@@ -190,15 +172,13 @@ def llama_bytes(
 
 def measure(program: Path, context: int) -> Iterator[Row]:
     """Plan and llama.cpp's own numbers for each model, ratio and card."""
-    with tempfile.TemporaryDirectory() as folder, _server(program.with_name("ggml-rpc-server")) as server:
+    with tempfile.TemporaryDirectory() as folder, rpc_server(program.with_name("ggml-rpc-server")) as (server, _):
         for (name, shape), ratio in itertools.product(SHAPES.items(), RATIOS):
             file = write_sparse(Path(folder) / "sparse.gguf", shape, round(shape.experts * (1 - ratio)))
             model = gguf_bytes(GgufFile(file), context)
             for card in CARDS:
                 split = plan_split(model, (card << 30) - MARGIN)
-                first = split.layers - split.gpu_layers  # layers in the machine have their experts there anyway
-                behind = first + split.cpu_experts if split.cpu_experts else 0
-                parts = llama_bytes(program, server, file, context, split.gpu_layers, behind)
+                parts = llama_bytes(program, server, file, context, split.gpu_layers, split.experts_behind.stop)
                 yield {
                     "model": name,
                     "ratio": ratio,

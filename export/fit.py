@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -13,6 +14,7 @@ from export.sizes import (
     Weights,
     bits,
     cache_bytes,
+    caching_layers,
     compute_bytes,
     fallback,
     metadata_bytes,
@@ -25,8 +27,8 @@ from export.sizes import (
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan.budget import kept_count
-from runtime.engines.split import MARGIN, ModelBytes, Split, plan_split
-from runtime.formats.gguf_file import check_gguf
+from runtime.engines.split import MARGIN, ModelBytes, Split, gguf_bytes, plan_split
+from runtime.formats.gguf_file import check_model
 from runtime.formats.quantised import MXFP4
 
 RATIOS = (0.0, 0.25, 0.5, 0.7, 0.75, 0.9)
@@ -46,13 +48,19 @@ class Memory:
     machine: int
     device: int | None = None
 
-    def place(self, model: ModelBytes, beside: float) -> tuple[bool, Split] | None:
-        """Whether a model fits, and how it is split; None without a device. ``beside``: bytes of the program itself."""
+    def place(self, model: Callable[[], ModelBytes], whole: float, beside: float) -> tuple[bool, Split | None]:
+        """Whether a model fits, and how it is split over a device, where there is one.
+
+        Args:
+            model: gives its parts.
+            whole: bytes of all of it in the machine.
+            beside: bytes of the program itself.
+        """
         if self.device is None:
-            return None
-        split = plan_split(model, self.device - MARGIN)
-        on_device = split.device_bytes <= self.device - MARGIN
-        return on_device and split.host_bytes + beside <= self.machine, split
+            return whole <= self.machine, None
+        room = self.device - MARGIN
+        split = plan_split(model(), room)
+        return split.device_bytes <= room and split.host_bytes + beside <= self.machine, split
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Fit:
 
 
 def _choices(checkpoint: Checkpoint, room: Memory, context: int, tokens: float) -> Iterator[Choice]:
-    config, weights = sizes_of(checkpoint), read_weights(checkpoint)
+    config, weights, caching = sizes_of(checkpoint), read_weights(checkpoint), caching_layers(checkpoint)
     config |= {"vocab_size": round(tokens * config["vocab_size"])}
     most, layers = max(checkpoint.moe_layers.values()), checkpoint.layer_count
     able = formats_of(checkpoint)
@@ -120,10 +128,8 @@ def _choices(checkpoint: Checkpoint, room: Memory, context: int, tokens: float) 
             file = whole + metadata[format]
             cache = cache_bytes(config, context, 4 if format == "ONNX" else 2)
             memory = file + cache + compute_bytes(config) + PROCESS_BYTES[format]
-            placed = room.place(
-                checkpoint_bytes(checkpoint, config, stored, context), metadata[format] + PROCESS_BYTES[format]
-            )
-            fits, split = placed or (memory <= room.machine, None)
+            parts = partial(checkpoint_bytes, checkpoint, config, caching, stored, context)
+            fits, split = room.place(parts, memory, metadata[format] + PROCESS_BYTES[format])
             yield Choice(
                 ratio, name, format, kept, whole * 8 / total, int(file), int(memory), fits,
                 _refusal(checkpoint, able, kept, name), split,
@@ -141,15 +147,14 @@ def _cuts(model: GgufModel, room: Memory, context: int, tokens: float) -> Iterat
     config, most = config_of(model), max(model.moe_layers.values())
     config |= {"vocab_size": round(tokens * config["vocab_size"])}
     beside = cache_bytes(config, context, 2) + compute_bytes(config) + PROCESS_BYTES["GGUF"]
+    whole = gguf_bytes(model.file, context)
     for ratio in RATIOS:
         if round(most * (1 - ratio)) < 1:
             continue
         (file, bits), kept = cut_size(model, ratio, tokens), kept_count(most, ratio)
         memory = int(file + beside)
-        placed = room.place(
-            cut_bytes(model, ratio, context, tokens), model.file.metadata_end * tokens + PROCESS_BYTES["GGUF"]
-        )
-        fits, split = placed or (memory <= room.machine, None)
+        parts = partial(cut_bytes, model, whole, ratio, tokens)
+        fits, split = room.place(parts, memory, model.file.metadata_end * tokens + PROCESS_BYTES["GGUF"])
         yield Choice(ratio, type_of(model), "GGUF", kept, bits, file, memory, fits, split=split)
 
 
@@ -180,7 +185,7 @@ def fit(
         model.require_decoder()
         choices = list(_choices(model, room, context, tokens))
     else:
-        check_gguf(model.source)  # sizes that no model has would be believed, and lists made of as many layers
+        check_model(model.file)  # sizes that no model has would be believed, and lists made of as many layers
         choices = list(_cuts(model, room, context, tokens))
     return _recommend(choices, room.machine)
 

@@ -1,23 +1,28 @@
 """What of a cut lies on a device and what in the machine's memory, from the headers of a checkpoint or GGUF file alone."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
-from export.sizes import Weights, cache_bytes, caching_layers
+from export.sizes import Weights, cache_bytes
 from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan.budget import kept_count
-from runtime.engines.split import LayerBytes, ModelBytes, cache_tokens, gguf_bytes, graph_bytes
+from runtime.engines.split import LayerBytes, ModelBytes, cache_tokens, graph_bytes
 
 
 def checkpoint_bytes(
-    checkpoint: Checkpoint, config: dict[str, Any], stored: Iterable[tuple[Weights, float]], context: int
+    checkpoint: Checkpoint,
+    config: dict[str, Any],
+    caching: Collection[int],
+    stored: Iterable[tuple[Weights, float]],
+    context: int,
 ) -> ModelBytes:
     """What a GGUF file of a checkpoint is made of.
 
     Args:
         config: with the sizes that memory depends on, as ``sizes_of`` gives them.
+        caching: the layers with keys and values.
         stored: the weights, with the bytes that each takes.
         context: tokens that all sequences may have together.
     """
@@ -36,7 +41,7 @@ def checkpoint_bytes(
     kinds = config.get("layer_types") or []
     sliding = [index < len(kinds) and kinds[index] == "sliding_attention" for index in range(count)]
     cached = [cache_tokens(context, config.get("sliding_window") if narrow else None) for narrow in sliding]
-    caching, one = caching_layers(checkpoint), config | {"num_hidden_layers": 1}
+    one = config | {"num_hidden_layers": 1}
     caches = [cache_bytes(one, tokens, 2) if i in caching else 0 for i, tokens in enumerate(cached)]
     return ModelBytes(
         tuple(LayerBytes(int(a), int(b), c) for a, b, c in zip(experts, other, caches, strict=True)),
@@ -46,9 +51,8 @@ def checkpoint_bytes(
     )
 
 
-def cut_bytes(model: GgufModel, ratio: float, context: int, tokens: float = 1.0) -> ModelBytes:
-    """What a cut of a GGUF file by ``ratio`` is made of; ``tokens``: the share of them that stays."""
-    whole = gguf_bytes(model.file, context)
+def cut_bytes(model: GgufModel, whole: ModelBytes, ratio: float, tokens: float = 1.0) -> ModelBytes:
+    """What a cut by ``ratio`` is made of, of a GGUF file made of ``whole``; ``tokens``: the share of them that stays."""
     layers = list(whole.layers)
     for index, experts in model.moe_layers.items():
         if index < len(layers):

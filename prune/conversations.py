@@ -47,14 +47,17 @@ def make_conversations(
     """
     found: list[Conversation] = []
     kept: list[Conversation] = []
+    tokens = 0
     for start in range(0, len(segments), _AT_ONCE):
         some = segments[start : start + _AT_ONCE]
         prompts = encode([template.prompt(pair, a) for a, _ in some])
         responses = encode([template.completion(pair, a, b) for a, b in some])
         new = [Conversation(p + r, len(p)) for p, r in zip(prompts, responses, strict=True)]
         found += new
-        kept += [conversation for conversation in new if len(conversation.ids) <= longest]
-        if limit is not None and sum(len(conversation.ids) for conversation in kept) >= limit:
+        short = [conversation for conversation in new if len(conversation.ids) <= longest]
+        kept += short
+        tokens += sum(len(conversation.ids) for conversation in short)
+        if limit is not None and tokens >= limit:
             break
     if not kept:
         raise RequestError(f"No segment of the corpus fits into {longest} tokens.")

@@ -60,9 +60,8 @@ def set_up() -> None:
         WorkError: no compiler, no disk space, or a package that cannot be installed.
     """
     stamp = _stamp()
-    if (
-        READY.exists() and READY.read_text() == stamp and not os.environ.get("CMAKE_ARGS")
-    ):  # of llama.cpp, perhaps others
+    asks_for_a_build = bool(os.environ.get("CMAKE_ARGS"))  # of llama.cpp; where it has been made, nothing is built
+    if READY.exists() and READY.read_text() == stamp and not asks_for_a_build:
         return
     if not (ENVIRONMENT / "llama.cpp" / "version").exists():
         require_compiler()

@@ -104,6 +104,11 @@ def find_devices() -> list[Device]:
     return [_describe(name, handle) for name, handle in _handles().items() if _backend(handle) != "RPC"]
 
 
+def _no_answer(address: str) -> RequestError:
+    again = "ggml-rpc-server -H 127.0.0.1, then the same again"
+    return RequestError(f"No RPC server answers at {address}.", next_command=again)
+
+
 def _require_answer(address: str) -> None:
     """Connect before llama.cpp does: where it cannot, it ends the process.
 
@@ -118,9 +123,7 @@ def _require_answer(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), _ANSWER).close()
     except (OSError, UnicodeError):  # UnicodeError: no name of a machine
-        raise RequestError(
-            f"No RPC server answers at {address}.", next_command="ggml-rpc-server -H 127.0.0.1, then the same again"
-        ) from None
+        raise _no_answer(address) from None
 
 
 @cache
@@ -143,9 +146,7 @@ def _add_remote(address: str) -> str:
     if server:
         ggml.ggml_backend_register(server)
     if ggml.ggml_backend_dev_count() == known:
-        raise RequestError(
-            f"No RPC server answers at {address}.", next_command="ggml-rpc-server -H 127.0.0.1, then the same again"
-        )
+        raise _no_answer(address)
     return ggml.ggml_backend_dev_name(ggml.ggml_backend_dev_get(known)).decode()
 
 

@@ -23,7 +23,7 @@ from runtime.engines.llama_vocabulary import LlamaVocabulary
 from runtime.engines.offload import Offload, placements
 from runtime.engines.threads import Threads
 from runtime.errors import RequestError, WorkError
-from runtime.formats.gguf_file import check_gguf
+from runtime.formats.gguf_file import GgufFile, check_gguf
 from runtime.machine import usable_cores
 from runtime.text.prompts import ChatTemplate, named_tokens
 
@@ -67,11 +67,11 @@ class LlamaEngine(Stepper):
         self.thread_choice = Threads(self.threads, 1, "")
         self._watch = GraphWatch(lib) if watched else None  # its callback must live as long as the context
         self._params = self._context_params(exact, sequences)
-        check_gguf(artefact)
+        file = check_gguf(artefact)
         tokens = max(context or 0, (PLACES + 1) * FIRST_ROOM)  # of one sequence alone, or of a first batch
-        for self.placement in placements(offload or Offload(), artefact, tokens, 4 if exact else 2):
+        for self.placement in placements(offload or Offload(), file, tokens, 4 if exact else 2):
             try:
-                self._load(artefact, mapped, overrides or {}, context)
+                self._load(artefact, file, mapped, overrides or {}, context)
                 break
             except WorkError:
                 self.close()
@@ -89,13 +89,15 @@ class LlamaEngine(Stepper):
         self._turn_ends = {ids[0] for ids in ends if len(ids) == 1}
         self.first_of_thoughts = first_of_thoughts(vocabulary.encode)
 
-    def _load(self, artefact: Path, mapped: bool, overrides: Mapping[str, int], context: int | None) -> None:
+    def _load(
+        self, artefact: Path, file: GgufFile, mapped: bool, overrides: Mapping[str, int], context: int | None
+    ) -> None:
         """Load the model where ``placement`` has it, and start its first cache."""
         llama_library.errors.clear()
         llama_library.buffers.clear()
         device, self.device_free = self.placement.device, ()
         before = free_bytes(device.handle) if device else 0
-        self._model = load_model(artefact, mapped, overrides, self.placement)
+        self._model = load_model(artefact, file, mapped, overrides, self.placement)
         self._is_open, self._users = True, 1  # who uses the model: this engine and its batches
         self.context = context or self._lib.llama_model_n_ctx_train(self._model) or FIRST_CACHE
         self.buffers: dict[str, int] = {}

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from runtime.engines.devices import REMOTE, Device, find_device, find_gpu
@@ -112,7 +111,7 @@ def _device_of(asked: Offload) -> tuple[Device | None, str]:
     return device, why
 
 
-def placements(asked: Offload, artefact: Path, context: int, width: int) -> Iterator[Placement]:
+def placements(asked: Offload, file: GgufFile, context: int, width: int) -> Iterator[Placement]:
     """The placement for a GGUF file, then those with ever less on the device, should there be no memory for the first.
 
     Args:
@@ -126,7 +125,7 @@ def placements(asked: Offload, artefact: Path, context: int, width: int) -> Iter
     if device is None:
         yield Placement(None, None, why)
         return
-    model = gguf_bytes(GgufFile(artefact), context, width)
+    model = gguf_bytes(file, context, width)
     budget = device.free_bytes - MARGIN
     fixed = "auto" not in (asked.gpu_layers, asked.cpu_experts)
     last, failed = None, ""

@@ -15,6 +15,7 @@ import numpy as np
 from runtime.engines.base import Feed
 from runtime.engines.decoding import Stepper
 from runtime.engines.devices import CPU, GPU, OTHER, Device
+from runtime.engines.onnx_load import ending
 from runtime.errors import RequestError, WorkError
 
 PLUGINS = {"WebGPU": "onnxruntime_ep_webgpu"}  # the package of each backend
@@ -47,8 +48,7 @@ def find_onnx_devices() -> list[Device]:
             providers = _register(backend, package)
             each = [device for device in ort.get_ep_devices() if device.ep_name in providers]
         except Exception as error:
-            reason = " ".join(str(error).split())[-200:]
-            raise WorkError(f"{package} cannot be used ({reason}).", next_command=f"{_INSTALL} -U") from None
+            raise WorkError(f"{package} cannot be used ({ending(error)}).", next_command=f"{_INSTALL} -U") from None
         for number, device in enumerate(each):
             name = backend.lower() + (f":{number}" if number else "")
             kind = {"GPU": GPU, "CPU": CPU}.get(device.device.type.name, OTHER)

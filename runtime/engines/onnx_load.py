@@ -32,6 +32,11 @@ _LACKS = (
 )
 
 
+def ending(message: object) -> str:
+    """The end of what onnxruntime says, in one line: what went wrong stands there."""
+    return " ".join(str(message).split())[-200:]
+
+
 def _refusal(path: Path, message: str, version: str) -> WorkError:
     """The sentence for what onnxruntime said about ``path``."""
     anew = f"rm {path}* && slimmoe onnx DIR -o {path.parent.parent}"
@@ -53,14 +58,16 @@ def _refusal(path: Path, message: str, version: str) -> WorkError:
             lacking = f"operator {found['op']}" + (f" with '{what}'" if what else "")
             sentence = f"onnxruntime {version} lacks the {lacking}, which {path} uses."
             return WorkError(sentence, next_command=_UPGRADE)
-    reason = " ".join(message.split())[-200:]
-    return WorkError(f"onnxruntime {version} cannot run {path} ({reason}).", next_command=f"{_UPGRADE}   (or: {anew})")
+    return WorkError(
+        f"onnxruntime {version} cannot run {path} ({ending(message)}).", next_command=f"{_UPGRADE}   (or: {anew})"
+    )
 
 
 def failed_run(error: Exception) -> WorkError:
     """The sentence for a graph that loads, and fails when it computes."""
-    reason = " ".join(str(error).split())[-200:]
-    return WorkError(f"The graph cannot be run ({reason}).", next_command="slimmoe onnx DIR -o DIR   (export it again)")
+    return WorkError(
+        f"The graph cannot be run ({ending(error)}).", next_command="slimmoe onnx DIR -o DIR   (export it again)"
+    )
 
 
 @contextlib.contextmanager
@@ -113,10 +120,8 @@ def load_session(path: Path, threads: int, prepacked: bool = True, device: Devic
     except Exception as error:
         refusal = _refusal(path, str(error), ort.__version__)
         if device and _UPGRADE in (refusal.next_command or ""):  # no fault of the file's that is known
-            reason = " ".join(str(error).split())[-200:]
-            refusal = WorkError(
-                f"{device.name} cannot run {path} ({reason}).", next_command="the same with --device cpu"
-            )
+            sentence = f"{device.name} cannot run {path} ({ending(error)})."
+            refusal = WorkError(sentence, next_command="the same with --device cpu")
         raise refusal from None
     if producer != PRODUCER:
         sentence = f"{path} was written by {producer or 'another program'}; this engine runs graphs of slimmoe only."

@@ -84,6 +84,12 @@ class Split:
         """Whether all of the model is on the device."""
         return self.gpu_layers == self.layers and not self.cpu_experts
 
+    @property
+    def experts_behind(self) -> range:
+        """The layers on the device whose experts stay in the machine's memory; those before them are there anyway."""
+        first = self.layers - self.gpu_layers
+        return range(first, first + self.cpu_experts)
+
     def __str__(self) -> str:
         if not self.gpu_layers:
             return "nothing on it"

@@ -20,6 +20,7 @@ class GgufFile:
     """A GGUF file, or all parts of a split one (``-00001-of-00003.gguf``), whichever part is named.
 
     Attributes:
+        path: the file that was named.
         parts: the files in order; the first one holds the metadata.
         metadata: by key, see ``Value``; ``get`` decodes.
         tensors: by name, in the order of the files.
@@ -36,7 +37,7 @@ class GgufFile:
         path = Path(path)
         if not path.is_file():
             raise RequestError(f"There is no file {path}." if not path.is_dir() else f"{path} is a folder, not a file.")
-        named = read_part(path)
+        self.path, named = path, read_part(path)
         read = [named if part == path else read_part(part) for part in self._find_parts(path, named)]
         first = read[0]
         self.parts = [part.path for part in read]
@@ -141,6 +142,16 @@ def check_gguf(path: Path) -> GgufFile:
         WorkError: the file is damaged.
     """
     file = GgufFile(path)
+    check_model(file)
+    return file
+
+
+def check_model(file: GgufFile) -> None:
+    """Refuse metadata that describe no model: what llama.cpp asserts, and sizes beyond what it has.
+
+    Raises:
+        WorkError: they do.
+    """
 
     def largest(name: str, default: int = 0) -> int:
         return max(file.numbers(name), default=default)
@@ -160,5 +171,4 @@ def check_gguf(path: Path) -> GgufFile:
         value = file.get(f"{file.architecture}.{name}", 0.0)
         right[name] = isinstance(value, float) and 0 <= value < math.inf
     if wrong := [f"{file.architecture}.{name}" for name, is_right in right.items() if not is_right]:
-        raise WorkError(f"{path} is damaged: its metadata describe no model, by {' and '.join(wrong)}.")
-    return file
+        raise WorkError(f"{file.path} is damaged: its metadata describe no model, by {' and '.join(wrong)}.")

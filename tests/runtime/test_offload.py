@@ -6,8 +6,6 @@ weights go and that results stay, never a speed.
 
 import contextlib
 import resource
-import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from runtime.engines.split import Count, GraphBytes, LayerBytes, ModelBytes, ggu
 from runtime.errors import RequestError
 from runtime.formats.gguf_file import GgufFile
 from runtime.llama_paths import library_folder
+from tests.processes import rpc_server
 
 IDS = [3, 9, 27, 81, 14, 5, 66, 120, 7, 7, 31]
 BAR = 1e-5  # of the largest logit difference over the logits' spread: float32, added up in another order at most
@@ -39,19 +38,8 @@ def _served() -> Iterator[tuple[str, int]]:
     server = library_folder() / "ggml-rpc-server"
     if not server.exists():
         pytest.skip("ggml-rpc-server was not built with this llama.cpp")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [server, "-H", "127.0.0.1", "-p", str(port), "-t", "1"]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while child.poll() is None:  # until it listens, some hundredths of a second
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-        yield f"rpc://127.0.0.1:{port}", child.pid
-    finally:
-        child.kill()
-        child.wait()
+    with rpc_server(server) as (address, process):
+        yield f"rpc://{address}", process
 
 
 @pytest.fixture(scope="module")
