@@ -6,7 +6,8 @@ Each answer is compared with the same text translated alone (``--exact``) by the
 another order, so a quantised model words some texts otherwise (docs/threads.md): an answer that differs still belongs to its
 text where, of what all texts became alone, its own is the nearest by character trigrams; else it counts as mixed up. There
 are more clients than places, so that some are told 429, and come again when ``Retry-After`` says. The batch whose speed is
-compared is of the same mix, in this process, before and after the load. SIGTERM comes at the end, with requests under way.
+compared is of the same mix, in this process, in turns with the load, as a machine's own speed drifts. SIGTERM comes at the
+end, with requests under way.
 """
 
 import argparse
@@ -46,6 +47,8 @@ from runtime.translate.segments import known_pair
 
 KINDS = {"sentence": (1, 1, 80), "paragraph": (4, 1, 15), "page": (4, 4, 5)}  # segments a line, lines, share in percent
 ENDING = 10  # requests under way when SIGTERM comes
+TURNS = 6  # of batch and load
+PART = 300  # texts of a batch
 
 
 @dataclass
@@ -132,13 +135,15 @@ def serving(artefact: Path, queue: int, threads: int | None) -> Iterator[tuple[s
             process.wait()
 
 
-def load(address: str, pair: Pair, texts: dict[str, list[str]], clients: int, seconds: float) -> list[Answer]:
-    """What clients are answered who ask, one text after the other, for so long."""
+def load(
+    address: str, pair: Pair, texts: dict[str, list[str]], clients: int, seconds: float, turn: int
+) -> list[Answer]:
+    """What clients are answered who ask, one text after the other, for so long; in each turn for others."""
     answers: list[Answer] = []
     end, shares = time.monotonic() + seconds, [share for *_, share in KINDS.values()]
 
     def ask(number: int) -> None:
-        client, draw = Client(address, pair), random.Random(number)
+        client, draw = Client(address, pair), random.Random(1000 * turn + number)
         while (left := end - time.monotonic()) > 0:
             kind = draw.choices(list(KINDS), shares)[0]
             answer = client.ask(draw.choice(texts[kind]))
@@ -221,7 +226,6 @@ def measure(artefact: Path, clients: int, queue: int, seconds: float, threads: i
     engine.close()
 
     draw, shares = random.Random(0), [share for *_, share in KINDS.values()]
-    sample = [draw.choice(texts[draw.choices(list(KINDS), shares)[0]]) for _ in range(2000)]
     batch_sentences, batch_seconds, batch_cpu, choices = 0, 0.0, 0.0, list[str]()
 
     def batch(limit: float) -> None:
@@ -229,34 +233,35 @@ def measure(artefact: Path, clients: int, queue: int, seconds: float, threads: i
         nonlocal batch_sentences, batch_seconds, batch_cpu
         with contextlib.closing(open_engine(artefact, threads)) as opened:
             choices.append(f"{opened.thread_choice} ({opened.thread_choice.reason})")
-            end, at = time.monotonic() + limit, 0
+            end = time.monotonic() + limit
             while time.monotonic() < end:
-                part, at = sample[at : at + 400] or sample[:400], at + 400 if at + 400 < len(sample) else 0
+                part = [draw.choice(texts[kind]) for kind in draw.choices(list(KINDS), shares, k=PART)]
                 began, used = time.perf_counter(), time.process_time()
                 _, done = translate_texts(opened, pair, part, exact=False)
                 batch_seconds += time.perf_counter() - began
                 batch_cpu += time.process_time() - used
                 batch_sentences += sum(done)
 
-    with OtherLoad() as others:
-        batch(seconds / 4)
-        with serving(artefact, queue, threads) as (process, address):
-            Client(address, pair).ask(every[0])  # opens the model
-            before, used, own = read_memory(process.pid).total, psutil.Process(process.pid).cpu_times(), os.times()
-            began = time.perf_counter()
-            with PeakMemory(process.pid) as memory:
-                answers = load(address, pair, texts, clients, seconds)
-                took = time.perf_counter() - began
-            cpu = sum(psutil.Process(process.pid).cpu_times()[:2]) - sum(used[:2])
-            clients_cpu = sum(os.times()[:2]) - sum(own[:2])
-            time.sleep(2)
-            after = read_memory(process.pid).total
-            ended = end_under_load(process, address, pair, texts["page"][:1] * ENDING)
-        batch(seconds / 4)
+    answers, took, cpu, clients_cpu = list[Answer](), 0.0, 0.0, 0.0
+    with OtherLoad() as others, serving(artefact, queue, threads) as (process, address):
+        Client(address, pair).ask(every[0])  # opens the model
+        before = read_memory(process.pid).total
+        with PeakMemory(process.pid, 0.5) as memory:  # a look costs milliseconds
+            for turn in range(TURNS):
+                batch(seconds / TURNS / 2)
+                used, own, began = psutil.Process(process.pid).cpu_times(), os.times(), time.perf_counter()
+                answers += load(address, pair, texts, clients, seconds / TURNS, turn)
+                took += time.perf_counter() - began
+                cpu += sum(psutil.Process(process.pid).cpu_times()[:2]) - sum(used[:2])
+                clients_cpu += sum(os.times()[:2]) - sum(own[:2])
+            half = memory.series.rows()[-1][0] / 2
+        time.sleep(2)
+        after = read_memory(process.pid).total
+        ended = end_under_load(process, address, pair, texts["page"][:1] * ENDING)
 
     good = [each for each in answers if each.status == 200]
     answered = sum(sentences[each.text] for each in good)
-    first_half = [anonymous + file for at, anonymous, file in memory.series.rows() if at < took / 2]
+    first_half = [anonymous + file for at, anonymous, file in memory.series.rows() if at < half]
     single = [each.seconds for each in good if each.text in set(texts["sentence"])]
     statuses = Counter(each.status for each in answers)
     return {
@@ -289,7 +294,7 @@ def measure(artefact: Path, clients: int, queue: int, seconds: float, threads: i
         "clients_cpu_ms_per_sentence": round(1000 * clients_cpu / max(answered, 1), 2),
         "sigterm": ended,
         "threads": threads or "default",
-        "batch_threads": choices,
+        "batch_threads": sorted(set(choices)),
         "machine": f"{processor()}, {usable_cores()} cores",
         "other_load": round(others.share, 2),
         "runtime": f"{name}, Python {platform.python_version()}, uvicorn {version('uvicorn')}, "
@@ -301,8 +306,8 @@ def describe(row: dict[str, Any]) -> str:
     """The row as lines to read."""
     ended, megabytes = row["sigterm"], {key: row[key] / 1e6 for key in row if key.startswith("memory")}
     return f"""\
-{row["clients"]} clients, {row["queue"]} places, {row["seconds"]} s: answers by status {row["statuses"]}, {row["lost"]} lost, \
-{row["refused_without_retry_after"]} of 429 without Retry-After
+{row["clients"]} clients, {row["queue"]} places, {row["seconds"]} s in {TURNS} turns: answers by status {row["statuses"]}, \
+{row["lost"]} lost, {row["refused_without_retry_after"]} of 429 without Retry-After
 {row["differ"]} worded otherwise than alone ({row["differing_wordings"]} wordings), {row["mixed_up"]} mixed up
 seconds: p50 {row["p50_seconds"]}, p95 {row["p95_seconds"]}; a sentence {row["sentence_p50_seconds"]}, \
 {row["sentence_p95_seconds"]}
