@@ -12,6 +12,7 @@ from slimmoe.cli.device import device
 from slimmoe.cli.doctor import health
 from slimmoe.cli.exporting import exporting
 from slimmoe.cli.offloading import offloading
+from slimmoe.cli.once import Once
 from slimmoe.cli.planning import planning
 from slimmoe.cli.pruning import cutting
 from slimmoe.cli.serving import serving
@@ -40,6 +41,9 @@ for verbs in (
 ):  # in the order of the stages
     app.add_typer(verbs)
 app.add_typer(storing, name="models")
+for verbs in app.registered_groups:
+    for verb in verbs.typer_instance.registered_commands if verbs.typer_instance else ():
+        verb.cls = verb.cls or Once
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number
 EXTRAS = {  # which extra of pyproject.toml brings a package
     "torch": "prune", "transformers": "prune", "accelerate": "prune", "packaging": "prune", "peft": "recover",
