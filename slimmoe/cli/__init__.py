@@ -5,6 +5,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from runtime.errors import SlimmoeError, as_typed, printable
 from slimmoe.cli.asking import asking
@@ -43,7 +44,7 @@ for verbs in (
 app.add_typer(storing, name="models")
 for verbs in app.registered_groups:
     for verb in verbs.typer_instance.registered_commands if verbs.typer_instance else ():
-        verb.cls = verb.cls or Once
+        verb.cls = Once if verb.cls is TyperCommand else verb.cls
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number
 EXTRAS = {  # which extra of pyproject.toml brings a package
     "torch": "prune", "transformers": "prune", "accelerate": "prune", "packaging": "prune", "peft": "recover",
