@@ -11,8 +11,8 @@ from runtime.text.corpus import read_segments
 from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import DATA, AsJson, Corpus, KnownPair, Output, Prompt, known_pair_of, say
 from slimmoe.cli.models import resolve
-from slimmoe.cli.once import Once
 from slimmoe.cli.offloading import AllCpuExperts, CpuExperts, DeviceName, GpuLayers
+from slimmoe.cli.once import Once
 from slimmoe.cli.planning import CALIBRATION, OwnCorpus
 
 exporting = typer.Typer()

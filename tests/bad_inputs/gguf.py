@@ -125,7 +125,6 @@ NUMBERS = Table(
 )  # fmt: skip
 
 
-
 def tensors(change: dict[str, Any] | None = None, **extra: np.ndarray | None) -> Damage:
     """Of a model of two layers of 8 experts: tensors of the first one by their names without ``blk.0.`` and ``.weight``."""
     sizes = {"tiny.embedding_length": 32, "tiny.attention.head_count": 4}

@@ -123,7 +123,9 @@ def test_a_number_of_layers_is_one(typed: str) -> None:
 
 
 def test_the_short_form_agrees_with_the_long_one_or_is_refused() -> None:
-    assert Offload.parse("auto", "3", "all", True) == Offload.parse("auto", "3", "auto", True) == Offload("auto", 3, "all")
+    assert (
+        Offload.parse("auto", "3", "all", True) == Offload.parse("auto", "3", "auto", True) == Offload("auto", 3, "all")
+    )
     with pytest.raises(RequestError, match="--cpu-experts 3 is given too"):
         Offload.parse("auto", "auto", "3", True)
 
