@@ -83,8 +83,6 @@ def expert_shape(rest: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     role = tensor_role(rest, shape, None)
     if role == "other":
         return None
-    axes = (
-        2 if role == "router" else {"weight": 3, "bias": 2}.get(rest.rsplit(".", 1)[-1], 1) if role == "stacked" else 1
-    )
+    axes = {"router": 2, "stacked": {"weight": 3, "bias": 2}.get(rest.rsplit(".", 1)[-1], 1)}.get(role, 1)
     inner = tuple(dropwhile(lambda length: length == 1, shape))
     return (1,) * (axes - len(inner)) + inner
