@@ -28,7 +28,6 @@ from prune.checkpoint import Checkpoint
 from prune.gguf_model import GgufModel
 from prune.plan.budget import kept_count
 from runtime.engines.split import MARGIN, ModelBytes, Split, gguf_bytes, plan_split
-from runtime.formats.gguf_file import check_model
 from runtime.formats.quantised import MXFP4
 
 RATIOS = (0.0, 0.25, 0.5, 0.7, 0.75, 0.9)
@@ -178,14 +177,13 @@ def fit(
 
     Raises:
         RequestError: the model has no experts, or an encoder.
-        WorkError: a GGUF file's metadata describe no model.
+        WorkError: a GGUF file does not say a size that memory depends on.
     """
     room = Memory(int(memory * (1 - SYSTEM_SHARE)), vram)
     if isinstance(model, Checkpoint):
         model.require_decoder()
         choices = list(_choices(model, room, context, tokens))
     else:
-        check_model(model.file)  # sizes that no model has would be believed, and lists made of as many layers
         choices = list(_cuts(model, room, context, tokens))
     return _recommend(choices, room.machine)
 

@@ -118,9 +118,12 @@ def about_text(
     corpus: Path, segments: Segments, conversations: list[Conversation], asking: PromptTemplate
 ) -> dict[str, Any]:
     """What statistics tell of the text they were computed on, and of how the model was asked."""
+    digest = hashlib.sha256()
+    for number, (source, target) in enumerate(segments):
+        digest.update((f"\n{source}\t{target}" if number else f"{source}\t{target}").encode())
     return {
         "corpus": str(corpus),
-        "sha256": hashlib.sha256("\n".join(f"{a}\t{b}" for a, b in segments).encode()).hexdigest()[:16],
+        "sha256": digest.hexdigest()[:16],
         "segments": len(conversations),
         "prompt_tokens": sum(c.prompt for c in conversations),
         "response_tokens": sum(len(c.ids) - c.prompt for c in conversations),

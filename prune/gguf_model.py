@@ -13,7 +13,7 @@ from prune.fingerprint import fingerprint
 from prune.moe_model import TensorPlace
 from runtime.errors import RequestError, WorkError
 from runtime.formats.floats import as_float32
-from runtime.formats.gguf_file import MOST_EXPERTS, GgufFile
+from runtime.formats.gguf_file import check_gguf
 from runtime.formats.gguf_header import GgufTensor
 from runtime.formats.gguf_names import (
     DRAFTING,
@@ -21,6 +21,7 @@ from runtime.formats.gguf_names import (
     PREDICTION,
     ROUTER,
     SCALED_GATES,
+    expert_shape,
     in_layer,
     split_layer,
     tensor_role,
@@ -36,12 +37,12 @@ class GgufModel:
 
     Raises:
         RequestError: no such file, not a GGUF file, or a model without experts.
-        WorkError: the file is damaged, cut short, or a part is missing.
+        WorkError: the file is damaged, cut short, describes no model, or a part is missing.
     """
 
     def __init__(self, path: Path) -> None:
         self.source = Path(path)
-        self.file = GgufFile(self.source)
+        self.file = check_gguf(self.source)
 
     @property
     def architecture(self) -> str:
@@ -104,8 +105,6 @@ class GgufModel:
         for name, tensor in self.tensors.items():
             layer, rest = split_layer(name)
             if layer is not None and rest == ROUTER:
-                if len(tensor.shape) != 2 or tensor.shape[0] > MOST_EXPERTS:
-                    raise WorkError(f"{self.source} is damaged: {name} has the shape {list(tensor.shape)}.")
                 found[layer] = tensor.shape[0]
         return dict(sorted(found.items()))
 
@@ -116,16 +115,13 @@ class GgufModel:
 
     @cached_property
     def _tensors(self) -> dict[str, GgufTensor]:
-        """llama-quantize drops the outermost axis where it is 1, that of a single expert: it is back."""
+        """With the axis of a single expert, which llama-quantize drops."""
         if set(self.numbers("expert_count")) != {1}:
             return self.file.tensors
-        axes = {"router": 2, "stacked": 3}
-        found = {}
-        for name, tensor in self.file.tensors.items():
-            _, rest = split_layer(name)
-            most = axes.get(tensor_role(rest, tensor.shape, 1), 0) - rest.endswith(".bias")
-            found[name] = replace(tensor, shape=(1, *tensor.shape)) if len(tensor.shape) == most - 1 else tensor
-        return found
+        return {
+            name: replace(tensor, shape=expert_shape(split_layer(name)[1], tensor.shape) or tensor.shape)
+            for name, tensor in self.file.tensors.items()
+        }
 
     def place(self, name: str) -> TensorPlace:
         """What a tensor is, by its name and shape."""
@@ -145,18 +141,12 @@ class GgufModel:
     @property
     def top_k(self) -> int:
         """Experts of a token (the most in any layer, where it is given by layer)."""
-        used = self.numbers("expert_used_count")
-        if not used or max(used) < 1:
-            raise WorkError(f"{self.source} has no {self.key('expert_used_count')}.")
-        return max(used)
+        return self._number("expert_used_count", 0)
 
     @property
     def groups(self) -> int:
         """Groups of experts that the router chooses first; 1 where it has none."""
-        groups = self._number("expert_group_count", 1) or 1
-        if any(experts % groups for experts in self.moe_layers.values()):
-            raise WorkError(f"{self.source} is damaged: its experts do not make {groups} equal groups.")
-        return groups
+        return self._number("expert_group_count", 1) or 1
 
     @property
     def topk_groups(self) -> int:

@@ -32,10 +32,15 @@ class Offload:
         """As it is typed; ``all_cpu_experts`` is a short form of ``cpu_experts`` all.
 
         Raises:
-            RequestError: a number is none.
+            RequestError: a number is none, or both are given and differ.
         """
-        experts = _count("all" if all_cpu_experts else cpu_experts, "--cpu-experts")
-        return cls(device, _count(gpu_layers, "--gpu-layers"), experts)
+        layers, experts = _count(gpu_layers, "--gpu-layers"), _count(cpu_experts, "--cpu-experts")
+        if all_cpu_experts and experts not in ("auto", "all"):
+            raise RequestError(
+                f"-cmoe is --cpu-experts all, and --cpu-experts {experts} is given too.",
+                next_command=f"--cpu-experts {experts}",
+            )
+        return cls(device, layers, "all" if all_cpu_experts else experts)
 
     @classmethod
     def from_json(cls, text: str) -> "Offload":

@@ -120,6 +120,7 @@ def load_session(path: Path, threads: int, prepacked: bool = True, device: Devic
     except Exception as error:
         refusal = _refusal(path, str(error), ort.__version__)
         if device and _UPGRADE in (refusal.next_command or ""):  # no fault of the file's that is known
+            load_session(path, threads, prepacked=False)  # what the processor refuses too is told of the file
             sentence = f"{device.name} cannot run {path} ({ending(error)})."
             refusal = WorkError(sentence, next_command="the same with --device cpu")
         raise refusal from None

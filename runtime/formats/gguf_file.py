@@ -10,9 +10,17 @@ from gguf.constants import GGUFValueType
 
 from runtime.errors import RequestError, WorkError
 from runtime.formats.gguf_header import GgufTensor, Part, decode, integer, read_part
+from runtime.formats.gguf_names import EMBEDDING, ROUTER, expert_shape, in_layer, layer_of_experts, split_layer
 
 MOST_LAYERS, MOST_EXPERTS = 512, 1024  # of llama.cpp
 _GATING_FUNCTIONS = range(1, 5)  # of llama.cpp
+_SCALINGS = ("none", "linear", "yarn", "longrope")  # of llama.cpp
+_LARGEST = (1 << 31) - 1  # of sizes, which llama.cpp keeps in 32 bits, and counts with a sign
+_SIZES = (
+    "embedding_length", "feed_forward_length", "expert_feed_forward_length", "attention.head_count",
+    "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.kv_lora_rank",
+    "attention.sliding_window", "rope.dimension_count",
+)  # fmt: skip
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
@@ -147,10 +155,10 @@ def check_gguf(path: Path) -> GgufFile:
 
 
 def check_model(file: GgufFile) -> None:
-    """Refuse metadata that describe no model: what llama.cpp asserts, and sizes beyond what it has.
+    """Refuse metadata that describe no model, and tensors of another one: what llama.cpp asserts, and sizes beyond what it has.
 
     Raises:
-        WorkError: they do.
+        WorkError: they do, or there are such.
     """
 
     def largest(name: str, default: int = 0) -> int:
@@ -158,17 +166,48 @@ def check_model(file: GgufFile) -> None:
 
     layers, experts, groups = largest("block_count", 1), largest("expert_count"), largest("expert_group_count")
     used, used_groups = largest("expert_used_count"), largest("expert_group_used_count")
-    right = {
+    right = {name: largest(name) <= _LARGEST for name in _SIZES} | {
         "block_count": 1 <= layers <= MOST_LAYERS,
         "nextn_predict_layers": largest("nextn_predict_layers") < layers,
         "expert_count": experts <= MOST_EXPERTS,
         "expert_used_count": min(experts, 1) <= used <= experts,
         "expert_group_count": groups < max(experts, 1) and (groups < 2 or experts % groups == 0),
-        "expert_group_used_count": groups < 2 or 1 <= used_groups <= groups,
+        "expert_group_used_count": groups < 2 or 1 <= used_groups < groups,
         "expert_gating_func": largest("expert_gating_func", 1) in _GATING_FUNCTIONS,
     }
+    width = largest("embedding_length")
+    for name in ("attention.head_count", "attention.head_count_kv"):  # of each head at least one number
+        right[name] = largest(name) <= (width or _LARGEST)
     for name in ("attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon"):
         value = file.get(f"{file.architecture}.{name}", 0.0)
         right[name] = isinstance(value, float) and 0 <= value < math.inf
+    right["rope.scaling.type"] = file.get(f"{file.architecture}.rope.scaling.type", "none") in _SCALINGS
     if wrong := [f"{file.architecture}.{name}" for name, is_right in right.items() if not is_right]:
         raise WorkError(f"{file.path} is damaged: its metadata describe no model, by {' and '.join(wrong)}.")
+    _check_tensors(file, experts, width)
+
+
+def _check_tensors(file: GgufFile, experts: int, width: int) -> None:
+    """Refuse embeddings that are none, tensors beyond the last layer, and parts of other experts than the metadata tell of.
+
+    Args:
+        width: of a hidden state; 0: it is not said.
+    """
+    layers = max(file.numbers("block_count"), default=MOST_LAYERS)
+    for name, tensor in file.tensors.items():
+        layer, rest = split_layer(name)
+        wrong = f"{file.path} is damaged: {name} has the shape {list(tensor.shape)}"
+        if name == EMBEDDING and len(tensor.shape) != 2:
+            raise WorkError(f"{wrong}, and not a row for each token.")
+        if layer is None:
+            continue
+        if layer >= layers:
+            raise WorkError(f"{file.path} is damaged: {name} is of none of its {layers} layers.")
+        if (shape := expert_shape(rest, tensor.shape)) is None:
+            continue
+        if shape[0] != experts:
+            raise WorkError(f"{wrong}, and its metadata tell of {experts} experts.")
+        if rest == ROUTER and shape[1:] != (width or shape[-1],):
+            raise WorkError(f"{wrong}, and not {experts} rows" + f" of {width} numbers" * (width > 0) + ".")
+        if layer_of_experts(name) is not None and in_layer(layer, ROUTER) not in file.tensors:
+            raise WorkError(f"{file.path} is damaged: {name} is of experts without a router.")

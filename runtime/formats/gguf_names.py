@@ -1,6 +1,7 @@
 """llama.cpp's names of the tensors of a mixture of experts (llama-arch.cpp), as GGUF files and importance matrices have them."""
 
 import re
+from itertools import dropwhile
 from typing import Literal
 
 EMBEDDING = "token_embd.weight"
@@ -72,3 +73,16 @@ def tensor_role(
     stacked = len(shape) > 2 and shape[0] == experts
     by_shape = rest.startswith("ffn_") and (stacked or shape == (experts,))
     return "suspect" if by_shape or _SUSPECT.fullmatch(rest) else "other"
+
+
+def expert_shape(rest: str, shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape of a layer's tensor with the axis of the experts outermost, by its name; None where it has no such axis.
+
+    ggml does not tell outermost axes of 1 from none: llama-quantize drops that of a single expert.
+    """
+    role = tensor_role(rest, shape, None)
+    if role == "other":
+        return None
+    axes = {"router": 2, "stacked": {"weight": 3, "bias": 2}.get(rest.rsplit(".", 1)[-1], 1)}.get(role, 1)
+    inner = tuple(dropwhile(lambda length: length == 1, shape))
+    return (1,) * (axes - len(inner)) + inner

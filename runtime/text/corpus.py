@@ -13,7 +13,7 @@ from runtime.errors import RequestError, WorkError, warn_once
 from runtime.formats.json_object import read_object
 from runtime.text.corpus_check import check_segments
 from runtime.text.languages import base_language
-from runtime.text.lines import decode, read_bytes, split_lines
+from runtime.text.lines import decode, each_line, read_bytes, split_lines
 from runtime.text.pairs import Pair
 from runtime.text.public_sets import Segments, is_sacrebleu_set, read_folder, read_sacrebleu
 
@@ -71,7 +71,7 @@ def read_tsv(path: Path) -> Segments:
         RequestError: the file is missing, no text in Unicode, or a line has fewer than two columns.
     """
     segments = []
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(each_line(decode(_read(path), str(path))), 1):
         if line.strip():
             columns = line.split("\t")
             if len(columns) < 2:

@@ -37,6 +37,15 @@ def split_lines(text: str) -> list[str]:
     return lines if lines[-1] else lines[:-1]
 
 
+def each_line(text: str) -> Iterator[str]:
+    """What ``split_lines`` gives, one after the other: of a large text not all are held together."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        yield text[start:] if end < 0 else text[start:end].removesuffix("\r")
+        start = end + 1 or len(text)
+
+
 def one_line(text: str) -> str:
     """The text with spaces where it has line breaks; a lone CR is one as well, since many readers take it for one."""
     return re.sub(r"\r\n?|\n", " ", text)

@@ -5,6 +5,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from runtime.errors import SlimmoeError, as_typed, printable
 from slimmoe.cli.asking import asking
@@ -12,6 +13,7 @@ from slimmoe.cli.device import device
 from slimmoe.cli.doctor import health
 from slimmoe.cli.exporting import exporting
 from slimmoe.cli.offloading import offloading
+from slimmoe.cli.once import Once
 from slimmoe.cli.planning import planning
 from slimmoe.cli.pruning import cutting
 from slimmoe.cli.serving import serving
@@ -40,6 +42,9 @@ for verbs in (
 ):  # in the order of the stages
     app.add_typer(verbs)
 app.add_typer(storing, name="models")
+for verbs in app.registered_groups:
+    for verb in verbs.typer_instance.registered_commands if verbs.typer_instance else ():
+        verb.cls = Once if verb.cls is TyperCommand else verb.cls
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number
 EXTRAS = {  # which extra of pyproject.toml brings a package
     "torch": "prune", "transformers": "prune", "accelerate": "prune", "packaging": "prune", "peft": "recover",

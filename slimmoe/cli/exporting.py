@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
@@ -13,13 +12,14 @@ from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import DATA, AsJson, Corpus, KnownPair, Output, Prompt, known_pair_of, say
 from slimmoe.cli.models import resolve
 from slimmoe.cli.offloading import AllCpuExperts, CpuExperts, DeviceName, GpuLayers
+from slimmoe.cli.once import Once
 from slimmoe.cli.planning import CALIBRATION, OwnCorpus
 
 exporting = typer.Typer()
 DEFAULT_QUANT = "Q4_K_M"
 
 
-class _ListsTypes(TyperCommand):
+class _ListsTypes(Once):
     """A command whose help ends with the table of types, read only when help is asked for."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:

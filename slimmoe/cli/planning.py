@@ -95,7 +95,6 @@ def calibrate(
         own_translations(moe_model(model), pair, source, corpus, say, prompt=prompt)
         say(f"own translations: {corpus}")
     corpus = corpus or CALIBRATION
-    read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
     if model.endswith(".gguf"):
         from prune.calibrate.from_gguf import calibrate_gguf
 
@@ -106,6 +105,7 @@ def calibrate(
             )
         stats, prints = calibrate_gguf(Path(model), pair, corpus, tokens, output, prompt=prompt, offload=offload), True
     else:
+        read_segments(corpus, pair)  # a missing one is told before anything is downloaded or loaded
         folder = resolve(model)
         warn_of_formats(str(folder))
         from prune.calibrate.from_checkpoint import calibrate, is_main_process  # torch

@@ -115,12 +115,62 @@ NUMBERS = Table(
             ("expert_count", 2000),
             ("expert_used_count", 0), ("expert_used_count", 100), ("expert_used_count", None), ("nextn_predict_layers", 2),
             ("expert_group_count", 3), ("expert_group_count", 8), ("expert_group_used_count", 0),
-            ("expert_group_used_count", 5), ("expert_gating_func", 7), ("attention.layer_norm_epsilon", float("nan")),
+            ("expert_group_used_count", 4), ("expert_group_used_count", 5), ("expert_gating_func", 7),
+            ("attention.layer_norm_epsilon", float("nan")), ("rope.scaling.type", "x"), ("rope.scaling.type", 2),
+            ("attention.head_count", 2**31), ("attention.head_count_kv", 2**31), ("attention.key_length", 2**31),
+            ("attention.sliding_window", 2**31), ("embedding_length", 2**31), ("rope.dimension_count", 2**32 - 1),
         ]
     },
     crossed=True,
 )  # fmt: skip
 
+
+def tensors(change: dict[str, Any] | None = None, **extra: np.ndarray | None) -> Damage:
+    """Of a model of two layers of 8 experts: tensors of the first one by their names without ``blk.0.`` and ``.weight``."""
+    sizes = {"tiny.embedding_length": 32, "tiny.attention.head_count": 4}
+
+    def damage(path: Path) -> None:
+        named = {f"blk.0.{name}.weight": values for name, values in extra.items()}
+        write_moe(path, sizes | (change or {}), named)
+
+    return damage
+
+
+def embedding(values: np.ndarray) -> Damage:
+    return lambda path: write_moe(path, {"tiny.embedding_length": 32}, {"token_embd.weight": values})
+
+
+NINE = np.zeros((9, 32), np.float32)
+# One check of the header for every verb that reads the tensors.
+TENSORS = Table(
+    "x.gguf",
+    {
+        "fit": "fit x.gguf --memory 8GiB",
+        "prune": "prune x.gguf --plan x-plan.json -o out/cut.gguf",
+        "translate": "translate x.gguf Save. --pair en-de",
+        "calibrate": "calibrate x.gguf --pair en-de --tokens 50 -o out/stats",
+        "verify": "verify x.gguf --against y.gguf --pair en-de",
+        "evaluate": "evaluate x.gguf --pair en-de",
+        "bench": "bench x.gguf --pair en-de -o out/b.jsonl",
+        "models add": "models add x.gguf",
+    },
+    {
+        "a router of more experts": (tensors(ffn_gate_inp=NINE), r"\[9, 32\], .* 8 experts"),
+        "a router of other inputs": (tensors(ffn_gate_inp=NINE[:8, :16]), r"\[8, 16\], .* 32 numbers"),
+        "a router of one axis": (tensors(ffn_gate_inp=NINE[:8, 0]), r"has the shape"),
+        "fewer experts than the router's": (
+            tensors(ffn_up_exps=np.zeros((6, 4, 32), np.float16)),
+            r"\[6, 4, 32\], .* 8 experts",
+        ),
+        "experts without a router": (tensors(ffn_gate_inp=None), "experts without a router"),
+        "metadata of more experts": (tensors({"tiny.expert_count": 9}), r"\[8, 32\], .* 9 experts"),
+        "metadata of no experts": (tensors({"tiny.expert_count": None, "tiny.expert_used_count": None}), " 0 experts"),
+        "a layer after the last": (tensors({"tiny.block_count": 1}), "none of its 1 layers"),
+        "embeddings of one axis": (embedding(np.zeros(512, np.float32)), "a row for each token"),
+        "embeddings of three axes": (embedding(np.zeros((2, 8, 32), np.float32)), "a row for each token"),
+    },
+    crossed=True,
+)
 DOWN = "blk.{}.ffn_down_exps.weight"
 
 
@@ -167,4 +217,4 @@ MATRICES = Table(
         "float16": (of_both_layers(np.ones((8, 2), np.float16)), "not in float32"),
     },
 )
-TABLES = {"gguf": FILES, "hyperparameters": NUMBERS, "imatrix": MATRICES}
+TABLES = {"gguf": FILES, "hyperparameters": NUMBERS, "tensors": TENSORS, "imatrix": MATRICES}

@@ -93,16 +93,17 @@ def test_the_fingerprint_is_of_the_routers_as_float32(tmp_path: Path) -> None:
 
 
 def test_a_dense_model_and_wrong_numbers_are_told(tmp_path: Path) -> None:
-    routers = {f"blk.{layer}.ffn_gate_inp.weight": None for layer in (0, 1)}
+    experts = ("gate_inp", "gate_exps", "up_exps", "down_exps")
+    routed = {f"blk.{layer}.ffn_{name}.weight": None for layer in (0, 1) for name in experts}
     with pytest.raises(RequestError, match="no routed layers"):
-        _ = GgufModel(write_moe(tmp_path / "x.gguf", extra=routers)).moe_layers
+        _ = GgufModel(write_moe(tmp_path / "x.gguf", extra=routed)).moe_layers
     for wrong in ("two", 0.5, [1] * 5000):
-        model = GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": wrong}))
         with pytest.raises(WorkError, match="is not a number"):
-            _ = model.top_k
-    with pytest.raises(WorkError, match="is negative"):
-        _ = GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": -1})).top_k
-    with pytest.raises(WorkError, match="3 equal groups"):
-        _ = GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.expert_group_count": 3})).groups
-    with pytest.raises(WorkError, match=r"has no tiny\.expert_used_count"):
-        _ = GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": None})).top_k
+            GgufModel(write_moe(tmp_path / "x.gguf", {"tiny.expert_used_count": wrong}))
+    for name, wrong, sentence in (
+        ("expert_used_count", -1, "is negative"),
+        ("expert_used_count", None, r"no model, by tiny\.expert_used_count"),
+        ("expert_group_count", 3, r"no model, by tiny\.expert_group_count"),
+    ):
+        with pytest.raises(WorkError, match=sentence):
+            GgufModel(write_moe(tmp_path / "x.gguf", {f"tiny.{name}": wrong}))

@@ -8,7 +8,7 @@ import pytest
 
 from runtime.errors import RequestError
 from runtime.text.corpus import corpus_files, read_po, read_segments
-from runtime.text.lines import read_file, read_stream
+from runtime.text.lines import each_line, read_file, read_stream, split_lines
 from runtime.text.pairs import Pair
 
 EN_DE = Pair("en", "de")
@@ -32,6 +32,11 @@ def test_every_unicode_encoding_gives_the_same_lines(data: bytes, packed: bool, 
     path = tmp_path / "x"
     path.write_bytes(gzip.compress(data) if packed else data)
     assert read_file(path) == list(read_stream(io.BytesIO(path.read_bytes()), "standard input")) == LINES
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a", "a\r", "a\r\n", "\r\r\n\n", "a\n\nb", "a\r\nb\r", TEXT])
+def test_lines_are_the_same_one_after_the_other(text: str) -> None:
+    assert list(each_line(text)) == split_lines(text)
 
 
 @pytest.mark.parametrize(

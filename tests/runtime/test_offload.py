@@ -122,6 +122,14 @@ def test_a_number_of_layers_is_one(typed: str) -> None:
         Offload.parse("auto", typed, "auto")
 
 
+def test_the_short_form_agrees_with_the_long_one_or_is_refused() -> None:
+    assert (
+        Offload.parse("auto", "3", "all", True) == Offload.parse("auto", "3", "auto", True) == Offload("auto", 3, "all")
+    )
+    with pytest.raises(RequestError, match="--cpu-experts 3 is given too"):
+        Offload.parse("auto", "auto", "3", True)
+
+
 def test_experts_leave_a_device_before_layers_do() -> None:
     graph = GraphBytes(hidden=1, logits=10, masks=1, experts=4)
     model = ModelBytes(tuple(LayerBytes(experts=100, other=10, cache=1) for _ in range(4)), 20, 30, graph)

@@ -7,19 +7,23 @@ provider's own kernels.
 import contextlib
 import importlib.util
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from runtime.engines import Offload, Request, open_engine
-from runtime.engines.devices import Device
+from runtime.engines.devices import GPU, Device
 from runtime.engines.onnx import OnnxEngine
 from runtime.engines.onnx_check import SelfTest, run_self_test, self_test_file
 from runtime.engines.onnx_device import PLUGINS, SingleBatch, find_onnx_device
+from runtime.engines.onnx_load import load_session
 from runtime.engines.scheduler import Scheduler
 from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import graph_file
@@ -53,6 +57,17 @@ def test_layers_are_not_split(tiny_onnx: Path, asked: Offload) -> None:
 def test_the_processor_may_be_named(tiny_onnx: Path) -> None:
     with contextlib.closing(open_engine(tiny_onnx, 1, offload=Offload("CPU"))) as loaded:
         assert (loaded.where, loaded.on_device) == ("", {})
+
+
+def test_a_graph_that_the_processor_refuses_too_is_not_the_device_s_fault(tiny_onnx: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_onnx, tmp_path / "onnx")
+    path = graph_file(folder)
+    graph = onnx.load(path, load_external_data=False)
+    graph.opset_import[0].version = 99
+    path.write_bytes(graph.SerializeToString())
+    handle = next(each for each in onnxruntime.get_ep_devices() if each.ep_name == "CPUExecutionProvider")
+    with pytest.raises(WorkError, match="has the ONNX opset 99, which onnxruntime"):
+        load_session(path, 1, device=Device("webgpu", "WebGPU", "", GPU, 0, 0, handle))
 
 
 def test_a_device_that_computes_wrongly_is_refused_by_its_name(
