@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from runtime.errors import printable
 from slimmoe.cli.device import DEFAULT_PAIR, AsJson, PairOption, Prompt
 
 asking = typer.Typer()
@@ -45,7 +46,7 @@ def prompt(
     if as_json:
         print(json.dumps(found.to_dict(), ensure_ascii=False))
         return
-    print(found.prompt)
+    print(printable(found.prompt) if sys.stdout.isatty() else found.prompt)
     sys.stdout.flush()
     for line in found.sentences():
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)

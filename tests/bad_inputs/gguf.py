@@ -167,4 +167,6 @@ MATRICES = Table(
         "float16": (of_both_layers(np.ones((8, 2), np.float16)), "not in float32"),
     },
 )
+SPARSE = sparse(header([entry("imatrix.x", T.ARRAY, array(T.UINT32, 50_000_000, b""))], []), 200 << 20)
+MATRICES.damage["200 MB of nothing"] = SPARSE
 TABLES = {"gguf": FILES, "hyperparameters": NUMBERS, "imatrix": MATRICES}
