@@ -44,7 +44,7 @@ def prompt(
 
     found = read_asked(_find(model), pair, text, prompt)
     if as_json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False))
+        print(json.dumps(found.to_dict(), ensure_ascii=sys.stdout.isatty()))  # which would obey what is in a template
         return
     print(printable(found.prompt) if sys.stdout.isatty() else found.prompt)
     sys.stdout.flush()

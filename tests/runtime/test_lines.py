@@ -92,7 +92,9 @@ def test_a_po_file_is_read_as_its_header_says(charset: str, encoding: str, tmp_p
 
 
 def test_a_po_file_may_end_its_lines_with_crlf_and_say_a_text_twice(tmp_path) -> None:
-    entries = 'msgctxt "verb"\nmsgid "Open"\nmsgstr "Öffnen"\n\nmsgid "Open"\nmsgstr "Offen"\n\nmsgid "Open"\nmsgstr "Auf"\n'
+    entries = (
+        'msgctxt "verb"\nmsgid "Open"\nmsgstr "Öffnen"\n\nmsgid "Open"\nmsgstr "Offen"\n\nmsgid "Open"\nmsgstr "Auf"\n'
+    )
     (tmp_path / "x.po").write_bytes((HEADER.format("UTF-8") + entries).replace("\n", "\r\n").encode())
     assert read_po(tmp_path / "x.po") == [("Open", "Öffnen"), ("Open", "Offen"), ("Open", "Auf")]
 
