@@ -195,8 +195,8 @@ MATRICES = Table(
 )
 
 
-def templated(text: str) -> Damage:
-    return lambda path: write_moe(path, {"tokenizer.chat_template": text})
+def templated(value: Any) -> Damage:
+    return lambda path: write_moe(path, {"tokenizer.chat_template": value})
 
 
 TEMPLATES = Table(
@@ -204,6 +204,14 @@ TEMPLATES = Table(
     {"prompt": "prompt x.gguf Save."},
     {f"runs away: {text[:50]}": (templated(text), "rendered: it ") for text in RUNAWAY}
     | {f"none: {text[:50]}": (templated(text), "chat template") for text in NO_TEMPLATE}
-    | {"a number": lambda path: write_moe(path, {"tokenizer.chat_template": 5})},
+    | {
+        "a number": (templated(5), "it is no text"),
+        "a list": (templated(["x"]), "it is no text"),
+        "tokens that are a number": (lambda path: write_moe(path, {"tokenizer.ggml.tokens": 5}), "is no list"),
+        "kinds of tokens that are text": (
+            lambda path: write_moe(path, {"tokenizer.ggml.token_type": "x"}),
+            "is no list",
+        ),
+    },
 )
 TABLES = {"gguf templates": TEMPLATES, "gguf": FILES, "hyperparameters": NUMBERS, "imatrix": MATRICES}
