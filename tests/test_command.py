@@ -186,6 +186,14 @@ def test_every_package_of_set_up_is_held_against_its_hashes() -> None:
     assert '"--require-hashes", "-r", "constraints.txt"' in (ROOT / "tools" / "setup.py").read_text(encoding="utf-8")
 
 
+def test_every_test_that_the_page_on_odd_input_names_exists() -> None:
+    text = (ROOT / "docs" / "odd-input.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/.]+\.py)::(\w+)`", text))
+    assert len(named) > 60 and text.count("::") == len(re.findall(r"`[\w/.]+\.py::\w+`", text))
+    for path, function in sorted(named):
+        assert f"\ndef {function}(" in (ROOT / path).read_text(encoding="utf-8"), (path, function)
+
+
 def readme_commands() -> list[str]:
     """Lines of the README's shell blocks, comments left out."""
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
