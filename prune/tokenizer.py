@@ -85,3 +85,20 @@ def highest_ids(tokenizer: Tokenizer) -> tuple[int, int]:
     """The highest id of its vocabulary proper, and of all with the tokens that were added; -1 where there are none."""
     proper = tokenizer.get_vocab(with_added_tokens=False).values()
     return max(proper, default=-1), max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+
+
+def tokens_past(folder: Path, rows: int | None) -> set[int]:
+    """Ids of added tokens that an embedding of so many rows has none for.
+
+    Raises:
+        RequestError: the tokenizer's own ids go past it: it is another model's.
+        WorkError: the tokenizer is damaged.
+    """
+    if rows is None or own_file(folder, TOKENIZER) is None:
+        return set()
+    proper, highest = highest_ids(read_tokenizer(folder))
+    if proper >= rows:
+        raise RequestError(
+            f"{folder} has a tokenizer with ids up to {proper}, and an embedding of {rows} rows: it is another model's."
+        )
+    return {*range(rows, highest + 1)}

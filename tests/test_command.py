@@ -177,6 +177,23 @@ def test_ctrl_c_is_one_sentence_and_leaves_nothing(tmp_path) -> None:
     assert not (tmp_path / "stats").exists()
 
 
+def test_every_package_of_set_up_is_held_against_its_hashes() -> None:
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) > 50
+    for line in lines:
+        assert re.fullmatch(r"[\w.-]+==[\w.+]+( ;.*?)?( +--hash=sha256:[0-9a-f]{64})+", line.rstrip()), line
+    assert '"--require-hashes", "-r", "constraints.txt"' in (ROOT / "tools" / "setup.py").read_text(encoding="utf-8")
+
+
+def test_every_test_that_the_page_on_odd_input_names_exists() -> None:
+    text = (ROOT / "docs" / "odd-input.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/.]+\.py)::(\w+)`", text))
+    assert len(named) > 60 and text.count("::") == len(re.findall(r"`[\w/.]+\.py::\w+`", text))
+    for path, function in sorted(named):
+        assert f"\ndef {function}(" in (ROOT / path).read_text(encoding="utf-8"), (path, function)
+
+
 def readme_commands() -> list[str]:
     """Lines of the README's shell blocks, comments left out."""
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -234,6 +234,13 @@ def test_sizes_are_foretold_of_the_floats(quant: str, gpt_oss: Subject, tmp_path
     assert found.recommended and found.recommended.type == "MXFP4_MOE"
 
 
+def test_the_file_of_a_quantised_source_is_as_large_as_foretold(llama_subject: Subject, tmp_path: Path) -> None:
+    found = fit(Checkpoint(llama_subject.folder), 2**33).choices
+    (foretold,) = (choice for choice in found if (choice.ratio, choice.type) == (0, "F16"))
+    written = export_gguf(llama_subject.folder, tmp_path / "x.gguf", "F16")
+    assert foretold.file_bytes == pytest.approx(written.stat().st_size, rel=0.01)
+
+
 NOT_READ = {
     "bitsandbytes nf4": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
     "bitsandbytes int8": {"quant_method": "bitsandbytes", "load_in_8bit": True},

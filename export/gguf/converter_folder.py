@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prune.checkpoint import Checkpoint
-from prune.tokenizer import highest_ids, read_tokenizer
-from runtime.errors import RequestError
+from prune.tokenizer import tokens_past
 from runtime.formats.model_folder import INDEX, SINGLE, TOKENIZER, own_file, read_index, read_own_object
 
 _NAMED = ("tokenizer_config.json", "special_tokens_map.json")
@@ -37,17 +36,7 @@ def tokens_past_embedding(checkpoint: Checkpoint) -> set[int]:
         RequestError: the tokenizer's own ids go past it: it is another model's.
         WorkError: the tokenizer is damaged.
     """
-    rows = checkpoint.config.get("vocab_size")
-    if rows is None or own_file(checkpoint.folder, TOKENIZER) is None:
-        return set()
-    tokenizer = read_tokenizer(checkpoint.folder)
-    proper, highest = highest_ids(tokenizer)
-    if proper >= rows:
-        raise RequestError(
-            f"{checkpoint.folder} has a tokenizer with ids up to {proper}, and an embedding of {rows} rows: it is another "
-            "model's."
-        )
-    return {*range(rows, highest + 1)}
+    return tokens_past(checkpoint.folder, checkpoint.config.get("vocab_size"))
 
 
 def _without(ids: set[int], folder: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ from export.onnx.quantise import Blockwise, Float16, Float32, Storage
 from export.onnx.self_test import write_self_test
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
-from prune.tokenizer import SENTENCEPIECE, write_tokenizer
+from prune.tokenizer import SENTENCEPIECE, tokens_past, write_tokenizer
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_files, new_folder, require_space
 from runtime.formats.model_folder import TOKENIZER, own_file
@@ -81,13 +81,15 @@ def require_supported(checkpoint: Checkpoint, quant: str) -> None:
         WorkError: tensors are missing.
     """
     storage = _storage(quant, BLOCKS[0], False, 0)
-    _require_tokenizer(checkpoint.folder)
+    _require_tokenizer(checkpoint)
     _build(checkpoint, storage, quant)
 
 
-def _require_tokenizer(folder: Path) -> None:
+def _require_tokenizer(checkpoint: Checkpoint) -> None:
+    folder = checkpoint.folder
     if own_file(folder, TOKENIZER) is None and own_file(folder, SENTENCEPIECE) is None:
         raise RequestError(f"{folder} has no tokenizer.json, which the ONNX engine needs.")
+    tokens_past(folder, checkpoint.config.get("vocab_size"))
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
@@ -140,7 +142,7 @@ def export_onnx(
     """
     folder, output = Path(folder), Path(output)
     storage, checkpoint = _storage(quant, block, zero_points, accuracy_level), Checkpoint(folder)
-    _require_tokenizer(folder)
+    _require_tokenizer(checkpoint)
     template = ChatTemplate.from_folder(folder, prompt)
     provenance = _provenance(folder, template.asking)
     graphs = _build(checkpoint, storage, quant)

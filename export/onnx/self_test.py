@@ -67,7 +67,7 @@ def write_self_test(graph: Path, folder: Path, exact: bool) -> None:
     prompt, session = _prompt(folder), load_session(graph, threads=1, prepacked=False)
     vocabulary = next(value.shape[-1] for value in session.get_outputs() if value.name == "logits")
     if max(prompt) >= vocabulary:
-        raise WorkError(f"The tokenizer has more tokens ({max(prompt)}) than the model's vocabulary ({vocabulary}).")
+        raise WorkError(f"The tokenizer has the id {max(prompt)}, and the model's vocabulary {vocabulary} tokens.")
     logits = prefill(session, prompt)
     if not np.isfinite(logits).all():
         raise WorkError(f"onnxruntime {onnxruntime.__version__} computes logits that are not finite from {folder}.")

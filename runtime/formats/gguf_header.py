@@ -24,6 +24,7 @@ MAGIC = b"GGUF"
 ALIGNMENT = 32  # where general.alignment says nothing
 # Far beyond any model there is; a file that claims more is damaged, and would only take time and memory.
 MOST_HEADER, MOST_KEYS, MOST_TENSORS, LONGEST_KEY, LARGEST_ALIGNMENT = 256 << 20, 1 << 16, 1 << 16, 1 << 16, 1 << 16
+MOST_STRINGS = 1 << 21  # of all arrays; tokens and merges of the largest vocabularies are less than a million
 LONGEST_NAME, MOST_AXES = 64, 4  # of a tensor, as ggml itself has it
 
 _T = GGUFValueType
@@ -72,7 +73,7 @@ class _Cursor:
     """Reads a header from its start, and nothing that lies beyond the file's end or the longest header."""
 
     def __init__(self, path: Path, file: io.BufferedReader) -> None:
-        self._path, self._file, self.position = path, file, 0
+        self._path, self._file, self.position, self.strings = path, file, 0, 0
         self.size = os.fstat(file.fileno()).st_size
         self._end = min(self.size, MOST_HEADER)
 
@@ -107,6 +108,9 @@ class _Cursor:
     def skip_strings(self, count: int) -> None:
         """As ``skip`` by each string's own length; a vocabulary has some hundred thousand, so without a call for each."""
         self.require(8 * count)
+        self.strings += count
+        if self.strings > MOST_STRINGS:
+            raise self.wrong(f"it claims to have {self.strings} strings")
         read, seek, unpack, position = self._file.read, self._file.seek, struct.Struct("<Q").unpack, self.position
         for _ in range(count):
             length = read(8)

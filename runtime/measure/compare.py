@@ -91,7 +91,8 @@ def _resample(metric: CHRF | BLEU, hypotheses: list[str], references: list[str])
 
 def _tokeniser(row: Row) -> str:
     """BLEU's, as the row's own score was taken."""
-    return tokeniser((row.get("pair") or "").rpartition("-")[2], row.get("bleu_signature") or "")
+    languages = [part for part in (row.get("pair") or "").split("-") if part.islower()]  # scripts and regions are not
+    return tokeniser(languages[-1] if languages else "", row.get("bleu_signature") or "")
 
 
 def _interval(scores: np.ndarray) -> tuple[float, float]:

@@ -5,16 +5,20 @@ import re
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from runtime.text.languages import base_language
+
 # 13a takes a whole sentence for one word where no spaces tell them, and Korean words carry their particles. sacreBLEU's
 # tokenisers of Japanese and Korean words need a dictionary of their own each; characters need none, and tell as well.
-_TOKENISERS = {"zh": "zh", "ja": "char", "ko": "char", "th": "char"}
+_TOKENISERS = {"zh": "zh", "yue": "zh"} | dict.fromkeys(("ja", "ko", "th", "lo", "km", "my"), "char")
 _USUAL = "13a"
 
 
 def tokeniser(language: str, signature: str = "") -> str:
-    """BLEU's for a target language (ISO 639-1), or that of an older score's signature."""
+    """BLEU's for a target language, whatever its script or region, or that of an older score's signature."""
     found = re.search(r"\btok:([\w-]+)", signature)
-    return found[1] if found and found[1] in (_USUAL, *_TOKENISERS.values()) else _TOKENISERS.get(language, _USUAL)
+    if found and found[1] in (_USUAL, *_TOKENISERS.values()):
+        return found[1]
+    return _TOKENISERS.get(base_language(language), _USUAL)
 
 
 def score(hypotheses: list[str], references: list[str], language: str = "") -> tuple[float, str, float, str]:

@@ -9,7 +9,7 @@ from runtime.formats.gguf_file import GgufFile
 from runtime.formats.onnx_folder import end_ids, read_json
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
-from runtime.text.prompts import ChatTemplate
+from runtime.text.prompts import ChatTemplate, list_of
 from runtime.text.special_tokens import looks_special, pattern_of, special_of
 from runtime.text.tokenizer_file import load_tokenizer
 
@@ -65,9 +65,9 @@ def read_asked(path: Path, pair: Pair, text: str, prompt: PromptTemplate | None 
 
 def _of_gguf(path: Path) -> tuple[list[str], Any]:
     file = GgufFile(path)
-    tokens, types = file.get("tokenizer.ggml.tokens") or [], file.get("tokenizer.ggml.token_type") or []
+    tokens, types = (list_of(file, f"tokenizer.ggml.{name}") for name in ("tokens", "token_type"))
     numbers = [file.get(f"tokenizer.ggml.{key}_token_id") for key in _END_KEYS]
-    stated = [str(tokens[number]) for number in numbers if isinstance(number, int) and number < len(tokens)]
+    stated = [str(tokens[number]) for number in numbers if isinstance(number, int) and 0 <= number < len(tokens)]
     marked = [
         str(token)
         for token, kind in zip(tokens, types, strict=False)

@@ -35,7 +35,19 @@ _GGUF_TOKENS = {
 def named_tokens(get: Callable[[str], Any], piece: Callable[[int], str]) -> dict[str, str]:
     """The special tokens that a GGUF file's metadata names; ``piece`` is the text of a token id."""
     numbers = {name: get(f"tokenizer.ggml.{key}_token_id") for key, name in _GGUF_TOKENS.items()}
-    return {name: piece(int(number)) for name, number in numbers.items() if number not in (None, "")}
+    return {name: piece(int(number)) for name, number in numbers.items() if str(number).isdecimal()}
+
+
+def list_of(file: GgufFile, key: str) -> list[Any]:
+    """An array of a GGUF file's metadata; empty where there is none.
+
+    Raises:
+        WorkError: it is something else.
+    """
+    found = file.get(key) or []
+    if not isinstance(found, list):
+        raise WorkError(f"{file.parts[0]} is damaged: {key} is no list.")
+    return found
 
 
 def instruction(pair: Pair, segment: str) -> str:
@@ -97,9 +109,11 @@ class ChatTemplate:
             get: the value of a key; nothing or an empty text where there is none.
 
         Raises:
-            WorkError: ``slimmoe.prompt`` is damaged.
+            WorkError: the template or ``slimmoe.prompt`` is damaged.
         """
         source, kept = get("tokenizer.chat_template") or PLAIN_TEMPLATE, get("slimmoe.prompt")
+        if not isinstance(source, str):
+            raise WorkError("The chat template of the GGUF file is damaged: it is no text.")
         keys = ("general.name", "general.basename", "general.base_model.0.name")
         names = [str(name) for key in keys if (name := get(key))]
         asking = _kept(kept, "slimmoe.prompt") if kept else find_prompt_template(names, source)
@@ -108,7 +122,7 @@ class ChatTemplate:
     @classmethod
     def from_gguf_file(cls, file: GgufFile) -> "ChatTemplate":
         """Of a GGUF file, from its header alone."""
-        tokens = file.get("tokenizer.ggml.tokens") or []
+        tokens = list_of(file, "tokenizer.ggml.tokens")
 
         def piece(number: int) -> str:
             return str(tokens[number]) if 0 <= number < len(tokens) else ""

@@ -40,8 +40,7 @@ def read_sacrebleu(name: str, pair: Pair) -> Segments:
             f"The test set {name} is not in {sacrebleu.SACREBLEU_DIR} and cannot be downloaded ({error}).",
             next_command=f"sacrebleu --download {name} -l {pair}   (with network; then copy ~/.sacrebleu here)",
         ) from None
-    # sacreBLEU reads its files so: other line breaks than \n are part of a segment
-    source, target = (Path(file).read_text(encoding="utf-8").rstrip("\n").split("\n") for file in files)
+    source, target = (read_file(Path(file)) for file in files)
     return list(zip(source, target, strict=True))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runtime.errors import RequestError
 from runtime.text.languages import base_language, find_language
-from runtime.text.lines import decode, read_bytes
+from runtime.text.lines import decode, read_bytes, split_lines
 from runtime.text.pairs import Pair
 from runtime.text.repetition import is_unspaced
 
@@ -100,7 +100,7 @@ def read_glossary(file: Path, pair: Pair) -> Glossary:
     delimiter = "," if file.suffix.lower() == ".csv" else "\t"
     try:
         rows = [
-            [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
+            [cell.strip() for cell in row] for row in csv.reader(split_lines(text), delimiter=delimiter, strict=True)
         ]
     except csv.Error as error:
         raise RequestError(f"{file} cannot be read as a table: {error}.") from None

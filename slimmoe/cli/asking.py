@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from runtime.errors import printable
 from slimmoe.cli.device import DEFAULT_PAIR, AsJson, PairOption, Prompt
 
 asking = typer.Typer()
@@ -43,9 +44,9 @@ def prompt(
 
     found = read_asked(_find(model), pair, text, prompt)
     if as_json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False))
+        print(json.dumps(found.to_dict(), ensure_ascii=sys.stdout.isatty()))  # which would obey what is in a template
         return
-    print(found.prompt)
+    print(printable(found.prompt) if sys.stdout.isatty() else found.prompt)
     sys.stdout.flush()
     for line in found.sentences():
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from runtime.errors import SlimmoeError
 from runtime.measure.memory import read_memory
 from runtime.text.languages import LANGUAGES
+from runtime.text.lines import split_lines
 from runtime.translate.documents import FORMATS
 from slimmoe.server.api import Api, events
 from slimmoe.server.asked import Ask, Chosen, Refused
@@ -64,7 +65,7 @@ def routes(api: Api) -> list[Route]:
         source = fields.text("source")
         terms = tuple(
             (source.strip(), (target if tab else source).strip())
-            for source, tab, target in (line.partition("=") for line in fields.text("glossary").splitlines())
+            for source, tab, target in (line.partition("=") for line in split_lines(fields.text("glossary")))
             if source.strip() and (target.strip() or not tab)
         )
         if len(terms) > MOST_TERMS or any(len(part) > 200 for term in terms for part in term):

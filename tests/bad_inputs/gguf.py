@@ -8,6 +8,7 @@ import numpy as np
 from gguf import GGUFWriter
 
 from tests.bad_inputs import NO_FILE, Damage, Table, cut, overwrite, sparse, write
+from tests.bad_inputs.folders import NO_TEMPLATE, RUNAWAY
 from tests.gguf_files import ARCHITECTURE, T, array, entry, header, string, tensor, write_moe
 
 BIG = 2**63 - 1
@@ -172,6 +173,30 @@ TENSORS = Table(
     crossed=True,
 )
 DOWN = "blk.{}.ffn_down_exps.weight"
+# Sparse files of 200 MB: what is read of them must not grow with what they claim to hold.
+LARGE: dict[str, Damage | tuple[Damage, str]] = {
+    "200 MB of numbers": (
+        sparse(header([entry("imatrix.datasets", T.ARRAY, array(T.UINT32, 50_000_000, b""))], []), 200 << 20),
+        "not an importance matrix",
+    ),
+    "200 MB of strings": (
+        sparse(header([entry("imatrix.datasets", T.ARRAY, array(T.STRING, 26_000_000, b""))], []), 208 << 20),
+        "claims to have 26000000 strings",
+    ),
+    "200 MB of sums": (
+        sparse(
+            header(
+                [],
+                [
+                    tensor(f"{DOWN.format(0)}.in_sum2", [6_000_000, 8]),
+                    tensor(f"{DOWN.format(0)}.counts", [1, 8], offset=192_000_000),
+                ],
+            ),
+            200 << 20,
+        ),
+        "another model's",
+    ),
+}
 
 
 def matrix(counts: dict[str, np.ndarray]) -> Damage:
@@ -199,6 +224,7 @@ MATRICES = Table(
     "imatrix",
     {"calibrate": "calibrate x.gguf --pair en-de --imatrix imatrix -o out/stats"},
     NO_FILE
+    | LARGE
     | {kind: write(data) for kind, (data, _) in [*WRONG.items()][::6]}
     | {
         "a model": lambda path: write_moe(path),
@@ -217,4 +243,31 @@ MATRICES = Table(
         "float16": (of_both_layers(np.ones((8, 2), np.float16)), "not in float32"),
     },
 )
-TABLES = {"gguf": FILES, "hyperparameters": NUMBERS, "tensors": TENSORS, "imatrix": MATRICES}
+
+
+def templated(value: Any) -> Damage:
+    return lambda path: write_moe(path, {"tokenizer.chat_template": value})
+
+
+TEMPLATES = Table(
+    "x.gguf",
+    {"prompt": "prompt x.gguf Save."},
+    {f"runs away: {text[:50]}": (templated(text), "rendered: it ") for text in RUNAWAY}
+    | {f"none: {text[:50]}": (templated(text), "chat template") for text in NO_TEMPLATE}
+    | {
+        "a number": (templated(5), "it is no text"),
+        "a list": (templated(["x"]), "it is no text"),
+        "tokens that are a number": (lambda path: write_moe(path, {"tokenizer.ggml.tokens": 5}), "is no list"),
+        "kinds of tokens that are text": (
+            lambda path: write_moe(path, {"tokenizer.ggml.token_type": "x"}),
+            "is no list",
+        ),
+    },
+)
+TABLES = {
+    "gguf templates": TEMPLATES,
+    "gguf": FILES,
+    "hyperparameters": NUMBERS,
+    "tensors": TENSORS,
+    "imatrix": MATRICES,
+}

@@ -11,6 +11,7 @@ from sentencepiece import SentencePieceProcessor
 from export.gguf import export_gguf
 from export.gguf.tokenizer import compare
 from export.onnx import export_onnx
+from export.verify import verify
 from prune.conversations import read_conversations
 from prune.tokenizer import read_tokenizer
 from runtime.errors import RequestError
@@ -73,6 +74,21 @@ def test_added_tokens_past_the_embedding_are_left_out_and_a_larger_vocabulary_is
     with pytest.raises(RequestError, match=rf"up to {config['vocab_size'] - 1}, and an embedding of 1000"):
         export_gguf(small, tmp_path / "small.gguf", "BF16")
     assert not (tmp_path / "small.gguf").exists()
+
+
+def test_a_larger_vocabulary_is_refused_for_onnx_too_and_added_tokens_past_the_embedding_are_not(
+    tiny_checkpoint: Path, tmp_path
+) -> None:
+    nearly = write_tiny_checkpoint(tmp_path / "nearly", vocab_size=VOCABULARY - 1)
+    for quant in ("none", "int4"):
+        with pytest.raises(RequestError, match=rf"up to {VOCABULARY - 1}, and an embedding of {VOCABULARY - 1}"):
+            export_onnx(nearly, tmp_path / "small", quant)
+    assert not (tmp_path / "small").exists()
+    model = shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["added_tokens"].append(tokenizer["added_tokens"][-1] | {"id": VOCABULARY, "content": "[PAD]"})
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    assert verify(export_onnx(model, tmp_path / "onnx", "none"), model, Path("data/dev"), EN_DE).passed
 
 
 @pytest.mark.slow

@@ -14,14 +14,18 @@ from safetensors.torch import load_file, save_file
 
 from export.onnx import export_onnx
 from export.onnx.weights import Weights
+from export.verify import verify
 from prune import checkpoint as checkpoint_module
 from prune.checkpoint import Checkpoint
 from prune.loading import load_model
 from prune.plan.plan import Layer, Plan
+from prune.rewrite import prune
 from prune.rewrite.masked import masked
 from runtime.engines.onnx import OnnxEngine
 from runtime.errors import RequestError, WorkError
 from runtime.formats.onnx_folder import FILES
+from runtime.text.pairs import Pair
+from tests.prune.test_cut import plan_for
 from tests.tiny import VOCABULARY, write_tiny_checkpoint
 
 IDS = [int(i) for i in np.random.default_rng(0).integers(4, 2000, 64)]
@@ -76,6 +80,13 @@ def test_dense_layers_and_an_output_layer_of_its_own(tmp_path):
     export_onnx(folder, tmp_path / "onnx", "int8")
     difference = np.abs(onnx_logits(tmp_path / "onnx") - torch_logits(reference(folder)))
     assert np.median(difference) <= 0.1  # not the maximum: a token whose router is undecided may take other experts
+
+
+@pytest.mark.parametrize("quant", ["none", "int4"])
+def test_one_expert_in_each_layer_is_a_model(quant, tiny_checkpoint, tmp_path):
+    cut = prune(tiny_checkpoint, plan_for(tiny_checkpoint, [3], [6]), tmp_path / "cut")
+    folder = export_onnx(cut, tmp_path / "onnx", quant)
+    assert verify(folder, cut, Path("data/dev"), Pair("en", "de")).passed
 
 
 @pytest.mark.parametrize("kept", [5, 1])  # 1 is less than the config's top-k

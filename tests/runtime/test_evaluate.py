@@ -121,7 +121,9 @@ def test_failures_are_found_without_spaces_between_words(language, source, text,
 
 
 @pytest.mark.parametrize(
-    ("language", "name"), [("zh", "zh"), ("ja", "char"), ("ko", "char"), ("th", "char"), ("de", "13a")]
+    ("language", "name"),
+    [("zh", "zh"), ("zh-Hant", "zh"), ("zh-Hans", "zh"), ("yue", "zh"), ("de", "13a"), ("de-CH", "13a")]
+    + [(language, "char") for language in ("ja", "ko", "th", "lo", "km", "my")],
 )
 def test_bleu_splits_words_as_the_target_language_does_and_says_so(language: str, name: str) -> None:
     hypotheses, references = ["请保存文件。", "打开窗户，关上门。"], ["请保存这个文件。", "打开窗户并关上门。"]

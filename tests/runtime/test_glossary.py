@@ -11,6 +11,7 @@ from runtime.text.pairs import Pair
 from runtime.translate.checked import translate_checked
 from runtime.translate.glossary import Glossary, Term, read_glossary
 from tests.runtime.test_checked import opened
+from tests.runtime.test_text import SEPARATORS
 
 EN_DE = Pair("en", "de")
 TBX = """<?xml version="1.0"?><tbx type="TBX-Basic" style="dca" xml:lang="en"><text><body>
@@ -69,6 +70,19 @@ def test_files_of_every_kind_are_read(tmp_path: Path) -> None:
     assert read(tmp_path, "d.tbx", TBX) == [("side bar", "Seitenleiste"), ("sidebar", "Seitenleiste")]
     legacy = TBX.replace("conceptEntry", "termEntry").replace("langSec", "langSet").replace("termSec", "tig")
     assert read(tmp_path, "e.tbx", legacy) == [("side bar", "Seitenleiste"), ("sidebar", "Seitenleiste")]
+
+
+@pytest.mark.parametrize("separator", [each for each in SEPARATORS if each != "\r"])
+def test_no_other_separator_ends_a_line(separator: str, tmp_path: Path) -> None:
+    expected = [(f"hard{separator}disk", "Platte"), ("x", "y")]
+    assert read(tmp_path, "a.tsv", f"hard{separator}disk\tPlatte\r\nx\ty\n") == expected
+    assert read(tmp_path, "a.csv", f"\ufeffhard{separator}disk,Platte\nx,y\n") == expected
+
+
+def test_a_single_cr_is_no_line_s_end_and_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"file\tDatei\rx\ty\n")
+    with pytest.raises(RequestError, match="cannot be read as a table"):
+        read_glossary(tmp_path / "a.tsv", EN_DE)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Text in the encodings that people have, as lines: from files, corpora and standard input alike."""
 
+import codecs
 import gzip
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,9 @@ def test_lines_are_the_same_one_after_the_other(text: str) -> None:
         (b"\xff\xfeS", "is utf-16, and is not|begins with the byte order mark of utf-16", ""),
         (b"a\nb\0c\n", "zero byte", ""),
         (b"BZh91AY&SY\xff\x00", "is packed", "bzcat"),
+        (b"\xfd7zXZ\0\xff", "is packed", "xzcat"),
+        (b"\x28\xb5\x2f\xfd\xff\0", "is packed", "zstdcat"),
+        (b"PK\x03\x04\xff\0", "is packed", "unzip -p"),
         (gzip.compress(b"x" * 1000, mtime=0)[:-9], "damaged gzip", "gzip -t"),
         (b"\x1f\x8b\x08\xff\xff\xff", "damaged gzip", "gzip -t"),
     ],
@@ -91,6 +96,14 @@ def test_a_po_file_is_read_as_its_header_says(charset: str, encoding: str, tmp_p
     assert read_po(tmp_path / "x.po") == [("Size", target)]
 
 
+def test_a_po_file_may_end_its_lines_with_crlf_and_say_a_text_twice(tmp_path) -> None:
+    entries = (
+        'msgctxt "verb"\nmsgid "Open"\nmsgstr "Öffnen"\n\nmsgid "Open"\nmsgstr "Offen"\n\nmsgid "Open"\nmsgstr "Auf"\n'
+    )
+    (tmp_path / "x.po").write_bytes((HEADER.format("UTF-8") + entries).replace("\n", "\r\n").encode())
+    assert read_po(tmp_path / "x.po") == [("Open", "Öffnen"), ("Open", "Offen"), ("Open", "Auf")]
+
+
 def test_plurals_of_a_po_file_are_two_segments_and_separators_are_text(tmp_path) -> None:
     (tmp_path / "x.po").write_text(
         HEADER.format("UTF-8")
@@ -111,16 +124,30 @@ def write_corpus(folder: Path, kind: str, segments: list[tuple[str, str]]) -> Pa
         text = "\n".join(f'msgid "{a}"\nmsgstr "{b}"\n' for a, b in segments)
         (folder / "x.po").write_text(text, encoding="utf-8")
         return folder / "x.po"
-    for code, side in zip(("en", "de"), zip(*segments), strict=True):
-        (folder / f"x.{code}").write_text("".join(f"{line}\n" for line in side), encoding="utf-8")
-    return folder / "x"
+    if kind == "wmt":
+        rows = (json.dumps({"source": a, "target": b}) + "\n" for a, b in segments)
+        (folder / "en-de_DE.jsonl").write_text("".join(rows), encoding="utf-8")
+        return folder
+    names = ("eng_Latn.devtest", "deu_Latn.devtest") if kind == "flores" else ("x.en", "x.de")
+    for name, side in zip(names, zip(*segments), strict=True):
+        (folder / name).write_text("".join(f"{line}\n" for line in side), encoding="utf-8")
+    return folder if kind == "flores" else folder / "x"
 
 
-@pytest.mark.parametrize("kind", ["tsv", "moses"])
+@pytest.mark.parametrize("kind", ["tsv", "moses", "po", "flores", "wmt"])
 def test_segments_with_an_empty_side_are_left_out_of_every_kind_of_corpus_and_counted(
     kind: str, tmp_path, caplog
 ) -> None:
     whole = [("Save the file.", "Speichern Sie die Datei."), ("Print the page.", "Drucken Sie die Seite.")]
-    path = write_corpus(tmp_path, kind, [whole[0], ("Open.", ""), ("", "Leer."), whole[1]])
+    path = write_corpus(tmp_path, kind, [whole[0], ("Open.", " "), (" ", "Leer."), whole[1], ("Close.", "")])
     assert read_segments(path, EN_DE) == whole
-    assert "2 of 4 segments have an empty side" in caplog.text
+    assert f"{2 if kind == 'po' else 3} of " in caplog.text and "segments have an empty side" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["tsv", "moses", "po", "flores", "wmt"])
+def test_a_mark_is_no_text_of_any_corpus(kind: str, tmp_path) -> None:
+    segments = [("Save the file.", "Speichern Sie die Datei."), ("Print the page.", "Drucken Sie die Seite.")]
+    path = write_corpus(tmp_path, kind, segments)
+    for file in tmp_path.rglob("*.*"):
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    assert read_segments(path, EN_DE) == segments

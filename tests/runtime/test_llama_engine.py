@@ -13,13 +13,16 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
+from export.fit import fit
 from export.gguf import export_gguf
+from prune.gguf_model import GgufModel
 from runtime.engines.llama import LlamaEngine
 from runtime.engines.threads import active_bytes, default_threads
 from runtime.errors import RequestError, SlimmoeError
 from runtime.formats.artefact import find_artefact
 from runtime.formats.gguf_file import GgufFile
 from runtime.measure.bench import file_size
+from runtime.text.asked import read_asked
 from runtime.text.pairs import Pair
 from runtime.text.prompts import ChatTemplate
 from runtime.translate.segments import translate
@@ -198,3 +201,17 @@ def test_of_a_split_file_the_whole_counts_whichever_part_is_named(
     assert file_size(parts[0]) == file_size(parts[-1]) == total
     assert active_bytes(parts[0]) == active_bytes(tiny_gguf)
     assert find_artefact(tmp_path) == parts[0]
+
+
+@pytest.mark.parametrize("first_is_empty", [False, True])
+def test_what_is_told_of_a_split_file_is_told_of_the_whole(
+    first_is_empty: bool, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    expected = fit(GgufModel(tiny_gguf), 2**33), read_asked(tiny_gguf, Pair("en", "de"), "Save.")
+    for part in split(tiny_gguf, tmp_path / "tiny", first_is_empty):
+        found = fit(GgufModel(part), 2**33)
+        sizes = [choice.memory_bytes for choice in found.choices]
+        whole = [choice.memory_bytes for choice in expected[0].choices]
+        assert sizes == pytest.approx(whole, rel=1e-4)  # a header more for each part
+        asked = read_asked(part, Pair("en", "de"), "Save.")
+        assert (asked.prompt, asked.stops) == (expected[1].prompt, expected[1].stops)

@@ -9,6 +9,7 @@ from runtime.errors import RequestError
 from runtime.text.corpus import read_segments
 from runtime.text.languages import FLORES, LANGUAGES
 from runtime.text.pairs import Pair
+from tests.runtime.test_text import SEPARATORS
 
 PAIR = Pair("en", "de")
 
@@ -50,7 +51,7 @@ def test_wmt24pp_takes_the_language_s_own_region_and_leaves_bad_sources_out(tmp_
 
 
 SACREBLEU = "import sys; from runtime.text.corpus import read_segments; from runtime.text.pairs import Pair; "
-SACREBLEU += "print(read_segments(sys.argv[1], Pair(*sys.argv[2].split('-'))))"
+SACREBLEU += "print(ascii(read_segments(sys.argv[1], Pair(*sys.argv[2].split('-')))))"
 
 
 def read_with_sacrebleu(home, name: str, pair: str) -> subprocess.CompletedProcess:
@@ -69,9 +70,25 @@ def read_with_sacrebleu(home, name: str, pair: str) -> subprocess.CompletedProce
 def test_sets_of_sacrebleu_are_read_by_name_from_its_folder(tmp_path) -> None:
     (tmp_path / "wmt20").mkdir()
     for field in ("src", "ref", "docid", "genre", "origlang"):
-        (tmp_path / "wmt20" / f"wmt20.en-de.{field}").write_text(f"{field} 1\n{field}\u2028 2\n", encoding="utf-8")
+        text = f"{field} 1\n{field}{''.join(SEPARATORS)} 2\n"
+        (tmp_path / "wmt20" / f"wmt20.en-de.{field}").write_bytes(text.encode())
     done = read_with_sacrebleu(tmp_path, "wmt20", "en-de")
-    assert done.stdout.strip() == str([("src 1", "ref 1"), ("src\u2028 2", "ref\u2028 2")]), done.stderr
+    second = tuple(f"{field}{''.join(SEPARATORS)} 2" for field in ("src", "ref"))
+    assert done.stdout.strip() == ascii([("src 1", "ref 1"), second]), done.stderr
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_no_other_separator_ends_a_line_of_flores(separator: str, tmp_path) -> None:
+    for code in ("eng_Latn", "deu_Latn"):
+        (tmp_path / f"{code}.dev").write_bytes(f"{code}{separator}1\n{code} 2\n".encode())
+    assert read_segments(tmp_path, PAIR)[0] == (f"eng_Latn{separator}1", f"deu_Latn{separator}1")
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])  # what JSON lets a text hold as it is
+def test_no_other_separator_ends_a_line_of_wmt24pp(separator: str, tmp_path) -> None:
+    row = {"source": f"Save{separator}it", "target": f"Sichern{separator}Sie"}
+    (tmp_path / "en-de_DE.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_segments(tmp_path, PAIR) == [(row["source"], row["target"])]
 
 
 def test_a_set_of_sacrebleu_that_is_not_on_disk_is_one_sentence(tmp_path) -> None:

@@ -1,5 +1,6 @@
 """make forwards values as they are: nothing in them runs, and nothing outside the run's folder is touched."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.prune.test_stats import some_stats
+from tests.warm_command import run_command
 
 ROOT = Path(__file__).parents[2]
 RUNS = "touch {sentinel}/ran"
@@ -96,6 +100,37 @@ def test_text_reaches_the_command_as_it_is(tmp_path: Path) -> None:
         text=True,
     )
     assert done.stdout.split("|")[-3:-1] == ["/x y.gguf", text]
+
+
+@pytest.mark.parametrize("spelt", [".75", "0.750", "+0.75", "75e-2"])
+def test_a_ratio_is_the_same_run_and_plan_however_it_is_spelt(
+    spelt: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    code = "import json, sys, tools.make as m; m.PYTHON = sys.executable; m.preflight(); "
+    code += "print(json.dumps(m.exported('--dry-run')))"
+    some_stats().save(tmp_path / "stats")
+
+    def run(ratio: str) -> tuple[str, str, bytes]:
+        variables = {"RATIO": ratio, "MODEL": str(tiny_checkpoint), "OUT": str(tmp_path / "run"), "PAIR": "en-de"}
+        made = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        export = ("export", tiny_checkpoint, "--pair", "en-de", "--ratio", ratio, "-o", tmp_path / "run")
+        told = run_command(*export, "--dry-run", "--json", seconds=60)
+        planned = run_command("plan", "stats", "--ratio", ratio, "-o", "plan.json", seconds=60, folder=tmp_path)
+        assert told.status == planned.status == 0, told.errors + planned.errors
+        plan = (tmp_path / "plan.json").read_bytes()
+        (tmp_path / "plan.json").unlink()
+        return made.stdout, told.output, plan
+
+    usual = run("0.75")
+    assert run(spelt) == usual
+    assert json.loads(usual[0])["folder"] == json.loads(usual[1])["folder"] == str(tmp_path / "run" / "gate-0.75")
 
 
 def test_what_ends_make_s_process_is_told_to_its_command_first(tmp_path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from runtime.errors import RequestError
 from runtime.text.pairs import Pair
 from runtime.translate.documents import open_document
+from tests.runtime import test_text as text
 from tests.runtime.documents.splicing import check, texts_of, translated, upper
 
 
@@ -28,6 +29,25 @@ def test_encodings_stay(mark: bytes, encoding: str) -> None:
     source = mark + "größe.\r\nx\n".encode(encoding)
     assert translated(source, "x.txt") == source
     assert upper(source, "x.txt") == mark + "GRÖSSE.\r\nX\n".encode(encoding)
+
+
+FORMATS = {
+    "x.txt": "one{}two\n", "x.md": "one{}two\n", "x.html": "<p>one{}two</p>\n", "x.ftl": "a = one{}two\n",
+    "x.srt": "1\n00:00:01,000 --> 00:00:02,000\none{}two\n", "x.vtt": "WEBVTT\n\n00:01.000 --> 00:02.000\none{}two\n",
+    "x.properties": "a=one{}two\n", "x.strings": '"a" = "one{}two";\n',
+}  # fmt: skip
+SEPARATORS = [
+    each for each in text.SEPARATORS if each not in ("\f", "\r")
+]  # which some formats escape, or end lines with
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["", "marked"])
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_separators_and_marks_stay_where_they_are(name: str, separator: str, mark: str) -> None:
+    source = (mark + FORMATS[name].format(separator)).encode()
+    assert translated(source, name) == source
+    assert upper(source, name) == source.replace(b"one", b"ONE").replace(b"two", b"TWO")
 
 
 @pytest.mark.parametrize("data", [b"Gr\xf6\xdfe", b"a\0b", "x".encode("utf-16-le"), b"\xff\xfea"])
