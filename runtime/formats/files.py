@@ -51,14 +51,18 @@ def full_disk_is_a_sentence(path: Path) -> Iterator[None]:
         raise
 
 
-def _lock(handle: int) -> bool:
-    """Lock an open file or folder until it is closed; whether that was to be had. The system frees it with the process."""
+def _lock(handle: int, wait: bool = False) -> bool:
+    """Lock an open file or folder until it is closed; whether that was to be had. The system frees it with the process.
+
+    Args:
+        wait: until another one has closed it.
+    """
     if sys.platform == "win32":
         return False  # nothing is taken for a leftover there
     import fcntl
 
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:  # held, or a file system without locks
         return False
     return True
@@ -93,12 +97,15 @@ def _temporary(folder: Path, stem: str, is_folder: bool) -> Iterator[Path]:
     while True:
         if is_folder:
             path = Path(tempfile.mkdtemp(prefix=f".{stem}", suffix=".part", dir=folder))
-            handle = os.open(path, os.O_RDONLY) if sys.platform != "win32" else -1
+            try:
+                handle = os.open(path, os.O_RDONLY) if sys.platform != "win32" else -1
+            except FileNotFoundError:  # as below
+                continue
         else:
             handle, name = tempfile.mkstemp(prefix=f".{stem}", suffix=".part", dir=folder)
             path = Path(name)
-        _lock(handle)
-        if path.exists():  # else another process took it for a leftover before it was locked
+        _lock(handle, wait=True)  # another process may have it, which takes it for a leftover
+        if path.exists():  # else that one has removed it
             break
         os.close(handle)
     try:

@@ -1,10 +1,12 @@
 import errno
 import os
+import threading
+from pathlib import Path
 
 import pytest
 
 from runtime.errors import RequestError, WorkError
-from runtime.formats.files import new_file, new_files, new_folder, require_space
+from runtime.formats.files import new_file, new_files, new_folder, require_space, scratch_folder
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path) -> None:
@@ -70,3 +72,24 @@ def test_a_really_full_device_is_recognised(tmp_path) -> None:
     with pytest.raises(WorkError, match="disk is full"), new_file(tmp_path / "x"), open("/dev/full", "w") as full:
         full.write("x" * 100_000)
         full.flush()
+
+
+def test_what_is_being_made_is_never_taken_for_a_leftover(tmp_path: Path) -> None:
+    failed: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            for _ in range(200):
+                with scratch_folder(tmp_path / "x") as folder:
+                    (folder / "y").mkdir()
+                with new_file(tmp_path / "z") as path:
+                    path.write_text("z")
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [] and [each.name for each in tmp_path.iterdir()] == ["z"]

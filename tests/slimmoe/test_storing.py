@@ -148,7 +148,7 @@ def test_what_is_damaged_or_no_model_is_refused_and_leaves_nothing(
 
 
 def test_of_two_at_once_one_is_whole_and_the_other_refused(home: Path) -> None:
-    both, ended = threading.Barrier(2), dict[str, str]()
+    both, ended = threading.Barrier(2, timeout=60), dict[str, str]()
 
     def add(content: str, name: str) -> None:
         try:
