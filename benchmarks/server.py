@@ -105,6 +105,12 @@ def make_texts(language: str) -> dict[str, list[str]]:
     return found
 
 
+def draw(drawn: random.Random, texts: dict[str, list[str]]) -> str:
+    """A text of any kind, by the kinds' shares."""
+    (kind,) = drawn.choices(list(KINDS), [share for *_, share in KINDS.values()])
+    return drawn.choice(texts[kind])
+
+
 def translate_texts(engine: Engine, pair: Pair, texts: Sequence[str], exact: bool) -> tuple[list[str], list[int]]:
     """Translations of texts in one stream, and how many sentences each has."""
     translator = ParagraphTranslator(
@@ -140,13 +146,12 @@ def load(
 ) -> list[Answer]:
     """What clients are answered who ask, one text after the other, for so long; in each turn for others."""
     answers: list[Answer] = []
-    end, shares = time.monotonic() + seconds, [share for *_, share in KINDS.values()]
+    end = time.monotonic() + seconds
 
     def ask(number: int) -> None:
-        client, draw = Client(address, pair), random.Random(1000 * turn + number)
+        client, drawn = Client(address, pair), random.Random(1000 * turn + number)
         while (left := end - time.monotonic()) > 0:
-            kind = draw.choices(list(KINDS), shares)[0]
-            answer = client.ask(draw.choice(texts[kind]))
+            answer = client.ask(draw(drawn, texts))
             answers.append(answer)  # of a list, appending is atomic
             if answer.status == 429 and answer.retry_after:
                 time.sleep(min(float(answer.retry_after), max(0.0, left)))
@@ -223,27 +228,22 @@ def measure(artefact: Path, clients: int, queue: int, seconds: float, threads: i
     every = [text for kind in texts.values() for text in kind]
     translations, counts = translate_texts(engine, pair, every, exact=True)
     alone, sentences = dict(zip(every, translations)), dict(zip(every, counts))
-    engine.close()
-
-    draw, shares = random.Random(0), [share for *_, share in KINDS.values()]
-    batch_sentences, batch_seconds, batch_cpu, choices = 0, 0.0, 0.0, list[str]()
+    drawn, batch_sentences, batch_seconds, batch_cpu = random.Random(0), 0, 0.0, 0.0
 
     def batch(limit: float) -> None:
-        """So many seconds of the same mix in one process, in parts; an engine opened for it chooses its threads now."""
+        """So many seconds of the same mix in this process, in parts."""
         nonlocal batch_sentences, batch_seconds, batch_cpu
-        with contextlib.closing(open_engine(artefact, threads)) as opened:
-            choices.append(f"{opened.thread_choice} ({opened.thread_choice.reason})")
-            end = time.monotonic() + limit
-            while time.monotonic() < end:
-                part = [draw.choice(texts[kind]) for kind in draw.choices(list(KINDS), shares, k=PART)]
-                began, used = time.perf_counter(), time.process_time()
-                _, done = translate_texts(opened, pair, part, exact=False)
-                batch_seconds += time.perf_counter() - began
-                batch_cpu += time.process_time() - used
-                batch_sentences += sum(done)
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            part = [draw(drawn, texts) for _ in range(PART)]
+            began, used = time.perf_counter(), time.process_time()
+            _, done = translate_texts(engine, pair, part, exact=False)
+            batch_seconds += time.perf_counter() - began
+            batch_cpu += time.process_time() - used
+            batch_sentences += sum(done)
 
     answers, took, cpu, clients_cpu = list[Answer](), 0.0, 0.0, 0.0
-    with OtherLoad() as others, serving(artefact, queue, threads) as (process, address):
+    with contextlib.closing(engine), OtherLoad() as others, serving(artefact, queue, threads) as (process, address):
         Client(address, pair).ask(every[0])  # opens the model
         before = read_memory(process.pid).total
         with PeakMemory(process.pid, 0.5) as memory:  # a look costs milliseconds
@@ -294,7 +294,7 @@ def measure(artefact: Path, clients: int, queue: int, seconds: float, threads: i
         "clients_cpu_ms_per_sentence": round(1000 * clients_cpu / max(answered, 1), 2),
         "sigterm": ended,
         "threads": threads or "default",
-        "batch_threads": sorted(set(choices)),
+        "batch_threads": f"{engine.thread_choice} ({engine.thread_choice.reason})",
         "machine": f"{processor()}, {usable_cores()} cores",
         "other_load": round(others.share, 2),
         "runtime": f"{name}, Python {platform.python_version()}, uvicorn {version('uvicorn')}, "
@@ -317,7 +317,7 @@ sentences/s: {row["sentences_per_second"]}, {row["share_of_batch"]:.0%} of a bat
 CPU ms a sentence: server {row["cpu_ms_per_sentence"]}, batch {row["batch_cpu_ms_per_sentence"]} \
 ({row["cpu_share_of_batch"]:.0%} of a batch's sentences for the same CPU time), clients {row["clients_cpu_ms_per_sentence"]}
 SIGTERM with {ended["begun"]} under way: {ended["finished"]} answered, exit code {ended["exit_code"]} after {ended["seconds"]} s
-{row["machine"]}, {row["runtime"]}; threads: {row["threads"]}, the batch's {"; ".join(row["batch_threads"])}; \
+{row["machine"]}, {row["runtime"]}; threads: {row["threads"]}, the batch's {row["batch_threads"]}; \
 other programs used {row["other_load"]:.0%} of the cores"""
 
 
