@@ -139,7 +139,7 @@ def mutate(data: bytes, others: list[bytes], draw: random.Random) -> bytes:
             at = draw.randrange(len(changed))
             changed[at:at] = other[start : start + draw.randrange(1, 400)]
         else:
-            del changed[draw.randrange(4, len(changed) + 1) :]
+            del changed[draw.randrange(min(4, len(changed)), len(changed) + 1) :]
             changed = changed or bytearray(b"GGUF")
     return bytes(changed)
 
