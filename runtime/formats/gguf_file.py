@@ -17,9 +17,8 @@ _GATING_FUNCTIONS = range(1, 5)  # of llama.cpp
 _SCALINGS = ("none", "linear", "yarn", "longrope")  # of llama.cpp
 _LARGEST = (1 << 31) - 1  # of sizes, which llama.cpp keeps in 32 bits, and counts with a sign
 _SIZES = (
-    "embedding_length", "feed_forward_length", "expert_feed_forward_length", "attention.head_count",
-    "attention.head_count_kv", "attention.key_length", "attention.value_length", "attention.kv_lora_rank",
-    "attention.sliding_window", "rope.dimension_count",
+    "embedding_length", "feed_forward_length", "expert_feed_forward_length", "attention.key_length", "attention.value_length",
+    "attention.kv_lora_rank", "attention.sliding_window", "rope.dimension_count",
 )  # fmt: skip
 _SPLIT_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 

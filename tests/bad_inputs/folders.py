@@ -212,6 +212,13 @@ def template(text: str | bytes) -> Damage:
     return replace("chat_template.jinja", text if isinstance(text, bytes) else text.encode())
 
 
+def bad_templates(damage: Callable[[str], Damage]) -> dict[str, tuple[Damage, str]]:
+    """Templates that run away or are none, put into a model by ``damage``."""
+    return {f"runs away: {text[:50]}": (damage(text), "rendered: it ") for text in RUNAWAY} | {
+        f"none: {text[:50]}": (damage(text), "chat template") for text in NO_TEMPLATE
+    }
+
+
 def in_config(value: Any) -> Damage:
     """A template in tokenizer_config.json instead of a file of its own."""
 
@@ -225,8 +232,7 @@ def in_config(value: Any) -> Damage:
 TEMPLATES = Table(
     "model",
     {"prompt": "prompt model Save."},
-    {f"runs away: {text[:50]}": (template(text), "rendered: it ") for text in RUNAWAY}
-    | {f"none: {text[:50]}": (template(text), "chat template") for text in NO_TEMPLATE}
+    bad_templates(template)
     | {
         "not UTF-8": template(b"\xff{{ messages }}"),
         "too long": template(b"x" * (2 << 20)),

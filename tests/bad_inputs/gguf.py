@@ -8,7 +8,7 @@ import numpy as np
 from gguf import GGUFWriter
 
 from tests.bad_inputs import NO_FILE, Damage, Table, cut, overwrite, sparse, write
-from tests.bad_inputs.folders import NO_TEMPLATE, RUNAWAY
+from tests.bad_inputs.folders import bad_templates
 from tests.gguf_files import ARCHITECTURE, T, array, entry, header, string, tensor, write_moe
 
 BIG = 2**63 - 1
@@ -252,8 +252,7 @@ def templated(value: Any) -> Damage:
 TEMPLATES = Table(
     "x.gguf",
     {"prompt": "prompt x.gguf Save."},
-    {f"runs away: {text[:50]}": (templated(text), "rendered: it ") for text in RUNAWAY}
-    | {f"none: {text[:50]}": (templated(text), "chat template") for text in NO_TEMPLATE}
+    bad_templates(templated)
     | {
         "a number": (templated(5), "it is no text"),
         "a list": (templated(["x"]), "it is no text"),
