@@ -53,6 +53,7 @@ def build(work: Path, folder: Path | None, held_out: Path | None) -> dict[str, d
         print(f"No {told}: the model will speak software only.", flush=True)
     if not held_out:
         print("No test sets but the project's own are kept out of training (make model HELD_OUT=FOLDER).", flush=True)
+    (work / "corpus").mkdir(parents=True, exist_ok=True)
     tests, counts = test_text(held_out), {}
     for language in LANGUAGES:
         source, target = (folder or work) / f"en-{language}.tsv.xz", work / "corpus" / f"en-{language}.everyday.tsv"

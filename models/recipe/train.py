@@ -70,16 +70,16 @@ class Schedule(NamedTuple):
         return min(1.0, max(0.0, seen + 1e4 - begun) / rise, fall)
 
 
-def paced(plan: Schedule, seen: int, speed: float, seconds: float) -> Schedule:
+def paced(plan: Schedule, seen: int, speed: float, seconds: float, decay: float = DECAY) -> Schedule:
     """The plan of a run that ends after ``seconds`` more at ``speed`` tokens/s; a decay that has begun keeps its height."""
     end = seen + max(speed * seconds, 1.0)
     if seen > plan.begin:
         return Schedule(seen, end, plan(seen), plan.wait)
-    return plan._replace(begin=max((1 - DECAY) * end, seen), end=end)
+    return plan._replace(begin=max((1 - decay) * end, seen), end=end)
 
 
-def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | None) -> Schedule:
-    """The schedule of a run that starts or goes on after ``seen`` tokens.
+def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | None, decay: float = DECAY) -> Schedule:
+    """The schedule of a run that starts or goes on after ``seen`` tokens, and falls over the last ``decay`` of them.
 
     A decay that has begun is never undone: it goes on from its present height to the end asked for. A run that has come
     to its end keeps its schedule.
@@ -99,13 +99,13 @@ def schedule(seen: int, tokens: float | None, finish: bool, saved: Schedule | No
     if finish and not decaying:
         if not seen:
             raise SystemExit("No run to finish yet. Next: the same command without --finish.")
-        end = seen / (1 - DECAY)
+        end = seen / (1 - decay)
     if end <= seen:
         raise SystemExit(f"{seen / 1e6:.1f} M tokens were seen already. Next: the same command with --finish.")
     wait = saved.wait if saved else 0.0
     if saved and decaying:
         return Schedule(seen, end, saved(seen), wait) if end != saved.end else saved
-    return Schedule(max((1 - DECAY) * end, seen), end, wait=wait)
+    return Schedule(max((1 - decay) * end, seen), end, wait=wait)
 
 
 def write_model(model: PreTrainedModel, tokenizer: Path, folder: Path) -> None:
@@ -130,6 +130,7 @@ def train(
     finish: bool = False,
     start: Path | None = None,
     minutes: float | None = None,
+    decay: float = DECAY,
     seed: int = 7,
 ) -> None:
     """Train until the schedule's end (in tokens, padding not counted), then write ``WORK/run/final``.
@@ -159,7 +160,7 @@ def train(
         print(f"going on from step {step}, {seen / 1e6:.1f} M tokens", flush=True)
     elif start:
         model.load_state_dict(weights_from(start, work / "model" / "tokenizer.json"))
-    plan = schedule(seen, tokens, finish, saved)
+    plan = schedule(seen, tokens, finish, saved, decay)
     if start and not saved and not same_vocabulary(start, work / "model"):
         plan = plan._replace(wait=WAIT)
     if not minutes:
@@ -179,7 +180,7 @@ def train(
         while seen < plan.end and not stopped:
             begun, before = time.time(), seen
             if minutes and pace:
-                plan = paced(plan, seen, pace, started + 60 * minutes - begun)
+                plan = paced(plan, seen, pace, started + 60 * minutes - begun, decay)
             for opt, base in zip(opts, rates, strict=True):
                 factor = plan(seen, matrices=isinstance(opt, Muon))
                 for group, rate in zip(opt.param_groups, base, strict=True):
@@ -242,8 +243,11 @@ if __name__ == "__main__":
     parser.add_argument("work", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="default", help="which model (models/recipe/shapes.py)")
     parser.add_argument("--tokens", type=float, help=f"end of the run (default: the one it had, {TOKENS:.0f} at first)")
-    parser.add_argument("--finish", action="store_true", help=f"let the rate fall now, over {DECAY:.0%} of all tokens")
+    parser.add_argument(
+        "--finish", action="store_true", help="let the rate fall now, over a last share (--decay) of all tokens"
+    )
     parser.add_argument("--start", type=Path, metavar="MODEL", help="a model of this shape to begin from")
     parser.add_argument("--minutes", type=float, help="end the run by the clock instead, the fall of the rate included")
+    parser.add_argument("--decay", type=float, default=DECAY, help="share of the tokens over which the rate falls")
     given = parser.parse_args()
-    train(given.work, given.shape, given.tokens, given.finish, given.start, given.minutes)
+    train(given.work, given.shape, given.tokens, given.finish, given.start, given.minutes, given.decay)

@@ -15,7 +15,7 @@ import pytest
 
 from runtime.engines import open_engine
 from runtime.engines.onnx import OnnxEngine
-from runtime.engines.onnx_check import self_test_file
+from runtime.engines.onnx_check import SelfTest, self_test_file
 from runtime.errors import RequestError, WorkError
 from runtime.text.pairs import Pair
 from runtime.translate.segments import translate
@@ -34,6 +34,12 @@ def engine(tiny_onnx: Path) -> OnnxEngine:
 @pytest.fixture
 def folder(tiny_onnx: Path, tmp_path: Path) -> Path:
     return shutil.copytree(tiny_onnx, tmp_path / "onnx")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_self_test_of_the_largest_numbers_fails_without_a_warning():
+    test = SelfTest("onnxruntime", 0.1, [4], np.array([[5]]), np.array([[-3e38]], np.float32), np.array([1.0]))
+    assert test.deviation(0, np.full((1, 8), 3e38, np.float32)) > test.tolerance
 
 
 @pytest.mark.parametrize("name", GRAPHS)
