@@ -6,14 +6,15 @@ Numbers are checked before anything is divided by them or counted up to them.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 from prune.families import Family
 from runtime.errors import WorkError
-from runtime.formats.typed_json import mismatch
+from runtime.formats.typed_json import Amount, Share, Within, mismatch
 
 MOST_LAYERS, MOST_EXPERTS, MOST_UNITS = 1 << 12, 1 << 16, 1 << 24  # far beyond any model; units: of a layer, or tokens
 _COUNT, _IDS = int | list[int] | None, int | list[int] | None
+_BASE = Annotated[float, Within(2, 1e18)]  # of rotary embeddings: something is divided by its logarithm
 
 
 class _Rope(TypedDict, total=False):
@@ -21,10 +22,10 @@ class _Rope(TypedDict, total=False):
 
     rope_type: str | None
     type: str | None
-    rope_theta: float | None
-    partial_rotary_factor: float | None
-    factor: float | None
-    alpha: float | None
+    rope_theta: _BASE | None
+    partial_rotary_factor: Share | None
+    factor: Amount | None
+    alpha: Amount | None
     attention_factor: float | None
     mscale: float | None
     mscale_all_dim: float | None
@@ -32,21 +33,21 @@ class _Rope(TypedDict, total=False):
     beta_slow: float | None
     low_freq_factor: float | None
     high_freq_factor: float | None
-    original_max_position_embeddings: float | None
-    short_factor: list[float] | None
-    long_factor: list[float] | None
+    original_max_position_embeddings: Amount | None
+    short_factor: list[Annotated[float, Within(1e-6)]] | None
+    long_factor: list[Annotated[float, Within(1e-6)]] | None
 
 
 # By key, or by what a key ends with. Keys that are not named here are for transformers to judge.
 _KINDS: dict[str, Any] = {
     "hidden_act": str | None, "dtype": str | None, "torch_dtype": str | None, "transformers_weights": str | None,
-    "rope_parameters": _Rope | None, "rope_scaling": _Rope | None, "partial_rotary_factor": float | None,
+    "rope_parameters": _Rope | None, "rope_scaling": _Rope | None, "partial_rotary_factor": Share | None,
     "rotary_dim": int | None,
     "layer_types": list[str] | None, "architectures": list[str] | None,
     "eos_token_id": _IDS, "bos_token_id": _IDS, "pad_token_id": _IDS,
-    "mamba_dt_rank": int | str | None, "rope_theta": float | None, "max_position_embeddings": int | None, "head_dim": int | None,
+    "mamba_dt_rank": int | str | None, "rope_theta": _BASE | None, "max_position_embeddings": int | None, "head_dim": int | None,
 }  # fmt: skip
-_ENDINGS: dict[str, Any] = {"_eps": float | None, "_epsilon": float | None, "_multiplier": float | None}
+_ENDINGS: dict[str, Any] = {"_eps": Share | None, "_epsilon": Share | None, "_multiplier": float | None}
 _ENDINGS |= dict.fromkeys(("hidden_size", "vocab_size", "_heads", "_head_dim", "_rank"), int | None)
 _ENDINGS["intermediate_size"] = _COUNT
 _REQUIRED = ("hidden_size", "vocab_size", "num_attention_heads")  # of a decoder
