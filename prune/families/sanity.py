@@ -38,16 +38,20 @@ class _Rope(TypedDict, total=False):
     long_factor: list[Annotated[float, Within(1e-6)]] | None
 
 
+def _or_null(kind: Any) -> Any:
+    return kind | None
+
+
 # By key, or by what a key ends with. Keys that are not named here are for transformers to judge.
 _KINDS: dict[str, Any] = {
     "hidden_act": str | None, "dtype": str | None, "torch_dtype": str | None, "transformers_weights": str | None,
-    "rope_parameters": _Rope | None, "rope_scaling": _Rope | None, "partial_rotary_factor": Share | None,
+    "rope_parameters": _Rope | None, "rope_scaling": _Rope | None, "partial_rotary_factor": _or_null(Share),
     "rotary_dim": int | None,
     "layer_types": list[str] | None, "architectures": list[str] | None,
     "eos_token_id": _IDS, "bos_token_id": _IDS, "pad_token_id": _IDS,
-    "mamba_dt_rank": int | str | None, "rope_theta": _BASE | None, "max_position_embeddings": int | None, "head_dim": int | None,
+    "mamba_dt_rank": int | str | None, "rope_theta": _or_null(_BASE), "max_position_embeddings": int | None, "head_dim": int | None,
 }  # fmt: skip
-_ENDINGS: dict[str, Any] = {"_eps": Share | None, "_epsilon": Share | None, "_multiplier": float | None}
+_ENDINGS: dict[str, Any] = {"_eps": _or_null(Share), "_epsilon": _or_null(Share), "_multiplier": float | None}
 _ENDINGS |= dict.fromkeys(("hidden_size", "vocab_size", "_heads", "_head_dim", "_rank"), int | None)
 _ENDINGS["intermediate_size"] = _COUNT
 _REQUIRED = ("hidden_size", "vocab_size", "num_attention_heads")  # of a decoder
