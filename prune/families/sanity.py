@@ -49,7 +49,8 @@ _KINDS: dict[str, Any] = {
     "rotary_dim": int | None,
     "layer_types": list[str] | None, "architectures": list[str] | None,
     "eos_token_id": _IDS, "bos_token_id": _IDS, "pad_token_id": _IDS,
-    "mamba_dt_rank": int | str | None, "rope_theta": _or_null(_BASE), "max_position_embeddings": int | None, "head_dim": int | None,
+    "mamba_dt_rank": int | str | None, "rope_theta": _or_null(_BASE), "max_position_embeddings": int | None,
+    "head_dim": int | None,
 }  # fmt: skip
 _ENDINGS: dict[str, Any] = {"_eps": _or_null(Share), "_epsilon": _or_null(Share), "_multiplier": float | None}
 _ENDINGS |= dict.fromkeys(("hidden_size", "vocab_size", "_heads", "_head_dim", "_rank"), int | None)
