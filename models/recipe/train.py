@@ -250,4 +250,6 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, help="end the run by the clock instead, the fall of the rate included")
     parser.add_argument("--decay", type=float, default=DECAY, help="share of the tokens over which the rate falls")
     given = parser.parse_args()
+    if not 0 < given.decay < 1:
+        parser.error("--decay is a share between 0 and 1")
     train(given.work, given.shape, given.tokens, given.finish, given.start, given.minutes, given.decay)

@@ -13,7 +13,7 @@ from runtime.errors import WorkError
 from runtime.formats.typed_json import Amount, Share, Within, mismatch
 
 MOST_LAYERS, MOST_EXPERTS, MOST_UNITS = 1 << 12, 1 << 16, 1 << 24  # far beyond any model; units: of a layer, or tokens
-_COUNT, _IDS = int | list[int] | None, int | list[int] | None
+_COUNT = int | list[int]
 _BASE = Annotated[float, Within(2, 1e18)]  # of rotary embeddings: something is divided by its logarithm
 
 
@@ -38,22 +38,16 @@ class _Rope(TypedDict, total=False):
     long_factor: list[Annotated[float, Within(1e-6)]] | None
 
 
-def _or_null(kind: Any) -> Any:
-    return kind | None
-
-
-# By key, or by what a key ends with. Keys that are not named here are for transformers to judge.
+# By key, or by what a key ends with. Keys that are not named here are for transformers to judge; null is no value.
 _KINDS: dict[str, Any] = {
-    "hidden_act": str | None, "dtype": str | None, "torch_dtype": str | None, "transformers_weights": str | None,
-    "rope_parameters": _Rope | None, "rope_scaling": _Rope | None, "partial_rotary_factor": _or_null(Share),
-    "rotary_dim": int | None,
-    "layer_types": list[str] | None, "architectures": list[str] | None,
-    "eos_token_id": _IDS, "bos_token_id": _IDS, "pad_token_id": _IDS,
-    "mamba_dt_rank": int | str | None, "rope_theta": _or_null(_BASE), "max_position_embeddings": int | None,
-    "head_dim": int | None,
+    "hidden_act": str, "dtype": str, "torch_dtype": str, "transformers_weights": str,
+    "rope_parameters": _Rope, "rope_scaling": _Rope, "rope_theta": _BASE, "partial_rotary_factor": Share,
+    "rotary_dim": int, "layer_types": list[str], "architectures": list[str],
+    "eos_token_id": _COUNT, "bos_token_id": _COUNT, "pad_token_id": _COUNT,
+    "mamba_dt_rank": int | str, "max_position_embeddings": int, "head_dim": int,
 }  # fmt: skip
-_ENDINGS: dict[str, Any] = {"_eps": _or_null(Share), "_epsilon": _or_null(Share), "_multiplier": float | None}
-_ENDINGS |= dict.fromkeys(("hidden_size", "vocab_size", "_heads", "_head_dim", "_rank"), int | None)
+_ENDINGS: dict[str, Any] = {"_eps": Share, "_epsilon": Share, "_multiplier": float}
+_ENDINGS |= dict.fromkeys(("hidden_size", "vocab_size", "_heads", "_head_dim", "_rank"), int)
 _ENDINGS["intermediate_size"] = _COUNT
 _REQUIRED = ("hidden_size", "vocab_size", "num_attention_heads")  # of a decoder
 _POSITIVE = ("hidden_size", "vocab_size", "_heads", "head_dim", "max_position_embeddings")
@@ -61,7 +55,7 @@ _PLAIN = ("F16", "BF16", "F32", "F64")
 
 
 def _numbers(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+    return value if isinstance(value, list) else [value]
 
 
 def _wrong_values(config: dict[str, Any], family: Family) -> Iterator[str]:
@@ -76,7 +70,7 @@ def _wrong_values(config: dict[str, Any], family: Family) -> Iterator[str]:
         kind = _KINDS.get(key) or next((kind for end, kind in _ENDINGS.items() if key.endswith(end)), None)
         if key in most:
             kind = _COUNT
-        if kind is None:
+        if kind is None or value is None:
             continue
         if why := mismatch(value, kind, f"its {key}"):
             yield why
@@ -85,7 +79,7 @@ def _wrong_values(config: dict[str, Any], family: Family) -> Iterator[str]:
             yield f"its {key} is an empty list"
         least = 1 if key in most or key.endswith(_POSITIVE) else 0
         limit = most.get(key, 1 << 40 if key == "max_position_embeddings" else MOST_UNITS)
-        for number in _numbers(value) if kind in (_COUNT, int | None) and not key.endswith("token_id") else []:
+        for number in _numbers(value) if kind in (_COUNT, int) and not key.endswith("token_id") else []:
             if not least <= number <= limit:
                 yield f"its {key} is {str(number)[:40]}"
     for stack, names in family.layers.items():

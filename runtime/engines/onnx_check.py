@@ -87,9 +87,7 @@ class SelfTest:
         """Of logits [N, vocabulary] from position ``first`` on: the median deviation, as a share of the spread."""
         places = slice(first, first + len(rows))
         chosen = np.take_along_axis(rows, self.tokens[places], 1)
-        difference = (
-            chosen.astype(np.float64) - self.logits[places]
-        )  # float32 does not hold the square of a file's 1e38
+        difference = chosen.astype(np.float64) - self.logits[places]  # float32 does not hold the square of 1e38
         return float(np.median(np.sqrt((difference**2).mean(1)) / self.spread[places]))
 
 
