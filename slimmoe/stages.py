@@ -200,7 +200,6 @@ class Runner:
             if not stage.resumes or not any(work.iterdir()):
                 shutil.rmtree(work, ignore_errors=True)
             raise
-        shutil.rmtree(work, ignore_errors=True)
 
     def _require_ours(self, stage: Stage) -> None:
         if os.path.lexists(stage.output) and not self._record(stage):
@@ -210,10 +209,10 @@ class Runner:
             )
 
     def _put_in_place(self, stage: Stage, work: Path) -> None:
-        """Move everything that is not hidden out of ``work``.
+        """Move everything that is not hidden out of ``work``, and remove it.
 
-        Until all has arrived the record has no files, and the names of what moves: a run that is killed meanwhile leaves
-        what the next one may replace.
+        Until that is done the record has no files, and the names of what moves: a run that is killed meanwhile leaves
+        what the next one may replace. Nobody looks for ``work`` once the record is whole, so it goes before.
         """
         made = sorted(each for each in work.iterdir() if not each.name.startswith("."))
         files = {
@@ -237,6 +236,7 @@ class Runner:
             if target.is_dir():  # of a run that was killed while it moved
                 _remove(target)
             each.replace(target)
+        shutil.rmtree(work, ignore_errors=True)
         self._write(stage, about | {"files": files})
 
     @staticmethod

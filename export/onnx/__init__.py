@@ -11,7 +11,7 @@ from onnx import ModelProto
 
 from export.onnx.blocks import Blocks
 from export.onnx.encoder_decoder import STEMS, build_encoder_decoder
-from export.onnx.genai import genai_config
+from export.onnx.genai import PROVIDERS, genai_config
 from export.onnx.graph import build_graph
 from export.onnx.nodes import shape_of
 from export.onnx.quantise import Blockwise, Float16, Float32, Storage
@@ -22,7 +22,7 @@ from prune.tokenizer import SENTENCEPIECE, tokens_past, write_tokenizer
 from runtime.errors import RequestError
 from runtime.formats.files import new_file, new_files, new_folder, require_space
 from runtime.formats.model_folder import TOKENIZER, own_file
-from runtime.formats.onnx_folder import FILES, SUFFIXES, end_ids, graph_file, read_json
+from runtime.formats.onnx_folder import FILES, HALF_SUFFIXES, SUFFIXES, end_ids, graph_file, read_json
 from runtime.formats.provenance import FILE as PROVENANCE_FILE
 from runtime.formats.provenance import Provenance, read_provenance, write_provenance
 from runtime.formats.quantised import plain_config
@@ -59,16 +59,41 @@ def _storage(quant: str, block: int, zero_points: bool, accuracy_level: int) -> 
     return Blockwise(experts, vocabulary, Blocks(8, _WIDE), accuracy_level)
 
 
-def _build(checkpoint: Checkpoint, storage: Storage, quant: str) -> dict[str, tuple[ModelProto, Weights]]:
+def _is_half(activations: str, provider: str, quant: str) -> bool:
+    """Whether activations are float16; refuses what does not exist or cannot run."""
+    if activations not in ("fp32", "fp16"):
+        raise RequestError(f"There are no activations in {activations}; there are fp32 and fp16.")
+    if provider not in PROVIDERS:
+        raise RequestError(f"onnxruntime-genai is set up for {', '.join(PROVIDERS)}, not for {provider}.")
+    half = activations == "fp16"
+    if half and quant not in HALF_SUFFIXES:
+        raise RequestError(
+            f"Activations in float16 are for {', '.join(HALF_SUFFIXES)}; {quant} keeps all in float32.",
+            next_command="slimmoe onnx DIR --quant fp16 --activations fp16 -o DIR",
+        )
+    if provider == "cuda" and not half:
+        raise RequestError(
+            "CUDA has experts and attention in float16 alone.",
+            next_command=f"slimmoe onnx DIR --quant {quant} --activations fp16 --provider cuda -o DIR",
+        )
+    return half
+
+
+def _build(
+    checkpoint: Checkpoint, storage: Storage, quant: str, half: bool = False
+) -> dict[str, tuple[ModelProto, Weights]]:
     """Each graph by the name of its file, with what has to be written beside it."""
     decoder = checkpoint.family.decoder
     paired = bool(decoder and decoder.has_encoder)
-    names = [f"{stem}{SUFFIXES[quant]}.onnx" for stem in (STEMS if paired else ("model",))]
+    if paired and half:
+        raise RequestError("Models with an encoder have no graphs with --activations fp16.")
+    suffix = (HALF_SUFFIXES if half else SUFFIXES)[quant]
+    names = [f"{stem}{suffix}.onnx" for stem in (STEMS if paired else ("model",))]
     weights = [Weights(f"{name}_data") for name in names]
     models = (
         build_encoder_decoder(checkpoint, storage, weights)
         if paired
-        else [build_graph(checkpoint, storage, each) for each in weights]
+        else [build_graph(checkpoint, storage, each, half) for each in weights]
     )
     return dict(zip(names, zip(models, weights, strict=True), strict=True))
 
@@ -123,6 +148,8 @@ def export_onnx(
     zero_points: bool = False,
     accuracy_level: int = 4,
     prompt: PromptTemplate | None = None,
+    activations: str = "fp32",
+    provider: str = "cpu",
 ) -> Path:
     """Write one variant of a checkpoint into an ONNX folder; other variants of the same checkpoint may be there.
 
@@ -135,6 +162,8 @@ def export_onnx(
         accuracy_level: of quantised linear layers: 4 lets kernels use int8 activations, 0 keeps them float32 where there
             are such kernels (many times slower: docs/onnx.md). Of experts it is for the engine to say.
         prompt: how the model is asked, kept in the folder; default: as the checkpoint says, or as is known of such a model.
+        activations: "fp32", or "fp16" for devices: CUDA has experts and attention in nothing else.
+        provider: what onnxruntime-genai is to run this graph on: "cpu", "webgpu" or "cuda".
 
     Raises:
         RequestError: an unknown quantisation, a model that the graph cannot express, or ``output`` is taken.
@@ -142,12 +171,14 @@ def export_onnx(
     """
     folder, output = Path(folder), Path(output)
     storage, checkpoint = _storage(quant, block, zero_points, accuracy_level), Checkpoint(folder)
+    half = _is_half(activations, provider, quant)
     _require_tokenizer(checkpoint)
     template = ChatTemplate.from_folder(folder, prompt)
     provenance = _provenance(folder, template.asking)
-    graphs = _build(checkpoint, storage, quant)
+    graphs = _build(checkpoint, storage, quant, half)
     require_space(output, sum(weights.size + model.ByteSize() for model, weights in graphs.values()))
-    alone = graphs.get(FILES[quant])  # a decoder without an encoder
+    # Of a decoder without an encoder.
+    name, alone = next(((each, graph) for each, graph in graphs.items() if each.startswith("model")), ("", None))
 
     def write_variant(target: Path) -> None:
         with new_files(target / "onnx") as staged:  # the graph moves there last: one that is there is complete
@@ -155,12 +186,12 @@ def export_onnx(
                 weights.write(staged / weights.location)
                 (staged / name).write_bytes(model.SerializeToString())
             if alone:
-                write_self_test(staged / FILES[quant], target, exact=quant in ("none", "fp16"))
+                write_self_test(staged / name, target, exact=quant in ("none", "fp16") and not half)
         if alone:
             write_genai(target, alone[0])
 
     def write_genai(target: Path, model: ModelProto) -> None:
-        smallest = graph_file(target).name
+        chosen = graph_file(target).name if provider == "cpu" else name
         inputs = {each.name: shape_of(each) for each in model.graph.input}
         outputs = [each.name for each in model.graph.output]
         generation, decoder = read_json(target / "generation_config.json"), checkpoint.family.decoder
@@ -170,7 +201,7 @@ def export_onnx(
         assert decoder  # or there is no graph
         kind = decoder.genai_type
         config = {"num_hidden_layers": checkpoint.layer_count} | checkpoint.config
-        genai = genai_config(config, generation, kind, f"onnx/{smallest}", inputs, outputs)
+        genai = genai_config(config, generation, kind, f"onnx/{chosen}", inputs, outputs, provider)
         _write_json(target / "genai_config.json", genai)
 
     if (output / "onnx").is_dir():

@@ -4,7 +4,6 @@ Operator: onnxruntime docs/ContribOperators.md (GroupQueryAttention, RotaryEmbed
 """
 
 import numpy as np
-from onnx import TensorProto
 
 from export.onnx.builder import Builder
 from export.onnx.nodes import MICROSOFT
@@ -31,7 +30,7 @@ class Attention:
     def cache(self, layer: int, side: str) -> dict[str, tuple[int, list]]:
         """Inputs (side ``past``) or outputs (``present``) of a layer, with data type and shape."""
         prefix = {"past": "past_key_values", "present": "present"}[side]
-        kind = TensorProto.FLOAT, ["batch_size", self.kv_heads, side, self.head]
+        kind = self.builder.graph.type, ["batch_size", self.kv_heads, side, self.head]
         return {f"{prefix}.{layer}.{part}": kind for part in ("key", "value")}
 
     def mix(self, x: str, layer: int) -> str:
@@ -98,10 +97,11 @@ class Attention:
 
     def _tables(self) -> list[str]:
         """Cosines and sines [positions, rotated / 2]."""
-        weights, names = self.builder.weights, ["rotary.cos", "rotary.sin"]
+        graph, weights, names = self.builder.graph, self.builder.weights, ["rotary.cos", "rotary.sin"]
         if names[0] not in weights:
             shape = self.rotary.positions, len(self.rotary.frequencies)
-            weights.declare([(name, TensorProto.FLOAT, shape) for name in names], lambda: [self.rotary.tables()])
+            tables = [(name, graph.type, shape) for name in names]
+            weights.declare(tables, lambda: [tuple(each.astype(graph.dtype) for each in self.rotary.tables())])
         return [weights.use(name) for name in names]
 
     def _normed_by_head(self, x: str, query: np.ndarray, key: np.ndarray, label: str) -> str:

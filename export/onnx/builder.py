@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
+from onnx import TensorProto
 
 from export.onnx.nodes import MICROSOFT, Graph
-from export.onnx.quantise import Float32, Storage
+from export.onnx.quantise import Storage, exact_linear
 from export.onnx.tensors import Matrix, Tensors, joined
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
@@ -35,9 +36,16 @@ class Builder:
     """Appends nodes to a graph; every method returns the name of its output."""
 
     def __init__(
-        self, checkpoint: Checkpoint, storage: Storage, weights: Weights, tensors: Tensors | None = None
+        self,
+        checkpoint: Checkpoint,
+        storage: Storage,
+        weights: Weights,
+        tensors: Tensors | None = None,
+        half: bool = False,
     ) -> None:
         """Begin a graph; ``tensors`` are those of another graph of the same model, if only both together use all.
+
+        With ``half`` activations are float16.
 
         Raises:
             RequestError: the family has no [decoder] section, or the config asks for what no graph computes.
@@ -46,7 +54,7 @@ class Builder:
         self.checkpoint, self.storage, self.weights = checkpoint, storage, weights
         given = {key: value for key, value in checkpoint.config.items() if value is not None}
         self.config = _Config({"num_hidden_layers": checkpoint.layer_count} | decoder.defaults | given)
-        self.tensors, self.graph = tensors or Tensors(checkpoint, decoder), Graph(weights)
+        self.tensors, self.graph = tensors or Tensors(checkpoint, decoder), Graph(weights, half)
         self.epsilon = float(self.config[decoder.epsilon])
         for key, expected in ({"hidden_act": "silu"} | decoder.fixed).items():
             value = self.config.get(key, expected)
@@ -82,23 +90,30 @@ class Builder:
             self.tensors.leave_out("output")
         output = embedding if tied else self.tensors.matrix("output.weight", "output")
         bias = self.tensors.bias("output")
-        name = "logits" if bias is None else "logits.plain"
-        self.biased(self.storage.output(self.graph, x, output, name), bias, "logits")
+        name = "logits.half" if self.graph.half else "logits"
+        plain = self.storage.output(self.graph, x, output, name if bias is None else "logits.plain")
+        self.biased(plain, bias, name)
+        if self.graph.half:
+            self.graph.node("Cast", [name], "logits", to=TensorProto.FLOAT)
         return output.shape[0]
 
     def linear(self, role: str, x: str, layer: int, exact: bool = False, order: np.ndarray | None = None) -> str:
         """A linear layer with its bias, if it has one.
 
         Args:
-            exact: never quantise it.
+            exact: never quantise it, and compute it in float32, as which the output comes (``Graph.narrowed``).
             order: its outputs in another order.
         """
         label = f"{layer}.{role}"
         matrix = self.tensors.matrix(f"{label}.weight", role, order, layer=layer)
         bias = self.tensors.bias(role, layer=layer)
         bias = bias if bias is None or order is None else bias[order]
-        storage = Float32() if exact else self.storage
-        return self.biased(storage.linear(self.graph, x, matrix, label), bias)
+        if not exact:
+            return self.biased(self.storage.linear(self.graph, x, matrix, label), bias)
+        x = exact_linear(self.graph, x, matrix, label)
+        if bias is None:
+            return x
+        return self.graph.node("Add", [x, self.graph.constant(f"{x}.bias", bias, exact=True)], f"{x}.biased")
 
     def linears(self, roles: Sequence[str], label: str, x: str, layer: int) -> str:
         """Linear layers of the same input as one product, which is faster; their outputs are one after the other."""

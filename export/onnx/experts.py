@@ -39,7 +39,7 @@ class FeedForward:
         shared = self._network("shared", x, layer)
         if builder.tensors.has("shared_sigmoid", layer=layer):
             gate = builder.linear("shared_sigmoid", x, layer, exact=True)
-            gate = builder.graph.node("Sigmoid", [gate], f"{gate}.gate")
+            gate = builder.graph.narrowed(builder.graph.node("Sigmoid", [gate], f"{gate}.gate"))
             shared = builder.graph.node("Mul", [shared, gate], f"{layer}.shared.gated")
         return builder.graph.node("Add", [routed, shared], f"{layer}.experts.all")
 

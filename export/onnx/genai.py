@@ -25,6 +25,8 @@ _OUTPUTS = {
     "present_value_names": "present.%d.value",
     "present_conv_names": "present_conv.%d",
 }
+# What its configuration says of an execution provider.
+PROVIDERS: dict[str, list[dict[str, Any]]] = {"cpu": [], "webgpu": [{"webgpu": {}}], "cuda": [{"cuda": {}}]}
 _MAX_LENGTH = 4096  # genai allocates the cache for this many tokens at once; callers may ask for more
 
 
@@ -40,6 +42,7 @@ def genai_config(
     file: str,
     inputs: Mapping[str, Sequence[int | str]],
     outputs: Collection[str],
+    provider: str = "cpu",
 ) -> dict[str, Any]:
     """The content of genai_config.json.
 
@@ -49,6 +52,7 @@ def genai_config(
         file: the graph, from the folder's root.
         inputs: names and shapes of the graph's inputs.
         outputs: names of its outputs.
+        provider: a key of ``PROVIDERS``.
     """
     layers, context = config["num_hidden_layers"], longest_text(config)
     ends = end_ids(config, generation)
@@ -70,7 +74,7 @@ def genai_config(
             **({} if begin is None else {"bos_token_id": begin}),
             **({} if not ends else {"eos_token_id": ends, "pad_token_id": ends[0] if pad is None else pad}),
             "decoder": {
-                "session_options": {"provider_options": []},
+                "session_options": {"provider_options": PROVIDERS[provider]},
                 "filename": file,
                 "head_size": head,
                 "hidden_size": config["hidden_size"],

@@ -30,6 +30,7 @@ from export.onnx.state_space import StateSpace
 from export.onnx.weights import Weights
 from prune.checkpoint import Checkpoint
 from prune.families.decoder import Decoder
+from runtime.errors import RequestError
 
 # What layers have instead of attention, by a role of which they alone have a tensor; the first that fits.
 _MIXERS: dict[str, type[Convolution]] = {
@@ -53,6 +54,10 @@ class _Decoder:
         self.others = {
             role: kind(builder, positions) for role, kind in _MIXERS.items() if role in builder.decoder.layer
         }
+        if builder.graph.half and self.others:
+            raise RequestError(
+                "Layers that keep a state add up what float16 is too coarse for: --activations fp16 is for attention."
+            )
         self.feed_forward = FeedForward(builder)
 
     @staticmethod
@@ -124,11 +129,11 @@ class _Decoder:
         return {name: kind for n in layers for name, kind in self.mixer(n).cache(n, side).items()}
 
 
-def build_graph(checkpoint: Checkpoint, storage: Storage, weights: Weights) -> ModelProto:
-    """The model's graph; ``weights`` then knows what has to be written beside it.
+def build_graph(checkpoint: Checkpoint, storage: Storage, weights: Weights, half: bool = False) -> ModelProto:
+    """The model's graph; ``weights`` then knows what has to be written beside it. With ``half`` it computes in float16.
 
     Raises:
         RequestError: the family has no [decoder] section, or the model has parts that the graph does not know.
         WorkError: tensors are missing.
     """
-    return _Decoder(Builder(checkpoint, storage, weights)).build()
+    return _Decoder(Builder(checkpoint, storage, weights, half=half)).build()

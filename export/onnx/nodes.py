@@ -19,8 +19,11 @@ def shape_of(value: ValueInfoProto) -> list[int | str]:
 class Graph:
     """Nodes and constants of a model under construction; the big tensors are in ``weights``."""
 
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+    def __init__(self, weights: Weights, half: bool = False) -> None:
+        """Begin a graph; ``half``: its activations are float16, else float32."""
+        self.weights, self.half = weights, half
+        self.type = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+        self.dtype = np.dtype(np.float16 if half else np.float32)
         self._nodes: list[NodeProto] = []
         self._constants: dict[str, TensorProto] = {}
         self._optional: dict[str, tuple[int, list]] = {}
@@ -32,8 +35,18 @@ class Graph:
         self._nodes.append(helper.make_node(op, inputs, outputs, outputs[0], domain=domain, **attributes))
         return outputs[0]
 
-    def constant(self, name: str, value: np.ndarray) -> str:
-        """A small tensor inside the graph file."""
+    def widened(self, x: str) -> str:
+        """In float32, for what float16 is too coarse for."""
+        return self.node("Cast", [x], f"{x}.wide", to=TensorProto.FLOAT) if self.half else x
+
+    def narrowed(self, x: str) -> str:
+        """From float32 to the type of the graph's activations."""
+        return self.node("Cast", [x], f"{x}.narrow", to=self.type) if self.half else x
+
+    def constant(self, name: str, value: np.ndarray, exact: bool = False) -> str:
+        """A small tensor inside the graph file; floats get the type of the activations, unless they are to be ``exact``."""
+        if value.dtype == np.float32 and not exact:
+            value = value.astype(self.dtype)
         self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
 

@@ -2,8 +2,8 @@
 
 All classes emit the same four things (embedding, linear layer, experts, output layer), so the graph is written once.
 Operators and layouts: onnxruntime docs/ContribOperators.md (MatMulNBits, QMoE, MoE, GatherBlockQuantized, FusedMatMul).
-Whatever the file holds in float16 is cast in the graph: the runtime does that once, when it loads the file, since its
-kernels for the CPU compute in float32 alone.
+Whatever the file holds in float16 is cast in a graph of float32: the runtime does that once, when it loads the file, since its
+kernels for the CPU compute in float32 alone. A graph of float16 takes it as it is.
 """
 
 from collections.abc import Iterator
@@ -59,8 +59,9 @@ class Storage(Protocol):
         ...
 
 
-def _as_float32(graph: Graph, name: str) -> str:
-    return graph.node("Cast", [name], f"{name}.float32", to=TensorProto.FLOAT)
+def _from_float16(graph: Graph, name: str) -> str:
+    """What the file holds in float16, in the type of the activations."""
+    return name if graph.half else graph.node("Cast", [name], f"{name}.float32", to=graph.type)
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,23 @@ class Float32:
         return graph.node("MoE", inputs, output, MICROSOFT, **attributes)
 
 
+def exact_linear(graph: Graph, x: str, matrix: Matrix, output: str) -> str:
+    """A linear layer in float32, which no graph rounds: for the small matrices whose noise costs most.
+
+    Its weight lies transposed in the file, for the plain product that every execution provider has.
+    """
+    name = f"{matrix.name}.transposed"
+    shape = matrix.shape[::-1]
+    graph.weights.declare([(name, TensorProto.FLOAT, shape)], lambda: [(np.concatenate([*matrix.pieces()]).T,)])
+    return graph.node("MatMul", [graph.widened(x), graph.weights.use(name)], output)
+
+
 @dataclass(frozen=True)
 class Float16(Float32):
     """Weights rounded to float16 in the file; in memory, and in all arithmetic, they are float32 again."""
 
     def _store(self, graph: Graph, matrix: Matrix) -> str:
-        return _as_float32(graph, self._rounded(graph, matrix))
+        return _from_float16(graph, self._rounded(graph, matrix))
 
     def _rounded(self, graph: Graph, matrix: Matrix) -> str:
         def values() -> Iterator[tuple[np.ndarray]]:
@@ -121,8 +133,7 @@ class Float16(Float32):
         return graph.weights.use(name)
 
     def embedding(self, graph: Graph, ids: str, matrix: Matrix) -> str:
-        rows = graph.node("Gather", [self._rounded(graph, matrix), ids], "embedding.float16")
-        return graph.node("Cast", [rows], "embedding", to=TensorProto.FLOAT)
+        return _from_float16(graph, graph.node("Gather", [self._rounded(graph, matrix), ids], "embedding"))
 
 
 @dataclass(frozen=True)
@@ -156,8 +167,8 @@ class Blockwise:
                 (zeros, TensorProto.UINT8, (*rows, -(-columns // kind.size * kind.bits // 8))),
             ]
             graph.weights.declare(tensors if kind.zero_points else tensors[:2], values)
-            _as_float32(graph, graph.weights.use(scales))
-        names = [graph.weights.use(integers, shape), f"{scales}.float32"]
+            _from_float16(graph, graph.weights.use(scales))
+        names = [graph.weights.use(integers, shape), scales if graph.half else f"{scales}.float32"]
         return [*names, graph.weights.use(zeros)] if kind.zero_points else names
 
     def embedding(self, graph: Graph, ids: str, matrix: Matrix) -> str:

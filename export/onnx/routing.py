@@ -11,7 +11,7 @@ import numpy as np
 
 from export.onnx.builder import Builder
 
-_NEVER = np.float32(1e30)  # below the logits of others: of no expert that a token takes
+_NEVER = np.float32(3e4)  # below the logits of others: of no expert that a token takes; float16 holds it
 
 
 class Router:
@@ -40,7 +40,8 @@ class Router:
         else:
             logits, total = self._scored(logits, layer, k, count)
         rows = builder.graph.constant(f"{label}.shape", np.array([-1, count]))
-        return self._node("Reshape", [logits, rows], f"{label}.rows"), k, total
+        logits = self._node("Reshape", [builder.graph.narrowed(logits), rows], f"{label}.rows")
+        return logits, k, builder.graph.narrowed(total) if total else ""
 
     def _top_k(self, layer: int) -> int:
         """Experts of a token; a config may give them by layer."""
@@ -61,7 +62,7 @@ class Router:
             return logits, self._sum(self._top(scores, k, label)[0], f"{label}.total")
         if biased:
             bias = builder.tensors.values("selection_bias", layer=layer).reshape(-1)
-            choice = self._node("Add", [scores, builder.graph.constant(f"{label}.selection", bias)], f"{label}.biased")
+            choice = self._node("Add", [scores, builder.graph.constant(f"{label}.selection", bias, exact=True)], f"{label}.biased")
         if self.groups > 1:
             choice = self._within_groups(choice, label, count)
         chosen = self._among_top(choice, k, f"{label}.chosen")
@@ -111,7 +112,7 @@ class Router:
         return self.builder.graph.node(operator, inputs, output, **attributes)
 
     def _constant(self, name: str, value: Any) -> str:
-        return self.builder.graph.constant(f"router.{name}", np.array(value))
+        return self.builder.graph.constant(f"router.{name}", np.array(value), exact=True)
 
     def _sum(self, x: str, output: str, keepdims: int = 1) -> str:
         return self._node("ReduceSum", [x, self._constant("last", [-1])], output, keepdims=keepdims)

@@ -249,7 +249,10 @@ if __name__ == "__main__":
     parser.add_argument("--start", type=Path, metavar="MODEL", help="a model of this shape to begin from")
     parser.add_argument("--minutes", type=float, help="end the run by the clock instead, the fall of the rate included")
     parser.add_argument("--decay", type=float, default=DECAY, help="share of the tokens over which the rate falls")
+    parser.add_argument(
+        "--seed", type=int, default=7, help="order of the text: another one than --start had, to see new text first"
+    )
     given = parser.parse_args()
     if not 0 < given.decay < 1:
         parser.error("--decay is a share between 0 and 1")
-    train(given.work, given.shape, given.tokens, given.finish, given.start, given.minutes, given.decay)
+    train(given.work, given.shape, given.tokens, given.finish, given.start, given.minutes, given.decay, given.seed)

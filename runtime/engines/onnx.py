@@ -113,7 +113,7 @@ class OnnxEngine(Stepper):
             for name, values in self._cache.items():
                 self._binding.bind_ortvalue_input(name, values)
                 self._binding.bind_ortvalue_output(present_name(name), values)
-            size = 4 * sum(map(math.prod, shapes.values()))
+            size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in shapes.values())
             place = {"device": self._device.name, "backend": self._device.backend}
             self.on_device = {**place, "device_kv_cache_bytes": size}
         else:

@@ -73,7 +73,7 @@ def find_onnx_device(name: str) -> Device:
     raise RequestError(sentence, next_command="slimmoe devices" if installed else _INSTALL)
 
 
-def device_cache(device: Device, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+def device_cache(device: Device, shapes: Mapping[str, tuple[Sequence[int], np.dtype]]) -> dict[str, Any]:
     """Zeros on a device for every input that carries keys and values.
 
     Raises:
@@ -84,7 +84,7 @@ def device_cache(device: Device, shapes: Mapping[str, Sequence[int]]) -> dict[st
     memory = device.handle.memory_info(ort.OrtDeviceMemoryType.DEFAULT)
     make = ort.OrtValue.ortvalue_from_shape_and_type
     try:
-        return {name: make(shape, np.float32, memory_info=memory) for name, shape in shapes.items()}
+        return {name: make(shape, dtype, memory_info=memory) for name, (shape, dtype) in shapes.items()}
     except Exception:
         sentence = f"{device.name} has no memory for the cache."
         raise WorkError(sentence, next_command="the same with --device cpu") from None

@@ -16,6 +16,7 @@ from runtime.engines.devices import Device
 from runtime.errors import WorkError
 from runtime.formats.model_folder import own_file
 
+_TYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 PRODUCER = "slimmoe"  # as the graph names it
 STATES = ("past_conv.", "past_recurrent.")  # of layers that keep a state instead of keys and values
 _QMOE = "ORT_QMOE_CPU_QNBIT_GEMM"
@@ -135,8 +136,8 @@ def present_name(past: str) -> str:
     return past.replace("past_key_values", "present").replace("past_", "present_")
 
 
-def cache_shapes(session: Any, context: int, sequences: int = 1) -> dict[str, list[int]]:
-    """Of every input that carries the state of some sequences, each with room for ``context`` tokens.
+def cache_shapes(session: Any, context: int, sequences: int = 1) -> dict[str, tuple[list[int], np.dtype]]:
+    """Of every input that carries the state of some sequences, each with room for ``context`` tokens: shape and type.
 
     Raises:
         WorkError: the graph has sizes of another kind.
@@ -148,13 +149,16 @@ def cache_shapes(session: Any, context: int, sequences: int = 1) -> dict[str, li
         for each in past
         for size in each.shape
         if size not in sizes and not (isinstance(size, int) and size >= 0)
-    }
+    } | {each.type for each in past if each.type not in _TYPES}
     if unknown:
         raise WorkError(
-            f"The graph has sizes that this engine does not know ({', '.join(sorted(unknown))}): another version wrote it.",
+            f"The graph has sizes or types that this engine does not know ({', '.join(sorted(unknown))}): another version wrote it.",
             next_command=_AGAIN,
         )
-    return {each.name: [sizes[size] if isinstance(size, str) else size for size in each.shape] for each in past}
+    return {
+        each.name: ([sizes[size] if isinstance(size, str) else size for size in each.shape], _TYPES[each.type])
+        for each in past
+    }
 
 
 def empty_cache(session: Any, context: int, sequences: int = 1) -> dict[str, np.ndarray]:
@@ -165,7 +169,7 @@ def empty_cache(session: Any, context: int, sequences: int = 1) -> dict[str, np.
     """
     shapes = cache_shapes(session, context, sequences)
     try:
-        return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        return {name: np.zeros(shape, dtype) for name, (shape, dtype) in shapes.items()}
     except (ValueError, MemoryError):
         raise WorkError("The graph's cache is larger than any memory: it is damaged.", next_command=_AGAIN) from None
 

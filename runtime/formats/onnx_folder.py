@@ -12,7 +12,9 @@ from runtime.formats.typed_json import Count, mismatch
 # Graphs by type, named as transformers.js expects them; the largest first.
 SUFFIXES = {"none": "", "fp16": "_fp16", "int8": "_int8", "int4": "_q4"}
 FILES = {kind: f"model{suffix}.onnx" for kind, suffix in SUFFIXES.items()}
-VARIANTS = tuple(reversed(FILES.values()))
+# The same with activations in float16, for devices: a processor computes them in float32, with casts between.
+HALF_SUFFIXES = {"fp16": "_f16", "int8": "_int8f16", "int4": "_q4f16"}
+VARIANTS = (*reversed(FILES.values()), *(f"model{suffix}.onnx" for suffix in reversed(HALF_SUFFIXES.values())))
 _PAIR = ("encoder_model", "decoder_model_merged")  # what the files of a model with an encoder begin with
 
 

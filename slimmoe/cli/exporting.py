@@ -115,6 +115,12 @@ def onnx(
     zero_points: Annotated[
         bool, typer.Option("--zero-points", help="of int4: closer to the original, but larger and slower")
     ] = False,
+    activations: Annotated[
+        str, typer.Option(help="fp32, or fp16 for a GPU: CUDA computes experts and attention in nothing else")
+    ] = "fp32",
+    provider: Annotated[
+        str, typer.Option(help="what onnxruntime-genai is to run it on: cpu, webgpu or cuda (genai_config.json)")
+    ] = "cpu",
     prompt: Prompt = None,
 ) -> None:
     """Write an ONNX folder for ONNX Runtime."""
@@ -125,7 +131,9 @@ def onnx(
 
     if (quantisation := Checkpoint(folder).quantisation) is not None:
         say(f"{quantisation.label} weights are dequantised and written as {quant}")
-    path = export_onnx(folder, output, quant, block, zero_points, prompt=prompt)
+    path = export_onnx(
+        folder, output, quant, block, zero_points, prompt=prompt, activations=activations, provider=provider
+    )
     say(f"ONNX {quant}, {file_size(path) / 1e6:.1f} MB: {path}")
 
 
