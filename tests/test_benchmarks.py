@@ -1,11 +1,13 @@
 """What the benchmarks report is what they say it is."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import work_folder
+from benchmarks import on_gpu, work_folder
 from benchmarks.types import losses
 from models.recipe.prepare import corpus_segments
 from prune.conversations import Conversation
@@ -37,3 +39,13 @@ def test_a_benchmark_without_the_recipe_s_corpus_names_the_step_that_builds_it(t
     with pytest.raises(RequestError) as refused:
         corpus_segments(tmp_path / "corpus", Pair("en", "de"), "train")
     assert f"models.recipe.corpus {tmp_path} " in (refused.value.next_command or "")
+
+
+def test_the_check_of_a_card_keeps_what_it_has_and_says_what_is_left_out(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Tried without a card: the processor against itself."""
+    card = on_gpu.Card(torch.device("cpu"), tiny_checkpoint, Pair("en", "de"), tmp_path, seconds=1, gigabytes=0)
+    on_gpu.main(card, ["statistics", "onnx", "large_recovery"], tmp_path / "rows.jsonl")
+    sums, graphs, large = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
+    assert sums["largest_difference"] == 0 and sums["tokens"] > 1000
+    assert all(graphs[quant]["deviation"] <= graphs[quant]["tolerance"] for quant in ("int4", "fp16"))
+    assert "--gigabytes 0" in large["left_out"]

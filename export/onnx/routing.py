@@ -62,7 +62,8 @@ class Router:
             return logits, self._sum(self._top(scores, k, label)[0], f"{label}.total")
         if biased:
             bias = builder.tensors.values("selection_bias", layer=layer).reshape(-1)
-            choice = self._node("Add", [scores, builder.graph.constant(f"{label}.selection", bias, exact=True)], f"{label}.biased")
+            bias = builder.graph.constant(f"{label}.selection", bias, exact=True)
+            choice = self._node("Add", [scores, bias], f"{label}.biased")
         if self.groups > 1:
             choice = self._within_groups(choice, label, count)
         chosen = self._among_top(choice, k, f"{label}.chosen")

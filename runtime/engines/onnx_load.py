@@ -152,7 +152,8 @@ def cache_shapes(session: Any, context: int, sequences: int = 1) -> dict[str, tu
     } | {each.type for each in past if each.type not in _TYPES}
     if unknown:
         raise WorkError(
-            f"The graph has sizes or types that this engine does not know ({', '.join(sorted(unknown))}): another version wrote it.",
+            f"The graph has sizes or types that this engine does not know ({', '.join(sorted(unknown))}): another version "
+            "wrote it.",
             next_command=_AGAIN,
         )
     return {

@@ -6,10 +6,12 @@ it is one thing (``vol. 2``, a URL, an e-mail address, code) is joined again.
 
 import re
 from bisect import bisect_left
+from collections.abc import Sequence
 from itertools import accumulate
 
 from runtime.text.languages import base_language
 from runtime.text.markup import protected_spans
+from runtime.text.repetition import is_unspaced
 
 # Before a number these are no ends; sentencex knows them before names only.
 _BEFORE_NUMBER = re.compile(
@@ -121,3 +123,11 @@ def halves_of(text: str) -> tuple[str, str] | None:
     behind_mark = [cut for cut in cuts if not text[:cut].rstrip()[-1].isalnum() and quarter < cut < 3 * quarter]
     cut = min(behind_mark or cuts, key=lambda each: abs(each - len(text) / 2), default=0)
     return (text[:cut], text[cut:]) if cut else None
+
+
+def in_one(sentences: Sequence[str]) -> str:
+    """Sentences as one text: with spaces between them, where their script has some."""
+    text = sentences[0]
+    for sentence in sentences[1:]:
+        text += ("" if is_unspaced(text[-2:-1]) or is_unspaced(sentence[:1]) else " ") + sentence
+    return text

@@ -1,8 +1,10 @@
 """Translations that are looked at: what went wrong is tried again with a remedy, and marked where none helped."""
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 
 from runtime.engines import Engine
 from runtime.engines.scheduler import Scheduler, settle
@@ -11,7 +13,7 @@ from runtime.text.pairs import Pair
 from runtime.translate.checks import CheckedTranslation
 from runtime.translate.glossary import Glossary
 from runtime.translate.remedies import Remedies, Tries
-from runtime.translate.segments import LOOK_AHEAD, SegmentTranslator, Translation, in_order
+from runtime.translate.segments import LOOK_AHEAD, SegmentTranslator, Sentence, Translation, in_order
 
 
 class CheckedTranslator:
@@ -20,21 +22,38 @@ class CheckedTranslator:
     def __init__(self, segments: SegmentTranslator, remedies: Remedies) -> None:
         self._segments, self._remedies = segments, remedies
 
-    def submit(self, segment: str, on_draft: Callable[[str], object] | None = None) -> Future[CheckedTranslation]:
+    def submit(
+        self, segment: str, on_draft: Callable[[str], object] | None = None, before: Sequence[Sentence] = ()
+    ) -> Future[CheckedTranslation]:
         """Translate one segment, from any thread. Cancelling the future ends what is under way.
 
         Args:
             on_draft: is called by the decoding thread with each piece of the first try, which a remedy may replace.
+            before: as of ``Try``, of all tries.
 
         The future raises WorkError where the engine failed.
         """
         promised: Future[CheckedTranslation] = Future()
-        self._go_on(self._remedies.tries(segment), promised, None, on_draft)
+        self._go_on(self._remedies.tries(segment), promised, None, on_draft, tuple(before))
         return promised
 
     def translate(self, segments: Iterable[str]) -> Generator[CheckedTranslation]:
         """Translate segments in order, as ``SegmentTranslator.translate`` does."""
         return in_order(self.submit, segments, LOOK_AHEAD * self._segments.places)
+
+    def translate_in_context(self, segments: Iterable[str], count: int) -> Generator[CheckedTranslation]:
+        """Translate segments in order, one at a time: each after the ``count`` before it, as far as they came out well.
+
+        One that comes out worse so than alone is translated alone.
+        """
+        before = deque[Sentence](maxlen=count)
+        for segment in segments:
+            done = self.submit(segment, before=before).result()
+            if done.trouble and before and not (alone := self.submit(segment).result()).trouble:
+                done = alone
+            if done.text and not done.trouble:
+                before.append((done.source.strip(), done.text))
+            yield done
 
     def _go_on(
         self,
@@ -42,11 +61,12 @@ class CheckedTranslator:
         promised: "Future[CheckedTranslation]",
         last: Translation | None,
         on_draft: Callable[[str], object] | None = None,
+        before: tuple[Sentence, ...] = (),
     ) -> None:
         """Hand the next try in; called by the thread that decodes when the one before is done."""
         try:
             asked = next(tries) if last is None else tries.send(last)
-            pending = self._segments.submit(asked, on_draft)
+            pending = self._segments.submit(replace(asked, before=before), on_draft)
         except StopIteration as end:
             return settle(promised, end.value)
         except Exception as error:  # a closed scheduler, where one waits for the rest
@@ -60,7 +80,7 @@ class CheckedTranslator:
             except Exception as error:
                 settle(promised, error)
             else:
-                self._go_on(tries, promised, result)
+                self._go_on(tries, promised, result, before=before)
 
         if pending.generating is None:
             return done(None)

@@ -136,12 +136,18 @@ def translate_documents(
     pair: Pair,
     translator: ParagraphTranslator,
     on_paragraph: Callable[[Job, Paragraph], None],
+    apart: bool = False,
 ) -> Iterator[Done]:
     """Translate documents in one stream, and write each whole as soon as its last paragraph is there.
 
     Args:
         on_paragraph: is told of each, in order.
+        apart: each in a stream of its own, so that none is context of another.
     """
+    if apart:
+        for job in jobs:
+            yield from translate_documents([job], pair, translator, on_paragraph)
+        return
     opened: deque[tuple[Job, Document, int]] = deque()
 
     def paragraphs() -> Iterator[Marked]:

@@ -3,9 +3,9 @@
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from queue import Empty, Queue
 from typing import Protocol, TypeVar
@@ -15,6 +15,7 @@ from runtime.engines.scheduler import Scheduler
 from runtime.errors import RequestError
 from runtime.text.lines import one_line
 from runtime.text.pairs import Pair, planned_pair
+from runtime.text.sentences import in_one
 from runtime.text.special_tokens import PromptText
 from runtime.text.thinking import without_thoughts
 
@@ -29,6 +30,7 @@ SAID = {
     "placeholders": "has lost {lost}",
     "refused": "is too long",
 }
+Sentence = tuple[str, str]  # and its translation
 _Result = TypeVar("_Result", covariant=True)
 LOOK_AHEAD = 4  # segments read for each place of a batch before the first of them is given back
 
@@ -72,6 +74,8 @@ class Try:
     Attributes:
         until_loop, no_repeat, watched, rank: as of ``runtime.engines.Request``.
         begins: what the translation begins with.
+        before: sentences that stand before it, with their translations: the model reads the ones and has written the
+            others when it begins. Without as many of the first as the context has no room for.
     """
 
     segment: str
@@ -80,6 +84,7 @@ class Try:
     begins: str = ""
     watched: tuple[int, ...] = ()
     rank: int = 0
+    before: tuple[Sentence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ class Pending:
     source: str
     generating: Future[Generation] | None
     refused: str = ""
+    decode: Callable[[Sequence[int]], str] | None = None  # where a context was given: its tokens come first
+    context: int = 0
 
     def cancel(self) -> None:
         """End it at its next token."""
@@ -111,6 +118,9 @@ class Pending:
             generation = self.generating.result()
         except RequestError as error:  # memory is short
             return Translation(self.source, "", None, error.sentence)
+        if self.decode:
+            ids, margins = generation.token_ids[self.context :], generation.margins[self.context :]
+            generation = replace(generation, token_ids=ids, text=self.decode(ids), margins=margins)
         return Translation(self.source, _tidy(generation.text, self.source.strip()), generation)
 
 
@@ -171,6 +181,19 @@ class SegmentTranslator:
     def _prompt(self, text: str) -> list[int]:
         return self._engine.encode(self._engine.template.prompt(self._pair, text))
 
+    def _after(
+        self, before: Sequence[Sentence], source: str, limit: int
+    ) -> tuple[str, list[int], tuple[int, ...]] | None:
+        """A text with as many of the sentences before it as there is room for, its prompt, and the tokens written for them."""
+        for first in range(len(before)):
+            sources, translations = zip(*before[first:])
+            read, written = in_one((*sources, source)), in_one(translations)
+            ids = self._prompt(read)
+            begun = self._engine.encode(PromptText(written, [slice(0, len(written))]))
+            if len(ids) + len(begun) + limit <= self._engine.context:
+                return read, ids, tuple(begun)
+        return None
+
     def submit(self, asked: Try, on_text: Callable[[str], object] | None = None) -> Pending:
         """Translate one segment; an empty one stays empty, and so does one that fills the context (``refused``).
 
@@ -180,23 +203,26 @@ class SegmentTranslator:
         source = asked.segment.strip()
         if not source:
             return Pending(asked.segment, None)
-        ids = self._prompt(source)
+        alone = self._prompt(source)
+        limit = output_limit(len(alone))
+        read, ids, context = self._after(asked.before, source, limit) or (source, alone, ())
         begins = PromptText(asked.begins, [slice(0, len(asked.begins))])
         request = Request(
             ids,
-            output_limit(len(ids)),
-            source=source,
+            limit + len(context),
+            source=read,
             prefix=self._prefix,
             on_token=_Pieces(self._engine, source, on_text).add if on_text else None,
             until_loop=asked.until_loop,
             no_repeat=asked.no_repeat,
-            begun=tuple(self._engine.encode(begins)) if begins else (),
+            begun=(*context, *(self._engine.encode(begins) if begins else ())),
             watched=asked.watched,
             rank=asked.rank,
             beam=self._beam,
         )
         try:
-            return Pending(asked.segment, self._scheduler.submit(request))
+            generating = self._scheduler.submit(request)
+            return Pending(asked.segment, generating, "", self._engine.decode if context else None, len(context))
         except PromptTooLong as error:
             return Pending(asked.segment, None, error.sentence)
 

@@ -114,8 +114,9 @@ def translate_all(
     sentences: int,
     pair: Pair,
     translator: ParagraphTranslator,
+    apart: bool = False,
 ) -> None:
-    """Translate documents, with sentences done and time left on a terminal.
+    """Translate documents, with sentences done and time left on a terminal; ``apart`` as of ``translate_documents``.
 
     Raises:
         WorkError: some document could not be written, or some sentence was not translated.
@@ -130,7 +131,7 @@ def translate_all(
             bar.update(paragraph.sentences)
             trouble.tell(f"a sentence of {job.source}", paragraph)
 
-        for done in translate_documents(jobs, pair, translator, on_paragraph):
+        for done in translate_documents(jobs, pair, translator, on_paragraph, apart):
             if done.failure:
                 failures.append(done)
                 tqdm.write(printable(f"slimmoe: {done.failure.sentence}"), file=sys.stderr)

@@ -3,12 +3,15 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from runtime.errors import RequestError, printable
+from runtime.machine import usable_cores
 from runtime.text.pairs import Pair
 from runtime.text.prompt_templates import PromptTemplate
 from slimmoe.cli.device import ARTEFACT_HELP, AsJson, Beam, KnownPair, Prompt, Threads
@@ -22,6 +25,19 @@ if TYPE_CHECKING:  # loaded by what translates
     from runtime.translate.paragraphs import Memory, ParagraphTranslator
 
 translating = typer.Typer()
+MOST_BEFORE = 16  # of --context
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a translation is asked for; see the options of those names."""
+
+    threads: int | None
+    prompt: PromptTemplate | None
+    exact: bool
+    beam: int
+    context: int
+    offload: "Offload"
 
 
 @translating.command()
@@ -68,6 +84,15 @@ def translate(
     cpu_experts: CpuExperts = "auto",
     all_cpu_experts: AllCpuExperts = False,
     beam: Beam = 1,
+    context: Annotated[
+        int,
+        typer.Option(
+            "--context",
+            min=0,
+            max=MOST_BEFORE,
+            help="so many sentences before each that the model reads with it; slower, one at a time",
+        ),
+    ] = 0,
     alternatives: Annotated[
         int, typer.Option("--alternatives", min=0, max=MOST, help="of each line so many others, numbered below it")
     ] = 0,
@@ -80,6 +105,9 @@ def translate(
 
     artefact, texts = split_model(words or [], model)
     offload = Offload.parse(device_name, gpu_layers, cpu_experts, all_cpu_experts)
+    if context and alternatives:
+        raise RequestError("--alternatives are of sentences without context.", next_command="one of them alone")
+    way = _Way(threads, prompt, exact, beam, context, offload)
     found = [found_documents(text) for text in texts]
     if documents := [each for each in found if each is not None]:
         from runtime.translate.memory import GivenTranslations
@@ -98,10 +126,10 @@ def translate(
                 _check_output(job.target, artefact, [each.source for each in jobs], True)
         good, sentences = readable(jobs, chosen, overwrite)
         given = _given(tmx or [], chosen)
-        with _translator(artefact, chosen, threads, prompt, exact, terms, beam, offload) as translator:
-            kept = _memory(artefact, chosen, prompt, exact, terms, beam) if memory else None
+        with _translator(artefact, chosen, terms, way) as translator:
+            kept = _memory(artefact, chosen, terms, way) if memory else None
             with contextlib.closing(kept) if kept else contextlib.nullcontext():
-                translate_all(good, sentences, chosen, translator(GivenTranslations(given, kept), 0))
+                translate_all(good, sentences, chosen, translator(GivenTranslations(given, kept), 0), apart=context > 0)
         return
     if tmx:
         raise RequestError("--tmx is for documents.", next_command="the same command with a file")
@@ -110,7 +138,7 @@ def translate(
     if output is not None:
         _check_output(output, artefact, lines.files, overwrite)
     terms = _terms(glossary, chosen)
-    with _translator(artefact, chosen, threads, prompt, exact, terms, beam, offload) as translator:
+    with _translator(artefact, chosen, terms, way) as translator:
         ways = [translator(None, rank) for rank in range(alternatives + 1)]
         translate_lines(lines, output, ways, as_json)
 
@@ -137,26 +165,18 @@ def _terms(file: Path | None, pair: Pair) -> "Glossary | None":
     return read_glossary(file, pair) if file else None
 
 
-def _memory(
-    artefact: Path, pair: Pair, prompt: PromptTemplate | None, exact: bool, glossary: "Glossary | None", beam: int
-) -> "TranslationMemory":
+def _memory(artefact: Path, pair: Pair, glossary: "Glossary | None", way: _Way) -> "TranslationMemory":
     from runtime.translate.memory import TranslationMemory, cache_folder, model_key
 
-    way = [*(["exact"] if exact else []), *([f"beam {beam}"] if beam > 1 else [])]
-    asked = (str(pair), repr(prompt), *way, *([repr(list(glossary))] if glossary else []))
+    told = [*(["exact"] if way.exact else []), *([f"beam {way.beam}"] if way.beam > 1 else [])]
+    told += [f"context {way.context}"] if way.context else []
+    asked = (str(pair), repr(way.prompt), *told, *([repr(list(glossary))] if glossary else []))
     return TranslationMemory(cache_folder() / "translations.sqlite", model_key(artefact, *asked))
 
 
 @contextlib.contextmanager
 def _translator(
-    artefact: Path,
-    pair: Pair,
-    threads: int | None,
-    prompt: PromptTemplate | None,
-    exact: bool,
-    glossary: "Glossary | None",
-    beam: int,
-    offload: "Offload",
+    artefact: Path, pair: Pair, glossary: "Glossary | None", way: _Way
 ) -> "Iterator[Callable[[Memory | None, int], ParagraphTranslator]]":
     """A function that gives a translator by a loaded model, of alternatives with a rank above 0.
 
@@ -169,18 +189,24 @@ def _translator(
     from runtime.translate.paragraphs import ParagraphTranslator, room
     from runtime.translate.segments import SegmentTranslator
 
-    with contextlib.closing(open_engine(artefact, threads, prompt=prompt, offload=offload)) as engine:
+    # A sentence that waits for the one before it has all threads to itself.
+    alone = way.exact or way.context > 0
+    threads = way.threads or (usable_cores() if way.context else None)
+    with contextlib.closing(open_engine(artefact, threads, prompt=way.prompt, offload=way.offload)) as engine:
         tell_where(engine)
         if engine.pruned_for and str(pair) not in engine.pruned_for.split(" + "):
             note = f"slimmoe: {artefact} was cut for {engine.pruned_for}: its experts were not chosen for {pair}."
             print(printable(note), file=sys.stderr)
 
-        with contextlib.closing(Scheduler(engine, places=1 if exact else None)) as scheduler:
-            segments, limit = SegmentTranslator(engine, pair, scheduler, exact, beam), room(engine, pair)
+        with contextlib.closing(Scheduler(engine, places=1 if alone else None)) as scheduler:
+            segments, limit = SegmentTranslator(engine, pair, scheduler, way.exact, way.beam), room(engine, pair)
 
             def translator(memory: "Memory | None", rank: int) -> ParagraphTranslator:
                 checked = CheckedTranslator(segments, tries_of(engine, pair, glossary, rank))
-                return ParagraphTranslator(checked.translate, pair.source, limit, memory)
+                translate = (
+                    partial(checked.translate_in_context, count=way.context) if way.context else checked.translate
+                )
+                return ParagraphTranslator(translate, pair.source, limit, memory)
 
             yield translator
 
