@@ -4,21 +4,25 @@ docs/api.md shows these functions; ``slimmoe --help`` shows the command. What a 
 loaded when it is called.
 """
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as _version
-
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from slimmoe.api import calibrate, diagnose, export, export_gguf, export_onnx, fit, make_plan, prune, recover, verify
 from slimmoe.api_device import bench, evaluate, open_engine, prompt, translate
 from slimmoe.translator import Translator
-
-try:
-    __version__ = _version("slimmoe")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "RequestError", "SlimmoeError", "Translator", "WorkError", "__version__", "bench", "calibrate", "diagnose",
     "evaluate", "export", "export_gguf", "export_onnx", "fit", "make_plan", "open_engine", "prompt", "prune", "recover",
     "translate", "verify",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> str:
+    """``__version__``, read when it is asked for: what reads it takes a twentieth of a second to load."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("slimmoe")
+    except PackageNotFoundError:  # a source tree that is not installed
+        return "0+unknown"

@@ -2,9 +2,8 @@
 
 import contextlib
 import ctypes
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,6 @@ class LlamaEngine(Stepper):
         self._model = self._context = None
         self._is_open = False
         self._lib = lib = llama_library.library()
-        self.name = f"llama.cpp {importlib.metadata.version('llama_cpp_python')}"
         self.threads = threads or usable_cores()
         self.thread_choice = Threads(self.threads, 1, "")
         self._watch = GraphWatch(lib) if watched else None  # its callback must live as long as the context
@@ -105,6 +103,13 @@ class LlamaEngine(Stepper):
         self._start(self.context if context else first_room(self.context))
         if device:
             self.device_free = before, free_bytes(device.handle)
+
+    @cached_property
+    def name(self) -> str:
+        """Its version, which only rows and records ask for."""
+        from importlib.metadata import version
+
+        return f"llama.cpp {version('llama_cpp_python')}"
 
     def _context_params(self, exact: bool, sequences: int) -> Any:
         params = self._lib.llama_context_default_params()

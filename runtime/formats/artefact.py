@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import RequestError
+from runtime.formats.gguf_constants import LlamaFileType
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.kinds import kind_of, snapshot_of
 from runtime.formats.onnx_folder import graph_file
@@ -30,8 +31,6 @@ def files_of(artefact: Path) -> list[Path]:
 
 def _gguf_type(file: GgufFile) -> str:
     """The name of the file's type; where it does not tell a known one, the type of most weights."""
-    from gguf import LlamaFileType
-
     try:
         name = LlamaFileType(file.get("general.file_type")).name
     except ValueError:

@@ -6,9 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from gguf.constants import GGUFValueType
-
 from runtime.errors import RequestError, WorkError
+from runtime.formats.gguf_constants import GGUFValueType
 from runtime.formats.gguf_header import GgufTensor, Part, decode, integer, read_part
 from runtime.formats.gguf_names import EMBEDDING, ROUTER, expert_shape, in_layer, layer_of_experts, split_layer
 

@@ -15,9 +15,8 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from gguf.constants import GGUFValueType
-
 from runtime.errors import RequestError, WorkError
+from runtime.formats.gguf_constants import GGUFValueType
 from runtime.formats.gguf_types import BLOCKS, GgmlType
 
 MAGIC = b"GGUF"

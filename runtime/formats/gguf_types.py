@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from runtime.formats.gguf_constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 GgmlType = IntEnum("GgmlType", {kind.name: kind.value for kind in GGMLQuantizationType} | {"Q2_0": 42})
 # Weights and bytes of a block.

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gguf.constants import GGUFValueType
-
 from runtime.errors import RequestError, SlimmoeError
 from runtime.formats.copying import Step, copy_all, write_all
 from runtime.formats.files import require_replaceable
+from runtime.formats.gguf_constants import GGUFValueType
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_header import MAGIC, NUMBERS, Value
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,6 +55,8 @@ def own_folders() -> dict[str, Path]:
 
 def package_folders() -> dict[str, tuple[Path, str]]:
     """By name the folder of each model that a package brings, and the package's name."""
+    from importlib.metadata import entry_points
+
     found: dict[str, tuple[Path, str]] = {}
     for point in entry_points(group=ENTRY_POINTS):
         if not is_name(point.name) or not point.value.isidentifier():

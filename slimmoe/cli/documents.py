@@ -4,8 +4,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from runtime.errors import RequestError, SlimmoeError, WorkError, printable
 from runtime.text.pairs import Pair
 from runtime.translate.files import Done, Job, count_sentences, read_job, translate_documents
@@ -36,6 +34,8 @@ class Trouble:
 
     @staticmethod
     def _print(sentence: str) -> None:
+        from tqdm import tqdm
+
         tqdm.write(printable(f"slimmoe: {sentence}"), file=sys.stderr)
 
     def conclude(self) -> None:
@@ -121,6 +121,8 @@ def translate_all(
     Raises:
         WorkError: some document could not be written, or some sentence was not translated.
     """
+    from tqdm import tqdm
+
     trouble, failures = Trouble(), list[Done]()
     shown = None if sys.stderr.isatty() else True
     with tqdm(
