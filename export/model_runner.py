@@ -21,6 +21,7 @@ class ModelRunner(Protocol):
     """A model that can be run."""
 
     engine: str  # name, version and how it computes
+    rounds: bool  # products of float32 too, as kernels of a GPU may: then no bar of single logits holds
 
     def conversations(self, segments: Segments, pair: Pair, prompt: PromptTemplate) -> list[Conversation]:
         """By the model's own chat template and tokenizer, asked by ``prompt``."""
@@ -33,6 +34,8 @@ class ModelRunner(Protocol):
 
 class _CheckpointRunner:
     """The model is loaded for the first logits: token ids need none."""
+
+    rounds = False
 
     def __init__(self, folder: Path, dtype_name: str, plan: Plan | None) -> None:
         import transformers
@@ -87,6 +90,7 @@ def run_checkpoint(folder: Path, dtype_name: str, plan: Plan | None = None) -> I
 class _EngineRunner:
     def __init__(self, engine) -> None:
         self.engine = f"{engine.name}, float32 KV cache" + (f", on {engine.where}" if engine.where else "")
+        self.rounds = engine.on_device.get("backend") not in (None, "RPC")
         self._engine = engine
 
     def conversations(self, segments: Segments, pair: Pair, prompt: PromptTemplate) -> list[Conversation]:

@@ -12,8 +12,9 @@ from runtime.errors import warn_once
 from runtime.text.pairs import Pair
 from runtime.translate.checks import CheckedTranslation
 from runtime.translate.glossary import Glossary
+from runtime.translate.order import in_order
 from runtime.translate.remedies import Remedies, Tries
-from runtime.translate.segments import LOOK_AHEAD, SegmentTranslator, Sentence, Translation, in_order
+from runtime.translate.segments import LOOK_AHEAD, SegmentTranslator, Sentence, Translation
 
 
 class CheckedTranslator:

@@ -2,13 +2,10 @@
 
 import contextlib
 import re
-import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from queue import Empty, Queue
-from typing import Protocol, TypeVar
 
 from runtime.engines import Engine, Generation, PromptTooLong, Request
 from runtime.engines.scheduler import Scheduler
@@ -18,6 +15,7 @@ from runtime.text.pairs import Pair, planned_pair
 from runtime.text.sentences import in_one
 from runtime.text.special_tokens import PromptText
 from runtime.text.thinking import without_thoughts
+from runtime.translate.order import in_order
 
 # What a translation may be marked with, from bad to worse, and what is said of it.
 SAID = {
@@ -31,7 +29,6 @@ SAID = {
     "refused": "is too long",
 }
 Sentence = tuple[str, str]  # and its translation
-_Result = TypeVar("_Result", covariant=True)
 LOOK_AHEAD = 4  # segments read for each place of a batch before the first of them is given back
 
 
@@ -237,48 +234,6 @@ class SegmentTranslator:
     def places(self) -> int:
         """How many segments are translated at a time."""
         return self._scheduler.workers * self._scheduler.places
-
-
-class Promise(Protocol[_Result]):
-    """What will have a result, unless it is cancelled."""
-
-    def result(self) -> _Result: ...
-
-    def cancel(self) -> object: ...
-
-
-def in_order(submit: Callable[[str], Promise[_Result]], segments: Iterable[str], ahead: int) -> Generator[_Result]:
-    """Results of segments in order, each as soon as it and those before it are there.
-
-    A thread of its own reads ``segments``, so many ahead.
-    """
-    promised: Queue[Promise[_Result] | Exception | None] = Queue(ahead)
-    stopped = threading.Event()
-
-    def read() -> None:
-        try:
-            for segment in segments:
-                if stopped.is_set():
-                    return
-                promised.put(submit(segment))
-            promised.put(None)
-        except Exception as error:  # raised where the segment would have been given back
-            promised.put(error)
-
-    # What blocks in reading a terminal cannot be ended, so it is a daemon.
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        while (promise := promised.get()) is not None:
-            if isinstance(promise, Exception):
-                raise promise
-            yield promise.result()
-    finally:
-        stopped.set()
-        with contextlib.suppress(Empty):
-            while True:  # the reader may wait for room
-                left = promised.get_nowait()
-                if left is not None and not isinstance(left, Exception):
-                    left.cancel()
 
 
 def translate(

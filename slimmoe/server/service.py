@@ -22,8 +22,8 @@ from runtime.translate.documents import is_document, open_document
 from runtime.translate.documents.base import Codec, TextDocument, Unit
 from runtime.translate.documents.html import html_tokens, html_units
 from runtime.translate.files import translated_name
+from runtime.translate.order import at_hand
 from runtime.translate.paragraphs import ParagraphTranslator, sentences_of
-from runtime.translate.segments import in_order
 from slimmoe.server.asked import Answer, Ask, Chosen, Refused
 from slimmoe.server.drafts import Drafts
 from slimmoe.server.models import Models, Opened, language_of
@@ -254,14 +254,14 @@ def _translator(
 
     def translate(segments: Iterable[str]) -> Iterator[CheckedTranslation]:
         if on_draft is None:
-            yield from in_order(partial(work.submit, checked.submit), work.read_from(segments), ahead)
+            yield from at_hand(partial(work.submit, checked.submit), work.read_from(segments), ahead)
             return
         drafts, numbers = Drafts(on_draft), count()
 
         def submit(segment: str) -> Future[CheckedTranslation]:
             return work.submit(partial(checked.submit, on_draft=partial(drafts.add, next(numbers))), segment)
 
-        for done in in_order(submit, work.read_from(segments), ahead):
+        for done in at_hand(submit, work.read_from(segments), ahead):
             yield done
             drafts.next()
 

@@ -5,6 +5,7 @@ no other for this family, and as many tokens as the embedding has rows.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ TEMPLATE = """\
 """
 
 
-def with_tokens(config: dict[str, Any]) -> dict[str, Any]:
+def with_tokens(config: dict[str, Any], tokens: int = TOKENS) -> dict[str, Any]:
     """The config with the number of this tokenizer's tokens, and the ids of those that it names."""
     ids = {
         f"{name}{suffix}": SPECIAL.index(text)
@@ -48,8 +49,8 @@ def with_tokens(config: dict[str, Any]) -> dict[str, Any]:
         for suffix in ("_id", "_index")
     }
     known = {key: value for key, value in ids.items() if key in config}
-    rows = {key: TOKENS for key in config if key in ("vocab_size", "vocab_size_per_layer_input")}
-    inner = {key: with_tokens(value) for key, value in config.items() if key == "text_config"}
+    rows = {key: tokens for key in config if key in ("vocab_size", "vocab_size_per_layer_input")}
+    inner = {key: with_tokens(value, tokens) for key, value in config.items() if key == "text_config"}
     return config | known | rows | inner
 
 
@@ -69,19 +70,19 @@ def fill_scales(model: torch.nn.Module) -> None:
             torch.nn.init.normal_(tensor, std=0.25)
 
 
-def write_tokenizer(folder: Path) -> None:
-    """Train it on the calibration text, and write its files and a chat template."""
-    text = [line for segment in read_segments(Path("data/calibration"), Pair("en", "de")) for line in segment]
+def write_tokenizer(folder: Path, text: Sequence[str] = (), tokens: int = TOKENS) -> None:
+    """Train it, on the calibration text unless another is given, and write its files and a chat template."""
+    text = text or [line for segment in read_segments(Path("data/calibration"), Pair("en", "de")) for line in segment]
     tokenizer: Any = Tokenizer(models.BPE(unk_token=NAMED["unk_token"], fuse_unk=True, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # while training: tokens begin words
-    trainer = trainers.BpeTrainer(vocab_size=TOKENS, show_progress=False, special_tokens=[*SPECIAL, *BYTES])
+    trainer = trainers.BpeTrainer(vocab_size=tokens, show_progress=False, special_tokens=[*SPECIAL, *BYTES])
     tokenizer.train_from_iterator([*text, "\n\n\n"], trainer)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     bos = NAMED["bos_token"]
     tokenizer.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[(bos, SPECIAL.index(bos))])
-    assert tokenizer.get_vocab_size() == TOKENS
+    assert tokenizer.get_vocab_size() == tokens
     written = json.loads(tokenizer.to_str())
     written["added_tokens"] = [each for each in written["added_tokens"] if each["content"] in SPECIAL]
     (folder / "tokenizer.json").write_text(json.dumps(written))
