@@ -81,6 +81,23 @@ def _vocabulary(rows: Rows) -> str:
     return "\n".join(lines) + f"\n\nchrF++: `{'`, `'.join(signatures)}`.\n"
 
 
+def _vocabularies(rows: Rows) -> str:
+    lines = [
+        "| family | tokens | kept | BF16 file of a tiny model | lines lost | other ids in llama.cpp | in kept tokens alone |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        sizes = " -> ".join(f"{size / 1e6:.1f} MB" for size in row["bytes"])
+        differs, same = sum(row["llama_cpp_differs"].values()), row["same_ids"] + row["other_ids"]
+        lines.append(
+            f"| {row['kind']} | {row['before']:,} | {row['after']:,} | {sizes} | {row['lost']} | {differs} | "
+            f"{row['same_ids']} of {same} with the same ids |"
+        )
+    scripts = {script: count for script, count in rows[0]["lines"].items() if count >= 50}
+    names = ", ".join(f"{script.title()} {count}" for script, count in scripts.items())
+    return "\n".join(lines) + f"\n\n{sum(rows[0]['lines'].values()):,} lines in {len(scripts)} scripts: {names}.\n"
+
+
 WAYS: dict[str, Callable[[Rows], str]] = {
     "report": _report,
     "limits": partial(_report, on_screen=False),
@@ -90,6 +107,7 @@ WAYS: dict[str, Callable[[Rows], str]] = {
     "onnx-types": _onnx_types,
     "gguf-types": types.table,
     "vocabulary": _vocabulary,
+    "vocabularies": _vocabularies,
     "translators": _translators,
     "translators-bleu": _translators_bleu,
     "translators-costs": _translators_costs,

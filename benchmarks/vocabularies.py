@@ -43,6 +43,7 @@ BYTE_LEVEL = {
     "olmoe": ("olmo", 50_304), "granitemoe": ("starcoder", 49_152),
 }  # fmt: skip
 SENTENCEPIECE = {"mixtral": 32_000, "gemma4_text": 262_144}
+FEWEST = 50  # lines of a script that counts as one
 _PO = re.compile(r'^msgstr(?:\[\d+\])? "(.+)"$', re.MULTILINE)
 
 
@@ -65,6 +66,7 @@ def by_script(lines: Iterable[str], count: int) -> dict[str, list[str]]:
     for line in dict.fromkeys(lines):
         if script := script_of(line):
             found[script].append(line)
+    found = {script: each for script, each in found.items() if len(each) >= FEWEST}
     chance, chosen, left = random.Random(0), dict[str, list[str]](), count
     for number, (script, each) in enumerate(sorted(found.items(), key=lambda item: len(item[1]))):
         share = min(len(each), left // (len(found) - number))

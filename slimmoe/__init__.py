@@ -9,6 +9,8 @@ from slimmoe.api import calibrate, diagnose, export, export_gguf, export_onnx, f
 from slimmoe.api_device import bench, evaluate, open_engine, prompt, translate
 from slimmoe.translator import Translator
 
+__version__: str  # see ``__getattr__``
+
 __all__ = [
     "RequestError", "SlimmoeError", "Translator", "WorkError", "__version__", "bench", "calibrate", "diagnose",
     "evaluate", "export", "export_gguf", "export_onnx", "fit", "make_plan", "open_engine", "prompt", "prune", "recover",

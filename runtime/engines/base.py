@@ -162,11 +162,15 @@ class Writer(Protocol):
 class Engine(Writer, Protocol):
     """An artefact loaded for inference."""
 
-    name: str  # "llama.cpp 0.3.36", "onnxruntime 1.32.0"
     threads: int
     thread_choice: Threads  # the same with the reason, and how many batches in threads of their own are faster than one
     buffers: dict[str, int]  # weights_bytes, kv_cache_bytes, compute_bytes in the machine's memory, as far as known
     pruned_for: str  # the pair, or "en-de + de-en"; empty where no expert was cut
+
+    @property
+    def name(self) -> str:
+        """The runtime and its version: ``llama.cpp 0.3.36``, ``onnxruntime 1.32.0``."""
+        ...
 
     @property
     def on_device(self) -> dict[str, Any]:

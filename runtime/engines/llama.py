@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ class LlamaEngine(Stepper):
         if device:
             self.device_free = before, free_bytes(device.handle)
 
-    @cached_property
+    @property
     def name(self) -> str:
         """Its version, which only rows and records ask for."""
         from importlib.metadata import version

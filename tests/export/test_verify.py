@@ -89,7 +89,9 @@ def test_float32_artefacts_are_held_to_the_exact_bar(source_gguf, tiny_checkpoin
     )
 
 
-def test_on_a_gpu_a_float32_artefact_is_held_to_the_bar_of_rounded_ones(source_gguf, tiny_checkpoint, monkeypatch) -> None:
+def test_on_a_gpu_a_float32_artefact_is_held_to_the_bar_of_rounded_ones(
+    source_gguf, tiny_checkpoint, monkeypatch
+) -> None:
     """Kernels of a GPU round float32, too. The other process of the tests of split models does not."""
     for backend, bar in (("Vulkan", "divergence"), ("RPC", "largest logit difference")):
         monkeypatch.setattr(LlamaEngine, "on_device", {"backend": backend})
