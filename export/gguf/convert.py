@@ -53,13 +53,17 @@ def require_llama_cpp() -> Path:
 
 
 def run_tool(
-    command: list[str], environment: dict[str, str] | None = None, folder: Path | None = None
+    command: list[str], environment: dict[str, str] | None = None, folder: Path | None = None, told: str = ""
 ) -> tuple[int, list[str]]:
-    """Exit status and non-empty output lines of a tool run in ``folder``; it prints nothing on the user's terminal."""
+    """Exit status and non-empty output lines of a tool run in ``folder``; it prints nothing on the user's terminal.
+
+    Args:
+        told: what it reads on standard input.
+    """
     result = subprocess.run(
         command,
         cwd=folder,
-        stdin=subprocess.DEVNULL,
+        input=told,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
@@ -135,8 +139,10 @@ def convert(checkpoint: Checkpoint, output: Path, plain: str, extra: Extra) -> s
     source, folder = require_llama_cpp() / "source", checkpoint.folder
     told = json.dumps(asdict(extra) | asdict(checkpoint.family.gguf) | _changes(checkpoint))
     with converter_folder(checkpoint) as given:
-        command = [sys.executable, str(_PROCESS), str(source), str(given.absolute()), str(output.absolute())]
-        status, lines = run_tool([*command, plain.lower(), told], os.environ | {"HF_HUB_OFFLINE": "1"})
+        places = [str(each.absolute()) for each in (source, given, output)]
+        command = [sys.executable, str(_PROCESS), *places, plain.lower()]
+        # Not as an argument: a list of tokens that stay may be longer than one may be.
+        status, lines = run_tool(command, os.environ | {"HF_HUB_OFFLINE": "1"}, told=told)
     if status == UNKNOWN_TOKENIZER:
         raise unknown_tokenizer(folder)
     if status or not output.exists():

@@ -1,9 +1,9 @@
 """A process of its own for llama.cpp's converter, which is a script: tell it what it does not know, run it, and start
 llama.cpp with the result, since its code ends the process where it finds a number impossible.
 
-``python converter_process.py SOURCE FOLDER OUTPUT OUTTYPE EXTRA``, EXTRA being a JSON object with the
-fields of ``convert.Extra`` and ``prune.families.Gguf``. It prints one line that begins with ``FOUND`` where the tokenizer
-needs the name of a pre-tokenisation.
+``python converter_process.py SOURCE FOLDER OUTPUT OUTTYPE`` reads a JSON object with the fields of ``convert.Extra`` and
+``prune.families.Gguf`` from standard input. It prints one line that begins with ``FOUND`` where the tokenizer needs the name
+of a pre-tokenisation.
 """
 
 import json
@@ -210,5 +210,5 @@ def _start_llama_cpp(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    _, where, model, result, plain, more = sys.argv
-    main(where, model, result, plain, json.loads(more))
+    _, where, model, result, plain = sys.argv
+    main(where, model, result, plain, json.load(sys.stdin))

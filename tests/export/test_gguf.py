@@ -1,9 +1,12 @@
 """GGUF files: exact in float32, the same types for every number of experts, and whole or not there at all."""
 
+import importlib
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gguf import GGUFReader
@@ -69,6 +72,24 @@ def test_provenance_is_in_the_file(cut_gguf: Path) -> None:
 def test_quantising_keeps_the_provenance(cut_gguf: Path, tmp_path: Path) -> None:
     quantise(cut_gguf, tmp_path / "q8.gguf", "Q8_0")
     assert GGUFReader(tmp_path / "q8.gguf").fields["slimmoe.hash"].contents() == PROVENANCE["hash"]
+
+
+def test_the_converter_is_told_more_than_an_argument_may_hold(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """As of a model of 150 thousand tokens, the numbers of those that stay."""
+    convert = importlib.import_module("export.gguf.convert")
+    long, run_tool, seen = "12345," * 50_000, convert.run_tool, list[str]()
+
+    def told(command: list[str], *rest: Any, told: str = "", **options: Any) -> tuple[int, list[str]]:
+        seen.extend(command)
+        return run_tool(command, *rest, told=json.dumps(json.loads(told) | {"unknown": long}), **options)
+
+    monkeypatch.setattr(convert, "run_tool", told)
+    export_gguf(tiny_checkpoint, tmp_path / "model.gguf", "F32")
+    assert (tmp_path / "model.gguf").stat().st_size and max(map(len, seen)) < 1000
+    size = [sys.executable, "-c", "import sys; print(len(sys.stdin.read()))"]
+    assert run_tool(size, told=long) == (0, ["300000"])
 
 
 def test_bf16_is_kept_bit_by_bit(cut_gguf: Path) -> None:

@@ -1,7 +1,7 @@
 """llama.cpp's converter with its imports already done: conversions are forks of it, so many cost little more than one.
 
-Run as ``python warm_converter.py SOURCE``; a line of JSON in, the arguments of ``converter_process.py``, gives a line of
-JSON out, ``[status, output]``.
+Run as ``python warm_converter.py SOURCE``; a line of JSON in, the arguments of ``converter_process.py`` and what it is told,
+gives a line of JSON out, ``[status, output]``.
 """
 
 import importlib
@@ -56,9 +56,9 @@ class WarmConverter:
         self._source = source
         self._process: subprocess.Popen[str] | None = None
 
-    def run_tool(self, command: list[str], *rest: Any, **options: Any) -> tuple[int, list[str]]:
+    def run_tool(self, command: list[str], *rest: Any, told: str = "", **options: Any) -> tuple[int, list[str]]:
         if command[1] != str(ROOM / "converter_process.py"):
-            return self._cold(command, *rest, **options)
+            return self._cold(command, *rest, told=told, **options)
         self._process = self._process or subprocess.Popen(
             [sys.executable, __file__, str(self._source)],
             stdin=subprocess.PIPE,
@@ -67,7 +67,7 @@ class WarmConverter:
             text=True,
         )
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps(command[2:]) + "\n")
+        self._process.stdin.write(json.dumps([*command[2:], told]) + "\n")
         self._process.stdin.flush()
         status, output = json.loads(self._process.stdout.readline())
         return status, [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
