@@ -83,12 +83,14 @@ def _vocabulary(rows: Rows) -> str:
 
 def _vocabularies(rows: Rows) -> str:
     lines = [
-        "| family | tokens | kept | BF16 file of a tiny model | lines lost | other ids in llama.cpp | in kept tokens alone |",
+        "| family | tokens | kept | BF16 file of a tiny model | lines lost | other ids in llama.cpp: whole, cut, cut file |"
+        " in kept tokens alone |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         sizes = " -> ".join(f"{size / 1e6:.1f} MB" for size in row["bytes"])
-        differs, same = sum(row["llama_cpp_differs"].values()), row["same_ids"] + row["other_ids"]
+        differs = ", ".join(map(str, row["llama_cpp_differs"].values()))
+        same = row["same_ids"] + row["other_ids"]
         lines.append(
             f"| {row['kind']} | {row['before']:,} | {row['after']:,} | {sizes} | {row['lost']} | {differs} | "
             f"{row['same_ids']} of {same} with the same ids |"

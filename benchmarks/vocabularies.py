@@ -116,7 +116,12 @@ def measure(kind: str, text: list[str], lines: dict[str, list[str]], corpus: Pat
         whole = write(kind, work / "whole", text)
         chosen = choose_vocabulary(Checkpoint(whole), Amount.parse(amount), PAIR, corpus)
         small = prune(whole, None, work / "cut", vocabulary=chosen)
-        files = export_gguf(whole, str(work / "whole.gguf"), "BF16"), export_gguf(small, str(work / "cut.gguf"), "BF16")
+        # Said, not left to be recognised: llama.cpp's gpt-4o splits scripts with combining marks otherwise, which is told below.
+        pre = BYTE_LEVEL[kind][0] if kind in BYTE_LEVEL else None
+        files = [
+            export_gguf(folder, str(work / f"{name}.gguf"), "BF16", pre=pre)
+            for name, folder in (("whole", whole), ("cut", small))
+        ]
         file = prune(files[0], None, work / "cut-file.gguf", vocabulary=chosen)
         before, after = read_tokenizer(whole), read_tokenizer(small)
         numbers = {old: new for new, old in enumerate(chosen.keep)}

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.vocabularies import byte_level
 from export.gguf import export_gguf
 from export.gguf.tokenizer import compare
 from export.onnx import export_onnx
@@ -27,6 +28,7 @@ from prune.vocabulary.choose import choose_vocabulary, select
 from prune.vocabulary.selection import Amount, Selection, as_ranges, from_ranges
 from prune.vocabulary.tokenizer_json import read_vocabulary
 from runtime.errors import RequestError, WorkError
+from runtime.formats.gguf_file import GgufFile
 from runtime.formats.provenance import read_provenance
 from runtime.text.corpus import SHIPPED, read_segments
 from runtime.text.pairs import Pair
@@ -294,6 +296,23 @@ def test_llama_cpp_gives_the_same_ids_and_onnx_has_the_tokens(wide_checkpoint: P
     assert (exported / "tokenizer.json").read_bytes() == (small / "tokenizer.json").read_bytes()
     about = json.loads((exported / "genai_config.json").read_text())
     assert about["model"]["vocab_size"] == len(chosen.keep)
+
+
+def test_what_llama_cpp_splits_otherwise_of_the_whole_it_may_of_the_cut(
+    wide_checkpoint: Path, tmp_path, caplog
+) -> None:
+    """llama.cpp's pattern of gpt-oss knows no combining marks. It knows the whole tokenizer by its ids, the cut one no longer."""
+    folder = shutil.copytree(wide_checkpoint, tmp_path / "whole")
+    text = [*lines(), *["Größe, naïve, हिन्दी में, 你好世界, it is open."] * 50]
+    byte_level(folder, "gpt-4o", len(json.loads((DEFAULT / "tokenizer.json").read_text())["model"]["vocab"]), text)
+    with pytest.raises(WorkError, match="looks like one that llama"):
+        export_gguf(folder, tmp_path / "whole.gguf", "BF16")
+    export_gguf(folder, tmp_path / "whole.gguf", "BF16", pre="gpt-4o")
+    small, chosen = cut(folder, tmp_path / "cut", "4096")
+    caplog.clear()
+    of_cut = export_gguf(small, tmp_path / "cut.gguf", "BF16")
+    assert "get other token ids" in caplog.text and GgufFile(of_cut).get("tokenizer.ggml.pre") == "gpt-4o"
+    assert len(chosen.keep) == 4096
 
 
 def test_the_default_model_s_tokenizer_is_of_the_kind_that_is_cut() -> None:

@@ -57,7 +57,9 @@ def test_encodings_and_ways_in_make_no_difference(tiny_onnx, tmp_path) -> None:
 def test_lines_in_context_are_a_line_in_and_a_line_out(tiny_onnx) -> None:
     lines = "Save the file.\n\nClose it.\n  Print the page.\n"
     written = translate(tiny_onnx, "--context", "2", data=lines.encode())
-    assert written.returncode in (0, 1) and written.stdout.decode().count("\n") == 4  # a random model's answers may fail
+    assert (
+        written.returncode in (0, 1) and written.stdout.decode().count("\n") == 4
+    )  # a random model's answers may fail
     assert written.stdout.decode().split("\n")[1] == "" and written.stdout.decode().split("\n")[3].startswith("  ")
     assert written.stdout.split(b"\n")[0] == translate(tiny_onnx, data=b"Save the file.\n").stdout.rstrip(b"\n")
 
