@@ -1,13 +1,29 @@
 """slimmoe cuts a translation mixture-of-experts down to the experts that one language pair needs.
 
 docs/api.md shows these functions; ``slimmoe --help`` shows the command. What a function needs (torch, llama.cpp) is
-loaded when it is called.
+loaded when it is called, and the function itself when it is asked for, so that a command loads its own alone.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from runtime.errors import RequestError, SlimmoeError, WorkError
-from slimmoe.api import calibrate, diagnose, export, export_gguf, export_onnx, fit, make_plan, prune, recover, verify
-from slimmoe.api_device import bench, evaluate, open_engine, prompt, translate
-from slimmoe.translator import Translator
+
+if TYPE_CHECKING:
+    from slimmoe.api import (
+        calibrate,
+        diagnose,
+        export,
+        export_gguf,
+        export_onnx,
+        fit,
+        make_plan,
+        prune,
+        recover,
+        verify,
+    )
+    from slimmoe.api_device import bench, evaluate, open_engine, prompt, translate
+    from slimmoe.translator import Translator
 
 __version__: str  # see ``__getattr__``
 
@@ -16,12 +32,23 @@ __all__ = [
     "evaluate", "export", "export_gguf", "export_onnx", "fit", "make_plan", "open_engine", "prompt", "prune", "recover",
     "translate", "verify",
 ]  # fmt: skip
+_ON_DEVICE = {"bench", "evaluate", "open_engine", "prompt", "translate"}
 
 
-def __getattr__(name: str) -> str:
-    """``__version__``, read when it is asked for: what reads it takes a twentieth of a second to load."""
-    if name != "__version__":
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "translator" if name == "Translator" else "api_device" if name in _ON_DEVICE else "api"
+    return getattr(import_module(f"slimmoe.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,5 +1,6 @@
 """The command and the Makefile as a user meets them."""
 
+import importlib
 import json
 import os
 import re
@@ -8,12 +9,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from models.recipe.prepare import DIRECTIONS
 from runtime.measure.rows import finished_rows, ratio
 from runtime.text.pairs import Pair
+from slimmoe.cli import ROOMS, app_of
 from tools import make as slimmoe_make
 from tools.build_llama import options
 
@@ -212,3 +216,24 @@ def test_readme_s_commands_exist_with_their_flags() -> None:
         if match := re.match(r"make (\w+)(.*)", line):
             assert match[1] in targets
             assert set(re.findall(r"([A-Z]+)=", match[2])) <= set(slimmoe_make.VARIABLES)
+
+
+def test_a_verb_loads_what_is_beside_it_alone_and_is_the_same() -> None:
+    """Each verb is found by its first word in the room that has it, with the options that it has among all."""
+    whole: Any = get_command(app_of()).commands  # type: ignore[attr-defined]
+    for _, _, verbs in ROOMS:
+        for verb in verbs:
+            alone: Any = get_command(app_of(verb)).commands  # type: ignore[attr-defined]
+            assert {*verbs} <= {*alone} and len(alone) < len(whole)
+            params = [[(each.name, each.opts) for each in found[verb].params] for found in (alone, whole)]
+            assert params[0] == params[1]
+    assert {verb for *_, verbs in ROOMS for verb in verbs} == {*whole}
+    assert app_of("no-verb").registered_groups and len(app_of("no-verb").registered_groups) == len(ROOMS)
+
+
+def test_the_package_has_what_it_says_before_any_of_it_is_loaded() -> None:
+    program = "import slimmoe, sys; print('slimmoe.api' in sys.modules, {*slimmoe.__all__} <= {*dir(slimmoe)}); "
+    program += "print(all(getattr(slimmoe, each) is not None for each in slimmoe.__all__))"
+    assert run(sys.executable, "-c", program).stdout.split() == ["False", "True", "True"]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = importlib.import_module("slimmoe").nothing

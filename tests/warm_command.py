@@ -80,15 +80,12 @@ def _main(words: list[str], streams: list[str], folder: str | None, variables: d
 
 
 def _parse_once() -> None:
-    """The verbs are built once, and what parses options is imported when they are first parsed."""
-    import typer.main
-
+    """All verbs are imported, and what parses options, which is when they are first parsed."""
     from runtime.errors import SlimmoeError
-    from slimmoe.cli import app
+    from slimmoe.cli import app_of
 
-    typer.main.get_command = cache(typer.main.get_command)
     with contextlib.suppress(SlimmoeError):
-        app(["translate", "/nowhere.gguf"], standalone_mode=False)
+        app_of()(["translate", "/nowhere.gguf"], standalone_mode=False)
 
 
 def _resident() -> int:

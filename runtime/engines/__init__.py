@@ -7,6 +7,7 @@ from runtime.engines.base import Engine, Generation, NoRoom, PromptTooLong, Requ
 from runtime.engines.offload import Offload
 from runtime.engines.threads import Threads, active_bytes, default_threads
 from runtime.errors import RequestError
+from runtime.formats.gguf_file import check_gguf
 from runtime.text.prompt_templates import PromptTemplate
 
 __all__ = ["Engine", "Generation", "NoRoom", "Offload", "PromptTooLong", "Request", "open_engine"]
@@ -44,11 +45,14 @@ def open_engine(
         raise RequestError(
             f"{artefact} is neither a .gguf file nor an ONNX folder.", next_command="slimmoe gguf DIR -o FILE.gguf"
         )
-    chosen = Threads(threads, 1, "as asked for") if threads else default_threads(active_bytes(artefact))
-    if artefact.suffix == ".gguf":
+    file = (
+        check_gguf(artefact) if artefact.suffix == ".gguf" else None
+    )  # once: a large vocabulary takes a while to pass
+    chosen = Threads(threads, 1, "as asked for") if threads else default_threads(active_bytes(artefact, file))
+    if file:
         from runtime.engines.llama import LlamaEngine
 
-        engine = LlamaEngine(artefact, chosen.count, context, exact, offload=offload)
+        engine = LlamaEngine(artefact, chosen.count, context, exact, offload=offload, file=file)
         if engine.placement.device:
             chosen = replace(chosen, workers=1)
     else:

@@ -57,6 +57,7 @@ class LlamaEngine(Stepper):
         sequences: int = 1,
         overrides: Mapping[str, int] | None = None,
         offload: Offload | None = None,
+        file: GgufFile | None = None,
     ) -> None:
         self._model = self._context = None
         self._is_open = False
@@ -65,7 +66,7 @@ class LlamaEngine(Stepper):
         self.thread_choice = Threads(self.threads, 1, "")
         self._watch = GraphWatch(lib) if watched else None  # its callback must live as long as the context
         self._params = self._context_params(exact, sequences)
-        file = check_gguf(artefact)
+        file = file or check_gguf(artefact)
         tokens = max(context or 0, (PLACES + 1) * FIRST_ROOM)  # of one sequence alone, or of a first batch
         for self.placement in placements(offload or Offload(), file, tokens, 4 if exact else 2):
             try:

@@ -27,8 +27,10 @@ class Threads:
         return f"{self.workers} workers of {threads} each" if self.workers > 1 else threads
 
 
-def active_bytes(artefact: Path) -> int:
+def active_bytes(artefact: Path, file: GgufFile | None = None) -> int:
     """Bytes of weights that a token needs, about: of a GGUF file from its header, of an ONNX graph all it has.
+
+    ``file`` is a GGUF file that was read already.
 
     Of a GGUF file's experts, the tensors with an outermost axis of as many, those that a token is routed to count.
 
@@ -37,7 +39,7 @@ def active_bytes(artefact: Path) -> int:
     """
     if artefact.suffix != ".gguf":
         return sum(path.stat().st_size for path in files_of(graph_file(artefact)))
-    file = GgufFile(artefact)
+    file = file or GgufFile(artefact)
     experts, used = (file.get(f"{file.architecture}.expert{name}_count") or 0 for name in ("", "_used"))
     sizes = {name: tensor.stop - tensor.start for name, tensor in file.tensors.items()}
     routed = sum(

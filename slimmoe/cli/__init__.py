@@ -2,49 +2,30 @@
 
 import os
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
 from typer.core import TyperCommand
 
 from runtime.errors import SlimmoeError, as_typed, printable
-from slimmoe.cli.asking import asking
-from slimmoe.cli.device import device
-from slimmoe.cli.doctor import health
-from slimmoe.cli.exporting import exporting
-from slimmoe.cli.offloading import offloading
 from slimmoe.cli.once import Once
-from slimmoe.cli.planning import planning
-from slimmoe.cli.pruning import cutting
-from slimmoe.cli.serving import serving
-from slimmoe.cli.storing import storing
 from slimmoe.cli.terminal import ended_by_signals, prepare
-from slimmoe.cli.translating import translating
-from slimmoe.cli.whole import whole
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+# In the order of the stages: a module of this package, the commands in it, and their verbs.
+ROOMS = (
+    ("whole", "whole", ("export", "sweep")),
+    ("doctor", "health", ("doctor",)),
+    ("planning", "planning", ("calibrate", "plan")),
+    ("pruning", "cutting", ("prune", "recover", "fit")),
+    ("exporting", "exporting", ("gguf", "onnx", "verify", "build-llama")),
+    ("translating", "translating", ("translate",)),
+    ("serving", "serving", ("serve",)),
+    ("device", "device", ("evaluate", "bench", "report")),
+    ("offloading", "offloading", ("devices",)),
+    ("asking", "asking", ("prompt",)),
+    ("storing", "storing", ("models",)),
 )
-for verbs in (
-    whole,
-    health,
-    planning,
-    cutting,
-    exporting,
-    translating,
-    serving,
-    device,
-    offloading,
-    asking,
-):  # in the order of the stages
-    app.add_typer(verbs)
-app.add_typer(storing, name="models")
-for verbs in app.registered_groups:
-    for verb in verbs.typer_instance.registered_commands if verbs.typer_instance else ():
-        verb.cls = Once if verb.cls is TyperCommand else verb.cls
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the signal's number
 EXTRAS = {  # which extra of pyproject.toml brings a package
     "torch": "prune", "transformers": "prune", "accelerate": "prune", "packaging": "prune", "peft": "recover",
@@ -61,13 +42,32 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def common(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version and end")
     ] = False,
 ) -> None:
     """Cut a translation mixture-of-experts down to what one language pair needs, and run it on a laptop."""
+
+
+def app_of(verb: str | None = None) -> typer.Typer:
+    """The command with all verbs; where the first word typed is a verb, with what is beside it alone, which is faster loaded."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(common)
+    rooms = [room for room in ROOMS if verb in room[2]] or ROOMS
+    for module, name, verbs in rooms:
+        commands: typer.Typer = getattr(import_module(f"slimmoe.cli.{module}"), name)
+        app.add_typer(
+            commands, name=verbs[0] if module == "storing" else None
+        )  # its verbs stand below one of their own
+        for command in commands.registered_commands:
+            command.cls = Once if command.cls is TyperCommand else command.cls
+    return app
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
 
 def _run(came: list[int]) -> None:
     try:
-        app(standalone_mode=True)
+        app_of(next(iter(sys.argv[1:]), None))(standalone_mode=True)
     except SlimmoeError as error:
         print(as_typed(f"slimmoe: {error}"), file=sys.stderr)
         sys.exit(error.exit_status)

@@ -117,7 +117,7 @@ def run_in(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
 HELP = """
 import contextlib, io, os, sys
 import typer.main
-from slimmoe.cli import app, main
+from slimmoe.cli import app_of, main
 
 if sys.argv[1:]:
     os.rmdir(sys.argv[1])
@@ -127,7 +127,7 @@ def verbs(command, words=()):
     for name, each in getattr(command, "commands", {}).items():
         yield from verbs(each, (*words, name))
 
-for words in [*verbs(typer.main.get_command(app))]:
+for words in [*verbs(typer.main.get_command(app_of()))]:
     sys.argv = ["slimmoe", *words, "--help"]
     try:
         main()
