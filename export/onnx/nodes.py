@@ -25,6 +25,7 @@ class Graph:
         self.type = TensorProto.FLOAT16 if half else TensorProto.FLOAT
         self.dtype = np.dtype(np.float16 if half else np.float32)
         self._nodes: list[NodeProto] = []
+        self._wide: set[str] = set()
         self._constants: dict[str, TensorProto] = {}
         self._optional: dict[str, tuple[int, list]] = {}
 
@@ -36,8 +37,13 @@ class Graph:
         return outputs[0]
 
     def widened(self, x: str) -> str:
-        """In float32, for what float16 is too coarse for."""
-        return self.node("Cast", [x], f"{x}.wide", to=TensorProto.FLOAT) if self.half else x
+        """In float32, for what float16 is too coarse for; once, however many ask for it."""
+        if not self.half:
+            return x
+        wide = f"{x}.wide"
+        if wide not in self._wide:
+            self._wide.add(self.node("Cast", [x], wide, to=TensorProto.FLOAT))
+        return wide
 
     def narrowed(self, x: str) -> str:
         """From float32 to the type of the graph's activations."""
