@@ -95,9 +95,9 @@ def _vocabularies(rows: Rows) -> str:
             f"| {row['kind']} | {row['before']:,} | {row['after']:,} | {sizes} | {row['lost']} | {differs} | "
             f"{row['same_ids']} of {same} with the same ids |"
         )
-    scripts = {script: count for script, count in rows[0]["lines"].items() if count >= 50}
+    scripts = rows[0]["lines"]
     names = ", ".join(f"{script.title()} {count}" for script, count in scripts.items())
-    return "\n".join(lines) + f"\n\n{sum(rows[0]['lines'].values()):,} lines in {len(scripts)} scripts: {names}.\n"
+    return "\n".join(lines) + f"\n\n{sum(scripts.values()):,} lines in {len(scripts)} scripts: {names}.\n"
 
 
 WAYS: dict[str, Callable[[Rows], str]] = {

@@ -188,15 +188,16 @@ def onnx(card: Card) -> dict[str, Any]:
     from export.onnx import export_onnx
     from runtime.engines.onnx_check import SelfTest, self_test_file
     from runtime.engines.onnx_load import prefill
+    from runtime.formats.onnx_folder import HALF_SUFFIXES
 
     provider = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}.get(card.device.type, "")
     if provider not in ort.get_available_providers():
         has = f"onnxruntime {ort.__version__} has no provider for {card.device.type}"
         raise LeftOutError(f"{has}: pip install onnxruntime-gpu")
     found = {}
-    for quant, suffix in (("int4", "_q4f16"), ("fp16", "_f16")):
+    for quant in ("int4", "fp16"):
         folder = export_onnx(card.model, card.folder / f"onnx-{quant}", quant, activations="fp16")
-        graph = folder / "onnx" / f"model{suffix}.onnx"
+        graph = folder / "onnx" / f"model{HALF_SUFFIXES[quant]}.onnx"
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.enable_profiling, options.profile_file_prefix = True, str(card.folder / f"profile-{quant}")

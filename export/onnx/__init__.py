@@ -177,8 +177,7 @@ def export_onnx(
     provenance = _provenance(folder, template.asking)
     graphs = _build(checkpoint, storage, quant, half)
     require_space(output, sum(weights.size + model.ByteSize() for model, weights in graphs.values()))
-    # Of a decoder without an encoder.
-    name, alone = next(((each, graph) for each, graph in graphs.items() if each.startswith("model")), ("", None))
+    alone = next((name for name in graphs if name.startswith("model")), "")  # a decoder without an encoder
 
     def write_variant(target: Path) -> None:
         with new_files(target / "onnx") as staged:  # the graph moves there last: one that is there is complete
@@ -186,12 +185,12 @@ def export_onnx(
                 weights.write(staged / weights.location)
                 (staged / name).write_bytes(model.SerializeToString())
             if alone:
-                write_self_test(staged / name, target, exact=quant in ("none", "fp16") and not half)
+                write_self_test(staged / alone, target, exact=quant in ("none", "fp16") and not half)
         if alone:
-            write_genai(target, alone[0])
+            write_genai(target, graphs[alone][0])
 
     def write_genai(target: Path, model: ModelProto) -> None:
-        chosen = graph_file(target).name if provider == "cpu" else name
+        chosen = graph_file(target).name if provider == "cpu" else alone
         inputs = {each.name: shape_of(each) for each in model.graph.input}
         outputs = [each.name for each in model.graph.output]
         generation, decoder = read_json(target / "generation_config.json"), checkpoint.family.decoder

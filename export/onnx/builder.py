@@ -108,12 +108,8 @@ class Builder:
         matrix = self.tensors.matrix(f"{label}.weight", role, order, layer=layer)
         bias = self.tensors.bias(role, layer=layer)
         bias = bias if bias is None or order is None else bias[order]
-        if not exact:
-            return self.biased(self.storage.linear(self.graph, x, matrix, label), bias)
-        x = exact_linear(self.graph, x, matrix, label)
-        if bias is None:
-            return x
-        return self.graph.node("Add", [x, self.graph.constant(f"{x}.bias", bias, exact=True)], f"{x}.biased")
+        product = exact_linear if exact else self.storage.linear
+        return self.biased(product(self.graph, x, matrix, label), bias, exact=exact)
 
     def linears(self, roles: Sequence[str], label: str, x: str, layer: int) -> str:
         """Linear layers of the same input as one product, which is faster; their outputs are one after the other."""
@@ -132,10 +128,10 @@ class Builder:
         self.graph.node("Split", [x, counts], outputs := [f"{x}.{name}" for name in names], axis=-1)
         return outputs
 
-    def biased(self, x: str, bias: np.ndarray | None, output: str = "") -> str:
+    def biased(self, x: str, bias: np.ndarray | None, output: str = "", exact: bool = False) -> str:
         if bias is None:
             return x
-        return self.graph.node("Add", [x, self.graph.constant(f"{x}.bias", bias)], output or f"{x}.biased")
+        return self.graph.node("Add", [x, self.graph.constant(f"{x}.bias", bias, exact)], output or f"{x}.biased")
 
     def norm(self, role: str, x: str, layer: int | None = None, epsilon: float | None = None) -> str:
         """RMS or layer norm over the last axis; ``epsilon`` where it is not that of the config."""

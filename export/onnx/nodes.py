@@ -25,7 +25,7 @@ class Graph:
         self.type = TensorProto.FLOAT16 if half else TensorProto.FLOAT
         self.dtype = np.dtype(np.float16 if half else np.float32)
         self._nodes: list[NodeProto] = []
-        self._wide: set[str] = set()
+        self._casts: set[str] = set()
         self._constants: dict[str, TensorProto] = {}
         self._optional: dict[str, tuple[int, list]] = {}
 
@@ -36,14 +36,16 @@ class Graph:
         self._nodes.append(helper.make_node(op, inputs, outputs, outputs[0], domain=domain, **attributes))
         return outputs[0]
 
-    def widened(self, x: str) -> str:
-        """In float32, for what float16 is too coarse for; once, however many ask for it."""
-        if not self.half:
-            return x
-        wide = f"{x}.wide"
-        if wide not in self._wide:
-            self._wide.add(self.node("Cast", [x], wide, to=TensorProto.FLOAT))
+    def in_float32(self, x: str) -> str:
+        """A cast of what is float16, one however many ask for it."""
+        wide = f"{x}.float32"
+        if wide not in self._casts:
+            self._casts.add(self.node("Cast", [x], wide, to=TensorProto.FLOAT))
         return wide
+
+    def widened(self, x: str) -> str:
+        """Activations in float32, for what float16 is too coarse for."""
+        return self.in_float32(x) if self.half else x
 
     def narrowed(self, x: str) -> str:
         """From float32 to the type of the graph's activations."""

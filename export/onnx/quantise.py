@@ -61,7 +61,7 @@ class Storage(Protocol):
 
 def _from_float16(graph: Graph, name: str) -> str:
     """What the file holds in float16, in the type of the activations."""
-    return name if graph.half else graph.node("Cast", [name], f"{name}.float32", to=graph.type)
+    return name if graph.half else graph.in_float32(name)
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ class Blockwise:
                 (zeros, TensorProto.UINT8, (*rows, -(-columns // kind.size * kind.bits // 8))),
             ]
             graph.weights.declare(tensors if kind.zero_points else tensors[:2], values)
-            _from_float16(graph, graph.weights.use(scales))
-        names = [graph.weights.use(integers, shape), scales if graph.half else f"{scales}.float32"]
+        factors = _from_float16(graph, graph.weights.use(scales))
+        names = [graph.weights.use(integers, shape), factors]
         return [*names, graph.weights.use(zeros)] if kind.zero_points else names
 
     def embedding(self, graph: Graph, ids: str, matrix: Matrix) -> str:

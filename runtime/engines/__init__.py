@@ -45,9 +45,8 @@ def open_engine(
         raise RequestError(
             f"{artefact} is neither a .gguf file nor an ONNX folder.", next_command="slimmoe gguf DIR -o FILE.gguf"
         )
-    file = (
-        check_gguf(artefact) if artefact.suffix == ".gguf" else None
-    )  # once: a large vocabulary takes a while to pass
+    # Read once: a large vocabulary takes a while to pass.
+    file = check_gguf(artefact) if artefact.suffix == ".gguf" else None
     chosen = Threads(threads, 1, "as asked for") if threads else default_threads(active_bytes(artefact, file))
     if file:
         from runtime.engines.llama import LlamaEngine

@@ -60,11 +60,9 @@ def app_of(verb: str | None = None) -> typer.Typer:
     )
     app.callback()(common)
     rooms = [room for room in ROOMS if verb in room[2]] or ROOMS
-    for module, name, verbs in rooms:
+    for module, name, _ in rooms:
         commands: typer.Typer = getattr(import_module(f"slimmoe.cli.{module}"), name)
-        app.add_typer(
-            commands, name=verbs[0] if module == "storing" else None
-        )  # its verbs stand below one of their own
+        app.add_typer(commands)
         for command in commands.registered_commands:
             command.cls = Once if command.cls is TyperCommand else command.cls
     return app

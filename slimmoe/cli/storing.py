@@ -11,7 +11,7 @@ from runtime.text.pairs import Pair, parse_pair
 from slimmoe.cli.device import AsJson, say
 
 storing = typer.Typer(
-    no_args_is_help=True, help="The models that stay on this machine: list, add, remove, default, wheel."
+    name="models", no_args_is_help=True, help="The models that stay on this machine: list, add, remove, default, wheel."
 )
 Name = Annotated[str, typer.Argument(help="as slimmoe models list has it", show_default=False)]
 OfPair = Annotated[
