@@ -13,6 +13,8 @@ from typing import Any
 
 import matplotlib
 
+PANELS = 3  # in a line
+CONTROLS = {"random": ":", "inverse-gate": "--"}  # how they are drawn
 BARS = {0.5: 0.99, 0.7: 0.97}  # of the unpruned chrF++, without SFT
 
 
@@ -36,9 +38,12 @@ def markdown(base: dict[str, Any], table: dict[tuple[str, str], dict[float, list
     for (criterion, allocation), cells in table.items():
         shown = []
         for ratio in ratios:
+            if ratio not in cells:
+                shown.append("-")
+                continue
             chrf, bleu = ([row[name] for row in cells[ratio]] for name in ("chrf", "bleu"))
             spread = f" ± {(max(chrf) - min(chrf)) / 2:.1f}" if len(chrf) > 1 else ""
-            best = max(statistics.mean(r["chrf"] for r in other[ratio]) for other in table.values())
+            best = max(statistics.mean(r["chrf"] for r in other[ratio]) for other in table.values() if ratio in other)
             text = f"{statistics.mean(chrf):.1f}{spread} / {statistics.mean(bleu):.1f}"
             shown.append(f"**{text}**" if statistics.mean(chrf) == best else text)
         lines.append(f"| {criterion} | {allocation} | " + " | ".join(shown) + " |")
@@ -55,24 +60,29 @@ def draw(base: dict[str, Any], table: dict[tuple[str, str], dict[float, list[dic
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    colours: dict[str, str] = {}  # one for a criterion, in whatever panel
     allocations = list(dict.fromkeys(allocation for _, allocation in table))
+    lines = -(-len(allocations) // PANELS)
     figure, grid = plt.subplots(
-        1, len(allocations), figsize=(11, 4.4), sharey=True, squeeze=False, layout="constrained"
+        lines, PANELS, figsize=(11, 4 * lines), sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
-    for axis, allocation in zip(grid[0], allocations):
+    for axis, allocation in zip(grid.flat, allocations):
         axis.axhline(base["chrf"], color="0.4", linewidth=1, label="unpruned")
         for (criterion, mine), cells in table.items():
             if mine == allocation:
                 ratios = sorted(cells)
                 means = [statistics.mean(row["chrf"] for row in cells[ratio]) for ratio in ratios]
-                style = {"color": "black", "linestyle": ":"} if criterion == "random" else {}
+                style: dict[str, Any] = {"color": colours.setdefault(criterion, f"C{len(colours) % 10}")}
+                if criterion in CONTROLS:
+                    style = {"color": "black", "linestyle": CONTROLS[criterion]}
                 axis.plot([0, *ratios], [base["chrf"], *means], marker=".", linewidth=1.3, label=criterion, **style)
         heights = [share * base["chrf"] for share in BARS.values()]
         axis.plot([*BARS], heights, "_", markersize=16, color="crimson", label="99 % at 50 %, 97 % at 70 %")
         axis.set(title=allocation, xlabel="share of experts cut")
         axis.grid(alpha=0.3)
-    grid[0, 0].set_ylabel(f"chrF++, {base['pair']}, no SFT")
-    grid[0, -1].legend(fontsize=7)
+    for row in grid:
+        row[0].set_ylabel(f"chrF++, {base['pair']}, no SFT")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     figure.savefig(path, dpi=110)
 
 
