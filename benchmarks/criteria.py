@@ -100,31 +100,21 @@ class Translator:
         return [written[i] for i in range(len(ids))]
 
 
-def plans(stats: Stats, against: Stats, trial: Trial, evaluations: int, journals: Path) -> Iterator[Plan]:
+def plans(stats: Stats, against: Stats, trial: Trial, evaluations: int, output: Path) -> Iterator[Plan]:
     """Every ratio and criterion with its allocations, chance with every seed; searches, which take longest, come last."""
-
-    def made(ratio: float, name: str, allocation: str, seed: int = 0) -> Plan:
-        return make_plan(stats, ratio, name, seed, allocation, against if name == "contrast" else None)
-
     for ratio in RATIOS:
         for name in CRITERIA:
+            other = against if name == "contrast" else None  # it would change what the allocation jsd compares
             for allocation in ALLOCATIONS if name in BEST else BUDGETS:
                 for seed in SEEDS if name == "random" else SEEDS[:1]:
-                    yield made(ratio, name, allocation, seed)
+                    yield make_plan(stats, ratio, name, seed, allocation, other)
     for seed in SEEDS:
         for ratio in RATIOS:
             for name in BEST:
-                journal = journals / f"{name}-{ratio:g}-{seed}.search"
                 yield search_plan(
-                    stats,
-                    ratio,
-                    name,
-                    trial.overlap,
-                    evaluations=evaluations,
-                    seed=seed,
-                    journal=journal,
-                    trial=trial.about,
-                )
+                    stats, ratio, name, trial.overlap, evaluations=evaluations, seed=seed, trial=trial.about,
+                    journal=output.with_name(f"{output.stem}.{name}-{ratio:g}-{seed}.search"),
+                )  # fmt: skip
 
 
 def _scores(row: dict[str, Any]) -> tuple[float, str, float, str]:
@@ -144,7 +134,7 @@ def run(
     """Write one row for each plan, and one for the unpruned model."""
     torch.set_num_threads(threads)
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()] if output.exists() else []
-    done, scores = {row["key"] for row in rows}, {row["experts"]: _scores(row) for row in rows}
+    done, scores = {row["key"] for row in rows}, {row["experts"]: _scores(row) for row in rows if "experts" in row}
     text = sample(corpus, pair, segments, output)
     stats = statistics(model_folder, pair, text)
     others = [other for other in DIRECTIONS if other != pair]
@@ -155,7 +145,7 @@ def run(
     sources, references = [source for source, _ in test], [target for _, target in test]
     checkpoint, model = Checkpoint(model_folder), load_model(model_folder, torch.device("cpu"), torch.float32)
     translate, trial = Translator(model_folder, model), Trial(model_folder, pair, text)
-    work = itertools.chain([make_plan(stats, 0.0)], plans(stats, against, trial, evaluations, output.parent))
+    work = itertools.chain([make_plan(stats, 0.0)], plans(stats, against, trial, evaluations, output))
     for plan in tqdm(work, "plans", unit="plan"):
         name = plan.criterion if plan.ratio else "unpruned"
         key = f"{name} {plan.allocation} {plan.ratio:g} {plan.seed} {plan.hash}"
