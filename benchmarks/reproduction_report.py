@@ -116,7 +116,8 @@ def curve(rows: Rows) -> str:
 def claims(rows: Rows) -> str:
     """Each claim of the paper: the share of unpruned chrF++ kept in each direction, and in how many the bar is met.
 
-    The last line is the control: the unpruned model after the same SFT.
+    After recovery, a line for each way that was tried in every direction. The last line is the control: the unpruned model
+    after the same SFT.
     """
     pairs, criteria, lines = list(_unpruned(rows)), _criteria(rows), []
 
@@ -124,12 +125,16 @@ def claims(rows: Rows) -> str:
         return f"{found[0]['against_unpruned']['share']:.1%}{'°' * (not _is_loss(found[0]))}" if found else "-"
 
     for claim in CLAIMS:
-        part = "recovered" if claim.after_sft else "curve"
-        found = [_at(_of(rows, part, pair=pair, criterion=criteria[0]), claim.ratio) for pair in pairs]
-        shares = [each[0]["against_unpruned"]["share"] for each in found if each]
-        met = f"{sum(share >= claim.bar for share in shares)} of {len(shares)}"
-        bar = f"{claim.bar:.0%}" + (", after SFT" if claim.after_sft else ", no SFT")
-        lines.append([f"{claim.ratio:.0%} cut: {claim.words}", bar, *map(kept, found), met])
+        parts = ("recovered", "methods") if claim.after_sft else ("curve",)
+        all_found = _at([row for part in parts for row in _of(rows, part, criterion=criteria[0])], claim.ratio)
+        for way in dict.fromkeys(map(_way, all_found)) or ["SFT"]:
+            found = [[row for row in all_found if (row["pair"], _way(row)) == (pair, way)] for pair in pairs]
+            if "methods" in (row["part"] for each in found for row in each) and not all(found):
+                continue
+            shares = [each[0]["against_unpruned"]["share"] for each in found if each]
+            met = f"{sum(share >= claim.bar for share in shares)} of {len(shares)}"
+            bar = f"{claim.bar:.0%}" + (f", after {way}" if claim.after_sft else ", no SFT")
+            lines.append([f"{claim.ratio:.0%} cut: {claim.words}", bar, *map(kept, found), met])
     control = [kept(_at(_of(rows, "recovered", pair=pair), 0)) for pair in pairs]
     lines.append(["nothing cut, after SFT", "", *control, ""])
     return _table(["the paper", "bar", *pairs, "met in"], lines, 2)
@@ -164,23 +169,27 @@ def failures(rows: Rows) -> str:
     return _table(["cut", "", *_unpruned(rows)], lines, 2)
 
 
+def _way(row: Row) -> str:
+    """How a row was recovered."""
+    return " + ".join(row["artefact"].split(" + ")[1:]) or "nothing"
+
+
 def methods(rows: Rows) -> str:
-    """Ways to recover, one line for each: chrF++ and BLEU, share of unpruned chrF++, processor time; by ratio."""
-    lines: dict[str, dict[float, str]] = {}
+    """Ways to recover, by direction: chrF++ and BLEU, share of unpruned chrF++, processor time; by ratio."""
+    lines: dict[tuple[str, str], dict[float, str]] = {}
     found = _of(rows, "methods")
-    pairs, ratios = {row["pair"] for row in found}, _ratios(found)
-    for part in ("curve", "recovered", "methods"):
-        for row in _of(rows, part, criterion=_criteria(rows)[0]):
-            if row["pair"] not in pairs or ratio(row) not in ratios:
+    pairs, ratios = dict.fromkeys(row["pair"] for row in found), _ratios(found)
+    for pair, part in itertools.product(pairs, ("curve", "recovered", "methods")):
+        for row in _of(rows, part, pair=pair, criterion=_criteria(rows)[0]):
+            if ratio(row) not in ratios:
                 continue
-            _, *names = row["artefact"].split(" + ")
             chain = recoveries(row)
             minutes = sum(each.details["seconds"] for each in chain) * row["threads"] / 60
             share = row["against_unpruned"]["share"]
             cell = f"{_cell([row])}, {share:.1%}" + (f", {minutes:.0f} min" if chain else "")
-            lines.setdefault(" + ".join(names) or "nothing", {})[ratio(row)] = cell
-    header = [f"recovered by ({', '.join(pairs)})", *(f"{_cut(share)} cut" for share in ratios)]
-    return _table(header, [[name, *(cells.get(share, "-") for share in ratios)] for name, cells in lines.items()])
+            lines.setdefault((pair, _way(row)), {})[ratio(row)] = cell
+    header = ["direction", "recovered by", *(f"{_cut(share)} cut" for share in ratios)]
+    return _table(header, [[*names, *(cells.get(share, "-") for share in ratios)] for names, cells in lines.items()], 2)
 
 
 def _common(a: Row, b: Row) -> float:

@@ -88,7 +88,11 @@ class SelfTest:
         places = slice(first, first + len(rows))
         chosen = np.take_along_axis(rows, self.tokens[places], 1)
         difference = chosen.astype(np.float64) - self.logits[places]  # float32 does not hold the square of 1e38
-        return float(np.median(np.sqrt((difference**2).mean(1)) / self.spread[places]))
+        found = np.sqrt((difference**2).mean(1)) / self.spread[places]
+        if np.isnan(found).any():
+            return float("nan")
+        found.sort()  # np.median would load numpy.ma, a twentieth of a start
+        return float(found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2
 
 
 class Tested(Protocol):

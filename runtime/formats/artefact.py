@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import RequestError
-from runtime.formats.gguf_constants import LlamaFileType
 from runtime.formats.gguf_file import GgufFile
+from runtime.formats.gguf_types import FILE_TYPES
 from runtime.formats.kinds import kind_of, snapshot_of
 from runtime.formats.onnx_folder import graph_file
 from runtime.formats.provenance import Provenance, gguf_provenance, read_provenance
@@ -31,14 +31,13 @@ def files_of(artefact: Path) -> list[Path]:
 
 def _gguf_type(file: GgufFile) -> str:
     """The name of the file's type; where it does not tell a known one, the type of most weights."""
-    try:
-        name = LlamaFileType(file.get("general.file_type")).name
-    except ValueError:
-        sizes = Counter[str]()
-        for tensor in file.tensors.values():
-            sizes[tensor.type.name] += math.prod(tensor.shape)
-        return next((name for name, _ in sizes.most_common(1)), "-")
-    return name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    number = file.get("general.file_type")
+    if isinstance(number, int) and number in FILE_TYPES:
+        return FILE_TYPES[number]
+    sizes = Counter[str]()
+    for tensor in file.tensors.values():
+        sizes[tensor.type.name] += math.prod(tensor.shape)
+    return next((name for name, _ in sizes.most_common(1)), "-")
 
 
 def describe(artefact: Path) -> dict[str, Any]:

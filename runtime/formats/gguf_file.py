@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import RequestError, WorkError
-from runtime.formats.gguf_constants import GGUFValueType
 from runtime.formats.gguf_header import GgufTensor, Part, decode, integer, read_part
 from runtime.formats.gguf_names import EMBEDDING, ROUTER, expert_shape, in_layer, layer_of_experts, split_layer
+from runtime.formats.gguf_types import ValueType
 
 MOST_LAYERS, MOST_EXPERTS = 512, 1024  # of llama.cpp
 _GATING_FUNCTIONS = range(1, 5)  # of llama.cpp
@@ -100,7 +100,7 @@ class GgufFile:
             WorkError: the file names none.
         """
         value = self.metadata.get("general.architecture")
-        if value is None or value.type != GGUFValueType.STRING or value.count is not None:
+        if value is None or value.type != ValueType.STRING or value.count is not None:
             raise WorkError(f"{self.parts[0]} is damaged: it does not name its architecture.")
         return self.get("general.architecture")
 

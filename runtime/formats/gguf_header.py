@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import RequestError, WorkError
-from runtime.formats.gguf_constants import GGUFValueType
-from runtime.formats.gguf_types import BLOCKS, GgmlType
+from runtime.formats.gguf_types import BLOCKS, GgmlType, ValueType
 
 MAGIC = b"GGUF"
 ALIGNMENT = 32  # where general.alignment says nothing
 # Far beyond any model there is; a file that claims more is damaged, and would only take time and memory.
 MOST_HEADER, MOST_KEYS, MOST_TENSORS, LONGEST_KEY, LARGEST_ALIGNMENT = 256 << 20, 1 << 16, 1 << 16, 1 << 16, 1 << 16
 MOST_STRINGS = 1 << 21  # of all arrays; tokens and merges of the largest vocabularies are less than a million
+WINDOW = 1 << 16  # bytes that are read at once of a vocabulary
 LONGEST_NAME, MOST_AXES = 64, 4  # of a tensor, as ggml itself has it
 
-_T = GGUFValueType
+_T = ValueType
 NUMBERS = {
     _T.UINT8: "B", _T.INT8: "b", _T.UINT16: "H", _T.INT16: "h", _T.UINT32: "I", _T.INT32: "i",
     _T.FLOAT32: "f", _T.BOOL: "?", _T.UINT64: "Q", _T.INT64: "q", _T.FLOAT64: "d",
@@ -45,7 +45,7 @@ class Value:
         start: byte offset of the value itself, in an array of its first element.
     """
 
-    type: GGUFValueType
+    type: ValueType
     count: int | None
     entry: int
     start: int
@@ -110,16 +110,17 @@ class _Cursor:
         self.strings += count
         if self.strings > MOST_STRINGS:
             raise self.wrong(f"it claims to have {self.strings} strings")
-        read, seek, unpack, position = self._file.read, self._file.seek, struct.Struct("<Q").unpack, self.position
+        length, position, window, start = struct.Struct("<Q").unpack_from, self.position, b"", self.position
         for _ in range(count):
-            length = read(8)
-            if len(length) == 8:
-                (size,) = unpack(length)
-                position += 8 + size
-            if len(length) != 8 or position > self._end:
+            if position - start + 8 > len(window):
+                self._file.seek(position)
+                window, start = self._file.read(WINDOW), position
+            if len(window) >= 8:
+                position += 8 + length(window, position - start)[0]
+            if len(window) < 8 or position > self._end:
                 self.position = min(position, self._end)
                 self.require(1 + self.left)
-            seek(size, os.SEEK_CUR)
+        self._file.seek(position)
         self.position = position
 
     def name(self, what: str, longest: int) -> str:
@@ -133,10 +134,10 @@ class _Cursor:
             raise self.wrong(f"the name of a {what}, {name!r}, holds control characters")
         return name
 
-    def value_type(self, key: str) -> GGUFValueType:
+    def value_type(self, key: str) -> ValueType:
         number = self.number("I")
         try:
-            return GGUFValueType(number)
+            return ValueType(number)
         except ValueError:
             raise self.wrong(f"{key!r} has a value of the unknown type {number}") from None
 

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 from runtime.errors import RequestError, SlimmoeError
 from runtime.formats.copying import Step, copy_all, write_all
 from runtime.formats.files import require_replaceable
-from runtime.formats.gguf_constants import GGUFValueType
 from runtime.formats.gguf_file import GgufFile
 from runtime.formats.gguf_header import MAGIC, NUMBERS, Value
+from runtime.formats.gguf_types import ValueType
 
 
 def _string(text: str) -> bytes:
@@ -19,22 +19,23 @@ def _string(text: str) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
-def _value(kind: GGUFValueType, value: Any) -> bytes:
-    return _string(value) if kind == GGUFValueType.STRING else struct.pack("<" + NUMBERS[kind], value)
+def _value(kind: ValueType, value: Any) -> bytes:
+    return _string(value) if kind == ValueType.STRING else struct.pack("<" + NUMBERS[kind], value)
 
 
 def encode(key: str, value: Any, like: Value | None = None) -> bytes:
     """The entry of a key: of the type that it had before, else of the type that Python's own value suggests."""
     if like is not None and like.count is not None:
-        start = struct.pack("<IIQ", GGUFValueType.ARRAY, like.type, len(value))
+        start = struct.pack("<IIQ", ValueType.ARRAY, like.type, len(value))
         return _string(key) + start + b"".join(_value(like.type, each) for each in value)
     kind = like.type if like is not None else _type_of(value)
     return _string(key) + struct.pack("<I", kind) + _value(kind, value)
 
 
-def _type_of(value: Any) -> GGUFValueType:
-    # GGUFValueType.get_type would have float32, in which 0.7 is no longer 0.7.
-    return GGUFValueType.FLOAT64 if isinstance(value, float) else GGUFValueType.get_type(value)
+def _type_of(value: str | bool | int | float) -> ValueType:
+    # Not FLOAT32, in which 0.7 is no longer 0.7.
+    types = {str: ValueType.STRING, bool: ValueType.BOOL, int: ValueType.INT32, float: ValueType.FLOAT64}
+    return types[type(value)]
 
 
 def encode_tensor(name: str, shape: Sequence[int], kind: int, offset: int) -> bytes:

@@ -4,12 +4,14 @@ import struct
 from pathlib import Path
 
 import pytest
-from gguf import GGUFReader
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFValueType, LlamaFileType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runtime.errors import RequestError, SlimmoeError, WorkError
 from runtime.formats.gguf_file import GgufFile, check_gguf
+from runtime.formats.gguf_header import WINDOW
+from runtime.formats.gguf_types import BLOCKS, FILE_TYPES, GgmlType, ValueType
 from tests.gguf_files import ARCHITECTURE, T, array, entry, header, string, tensor, write_moe
 
 
@@ -133,6 +135,28 @@ GROUPS = {"expert_group_count": 4, "expert_group_used_count": 2}
 def test_hyperparameters_that_llama_cpp_takes_are_let_through(tmp_path: Path, change: dict[str, object]) -> None:
     path = write_moe(tmp_path / "x.gguf", {f"tiny.{name}": value for name, value in change.items()})
     assert check_gguf(path).architecture == "tiny"
+
+
+@pytest.mark.parametrize("shift", range(9))
+def test_a_vocabulary_larger_than_what_is_read_at_once(tmp_path: Path, shift: int) -> None:
+    """Lengths lie across the bounds of windows, and a string is larger than one."""
+    tokens = ["a" * shift, *["b" * (i % 7) for i in range(WINDOW // 6)], "c" * 3 * WINDOW, "d" * (WINDOW - 16), "", "ü"]
+    entries = [ARCHITECTURE, entry("t", T.ARRAY, array(T.STRING, len(tokens), b"".join(map(string, tokens))))]
+    data = header([*entries, entry("after", T.STRING, string("it"))], [])
+    file = GgufFile(write(tmp_path / "x.gguf", data))
+    assert file.get("t") == tokens and file.get("after") == "it"
+    with pytest.raises(WorkError, match="cut short"):
+        GgufFile(write(tmp_path / "cut.gguf", data[: file.metadata["t"].stop - 3]))
+
+
+def test_the_tables_are_those_of_the_gguf_package() -> None:
+    theirs = {kind.name: (kind.value, GGML_QUANT_SIZES[kind]) for kind in GGMLQuantizationType}
+    ours = {kind.name: (kind.value, BLOCKS[kind]) for kind in GgmlType}
+    assert ours.items() >= theirs.items() and ours.keys() - theirs.keys() <= {"Q2_0"}
+    assert {kind.name: kind.value for kind in ValueType} == {kind.name: kind.value for kind in GGUFValueType}
+    named = {kind.value: kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in LlamaFileType}
+    del named[LlamaFileType.GUESSED]
+    assert named == FILE_TYPES
 
 
 def test_types_that_are_newer_than_the_gguf_package_are_read(tmp_path: Path) -> None:
