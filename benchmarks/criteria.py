@@ -44,6 +44,7 @@ from runtime.text.prompts import ChatTemplate
 from runtime.translate.segments import output_limit
 
 RATIOS = (0.25, 0.5, 0.7, 0.75, 0.9)
+SEARCHED = (0.7, 0.75, 0.9, 0.5, 0.25)  # where budgets differ most comes first
 SEEDS = (0, 1, 2)  # of the random criterion, and of a search
 BUDGETS = ("uniform", "layerwise")
 BEST = ("gate", "saliency", "nllb", "reconstruction")
@@ -108,13 +109,11 @@ def plans(stats: Stats, against: Stats, trial: Trial, evaluations: int, output: 
             for allocation in ALLOCATIONS if name in BEST else BUDGETS:
                 for seed in SEEDS if name == "random" else SEEDS[:1]:
                     yield make_plan(stats, ratio, name, seed, allocation, other)
-    for seed in SEEDS:
-        for ratio in RATIOS:
-            for name in BEST:
-                yield search_plan(
-                    stats, ratio, name, trial.overlap, evaluations=evaluations, seed=seed, trial=trial.about,
-                    journal=output.with_name(f"{output.stem}.{name}-{ratio:g}-{seed}.search"),
-                )  # fmt: skip
+    for ratio, seed, name in itertools.product(SEARCHED, SEEDS, BEST):
+        yield search_plan(
+            stats, ratio, name, trial.overlap, evaluations=evaluations, seed=seed, trial=trial.about,
+            journal=output.with_name(f"{output.stem}.{name}-{ratio:g}.search"),  # of all seeds
+        )  # fmt: skip
 
 
 def _scores(row: dict[str, Any]) -> tuple[float, str, float, str]:
