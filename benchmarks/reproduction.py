@@ -87,7 +87,7 @@ class Step:
         return "SFT" if self.length == 1 else f"{self.length} x SFT"
 
 
-SFT, LONG_SFT, REFIT = Step("full"), Step("full", 3), Step(LEAST_SQUARES)
+SFT, LONG_SFT, REFIT = Step("full"), Step("full", 2), Step(LEAST_SQUARES)
 REFIT_STEPS = 50  # batches; three times as many gain little
 LONG_RATIOS = (0.75, 0.9)  # recovered by REFIT and then LONG_SFT
 REFIT_RATIOS = (0.75, 0.9, 0.7, 0.5)  # recovered by REFIT alone

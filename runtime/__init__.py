@@ -12,3 +12,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # few elsewhere. It must be set before the library is loaded; who has set it is obeyed.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000" if platform.machine() in ("x86_64", "AMD64", "i686") else "10000")
+
+# numpy's OpenBLAS starts a thread for each other core as it is imported, and each spins for 2^26 ticks of the clock before it
+# sleeps: 25 ms of every core, a tenth of what a short translation takes. 2^17 are about 50 us here, too.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "17")

@@ -204,6 +204,9 @@ def test_a_translation_imports_nothing_heavy(speaker: Path) -> None:
         "matplotlib",
         "scipy",
         "lxml",
+        "gguf",
+        "gguf.constants",
+        "numpy.ma",
     ]
     code = (
         "import atexit, sys\n"
