@@ -67,7 +67,7 @@ def write_moe(
             tensors[at + f"ffn_{name}_exps.weight"] = rng.random((8, 4, 32), np.float32).astype(np.float16)
     metadata: dict[str, Any] = {
         f"{architecture}.block_count": layers, f"{architecture}.expert_count": 8, f"{architecture}.expert_used_count": 2,
-        "tokenizer.ggml.tokens": ["a", "b", "ü"], f"{architecture}.rope.freq_base": 10000.0,
+        "tokenizer.ggml.tokens": ["a", "b", "ü", *"cdefghijklmno"], f"{architecture}.rope.freq_base": 10000.0,
     }  # fmt: skip
     metadata |= change or {}
     writer = GGUFWriter(path, architecture, split_max_tensors=0 if parts == 1 else -(-len(tensors) // parts))

@@ -192,11 +192,15 @@ def _check_tensors(file: GgufFile, experts: int, width: int) -> None:
         width: of a hidden state; 0: it is not said.
     """
     layers = max(file.numbers("block_count"), default=MOST_LAYERS)
+    vocabulary = file.metadata.get("tokenizer.ggml.tokens")
+    tokens = vocabulary.count if vocabulary else None
     for name, tensor in file.tensors.items():
         layer, rest = split_layer(name)
         wrong = f"{file.path} is damaged: {name} has the shape {list(tensor.shape)}"
         if name == EMBEDDING and len(tensor.shape) != 2:
             raise WorkError(f"{wrong}, and not a row for each token.")
+        if name == EMBEDDING and tokens is not None and tensor.shape[0] != tokens:
+            raise WorkError(f"{wrong}, and its vocabulary {tokens} tokens.")
         if layer is None:
             continue
         if layer >= layers:

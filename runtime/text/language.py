@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from runtime.errors import WorkError
 from runtime.text.languages import base_language
 
 if TYPE_CHECKING:
@@ -29,7 +30,13 @@ _OTHER_CODES = {"fil": "tl", "nb": "no"}  # py3langid's
 def _identifier() -> "LanguageIdentifier":
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    try:
+        return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    except OSError as error:  # it is packed, and takes a file to unpack
+        raise WorkError(
+            f"Languages cannot be told apart without a folder for temporary files ({error.strerror or error}).",
+            next_command="TMPDIR=FOLDER and the same command again",
+        ) from None
 
 
 def is_identifiable(text: str) -> bool:

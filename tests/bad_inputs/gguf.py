@@ -168,6 +168,7 @@ TENSORS = Table(
         "metadata of no experts": (tensors({"tiny.expert_count": None, "tiny.expert_used_count": None}), " 0 experts"),
         "a layer after the last": (tensors({"tiny.block_count": 1}), "none of its 1 layers"),
         "embeddings of one axis": (embedding(np.zeros(512, np.float32)), "a row for each token"),
+        "embeddings of fewer tokens": (embedding(np.zeros((15, 32), np.float32)), r"\[15, 32\], .* 16 tokens"),
         "embeddings of three axes": (embedding(np.zeros((2, 8, 32), np.float32)), "a row for each token"),
     },
     crossed=True,

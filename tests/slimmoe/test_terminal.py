@@ -23,7 +23,7 @@ OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 GGUF_FIELDS = {
     "slimmoe.pair": f"en-de{ESCAPES}", "slimmoe.criterion": ESCAPES, "slimmoe.hash": ESCAPES, "slimmoe.recoveries": ESCAPES,
     "general.name": ESCAPES, "general.basename": ESCAPES, "general.architecture": f"tiny{ESCAPES}",
-    "tokenizer.ggml.model": ESCAPES, "tokenizer.ggml.pre": ESCAPES, "tokenizer.ggml.tokens": ["a", "b", ESCAPES],
+    "tokenizer.ggml.model": ESCAPES, "tokenizer.ggml.pre": ESCAPES, "tokenizer.ggml.tokens": [*"abcdefghijklmno", ESCAPES],
     "tokenizer.chat_template": f"{ESCAPES}{{{{ messages }}}}",
     "tokenizer.chat_template that is refused": f"{{{{ raise_exception('{ESCAPES}') }}}}",
 }  # fmt: skip
