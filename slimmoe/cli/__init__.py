@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from runtime.errors import SlimmoeError, as_typed, printable
 from slimmoe.cli.once import Once
-from slimmoe.cli.terminal import ended_by_signals, prepare
+from slimmoe.cli.terminal import ended_by_signals, leave, prepare
 
 # In the order of the stages: a module of this package, the commands in it, and their verbs.
 ROOMS = (
@@ -69,7 +69,19 @@ def app_of(verb: str | None = None) -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command; failures that a user can understand are one sentence and an exit status."""
+    """What is installed as ``slimmoe``: ``run``, and the end of the process."""
+    try:
+        run()
+    except SystemExit as end:
+        leave(end)
+
+
+def run() -> None:
+    """Run the command; failures that a user can understand are one sentence and an exit status.
+
+    Raises:
+        SystemExit: at its end, whatever it was.
+    """
     prepare()
     with ended_by_signals() as came:
         _run(came)

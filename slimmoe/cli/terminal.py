@@ -1,10 +1,13 @@
-"""What the command is to its terminal: text in UTF-8, signals that end it cleanly, warnings of one line."""
+"""What the command is to its terminal: text in UTF-8, signals that end it cleanly, warnings of one line, a quick end."""
 
+import atexit
 import contextlib
 import io
 import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -49,3 +52,23 @@ def ended_by_signals() -> Iterator[list[int]]:
     finally:
         for each in taken:
             signal.signal(each, signal.SIG_DFL)
+
+
+def leave(end: SystemExit) -> None:
+    """End the process without the interpreter's teardown of all modules, which takes 50 ms of processor time.
+
+    What waits for the end is done: functions of ``atexit``, buffered output.
+
+    Raises:
+        SystemExit: ``end``, for the interpreter: a thread still works, or the output has nobody who reads it.
+    """
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if not isinstance(end.code, int | None) or any(not thread.daemon for thread in others):
+        raise end
+    atexit._run_exitfuncs()
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # None: closed before the start
+            stream.flush()
+    except (OSError, ValueError):
+        raise end from None
+    os._exit(end.code or 0)

@@ -117,7 +117,7 @@ def run_in(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
 HELP = """
 import contextlib, io, os, sys
 import typer.main
-from slimmoe.cli import app_of, main
+from slimmoe.cli import app_of, run
 
 if sys.argv[1:]:
     os.rmdir(sys.argv[1])
@@ -130,7 +130,7 @@ def verbs(command, words=()):
 for words in [*verbs(typer.main.get_command(app_of()))]:
     sys.argv = ["slimmoe", *words, "--help"]
     try:
-        main()
+        run()
     except SystemExit as end:
         print("STATUS", end.code or 0, *words)
 """
@@ -153,3 +153,29 @@ def test_every_verb_has_its_help_wherever_the_command_stands(kind: str, tmp_path
     statuses = [line for line in done.stdout.splitlines() if line.startswith("STATUS ")]
     assert len(statuses) > 20 and all(line.startswith("STATUS 0") for line in statuses), done.stderr
     assert done.stdout.count("Usage: ") == len(statuses) and not done.stderr
+
+
+LEAVING = """
+import atexit, sys, threading, time
+from slimmoe.cli.terminal import leave
+
+class Kept:
+    def __del__(self):
+        print("torn down")
+
+kept = Kept()
+atexit.register(print, "registered")
+if sys.argv[1:]:
+    threading.Thread(target=lambda: (time.sleep(0.2), print("worked"))).start()
+print("told", end=" ")
+leave(SystemExit(3))
+"""
+
+
+def test_a_command_ends_without_a_teardown_once_all_is_done() -> None:
+    def left(*words: str) -> tuple[int, str]:
+        done = subprocess.run([sys.executable, "-c", LEAVING, *words], capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    assert left() == (3, "told registered\n")
+    assert left("a thread") == (3, "told worked\nregistered\ntorn down\n")
