@@ -21,7 +21,7 @@ from runtime.processes import ends_with_us
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv" / "bin" / "python"
-LAST_MODEL = "db8cb4e44390bbe4492feabb6f41bc8e966ad022"  # the commit whose models/default the training starts from
+LAST_MODEL = "d42c567f3e3c76c413cb22844097f3fb0b51dd47"  # the commit whose models/default the training starts from
 
 VARIABLES = {
     "PAIR": "language pair [en-de]",
